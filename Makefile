@@ -1,0 +1,216 @@
+# weir: `make help` lists what can be made. GNU make.
+#
+#       sources ──► objects ──► libweir.a ──► weir, server_demo, client_demo, each unit test, each fuzz target
+#
+# Everything but the mains goes into one static library, and each program takes from it only the objects that it needs.
+# The same rules build several flavours, each with its own flags in its own folder, so that none spoils another's:
+#
+#       FLAVOUR=        build/          the programs themselves, put in the top folder
+#       FLAVOUR=asan    build/asan/     AddressSanitizer, UndefinedBehaviorSanitizer, leak check
+#       FLAVOUR=tsan    build/tsan/     ThreadSanitizer
+#       FLAVOUR=lint    build/lint/     clang, with the lock annotations of lib/ts.h checked
+#       FLAVOUR=fuzz    build/fuzz/     clang's libFuzzer with both sanitizers
+#
+# From outside: CC, CFLAGS, CPPFLAGS, LDFLAGS (added to weir's own flags), WERROR= (warnings stay warnings), V=1 (show
+# commands), PREFIX, DESTDIR, BUILD (where objects go), and the idea files, to try your own:
+#
+#       make LIMITER=labs/mine/limiter.c test
+
+all: weir server_demo client_demo ## build weir and the two demo programs (what plain `make` does)
+test: ; $(call run_tests,) ## install what is missing, build, run the unit tests and the system tests
+unit: ; $(call run_tests,,unit) ## the unit tests alone
+asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
+tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
+fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
+bench: ; $(run_bench) ## weir beside HAProxy and nginx, and a target killed under load
+lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
+docs: ; $(write_docs) ## write docs/settings.md from the settings table
+install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
+uninstall: ; $(uninstall_files) ## remove what install put there
+clean: ; rm -rf $(BUILD) weir server_demo client_demo ## remove everything that was built
+help: ; @sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18 ## this list
+.PHONY: all test unit asan tsan fuzz bench lint docs install uninstall clean help objects unit_tests fuzz_targets FORCE
+
+VERSION = 0.1.0
+
+# ---- what there is ---------------------------------------------------------------------------------------------------
+
+BALANCER = balancer.c
+LIMITER = limiter.c
+CLUSTER = $(wildcard cluster.c)
+LIBRARY_SOURCES = weir.c service.c proxy.c $(wildcard lib/*.c)
+PROGRAMS = weir server_demo client_demo
+UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
+FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
+
+BUILD = build
+FLAVOUR =
+O = $(BUILD)$(if $(FLAVOUR),/$(FLAVOUR))
+BIN = $(if $(FLAVOUR),$(O),.)
+
+LIBRARY = $(O)/libweir.a
+# An idea's object has the idea's name, whichever file it is made from.
+IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
+LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS)
+MAIN_OBJECTS = $(O)/main.o $(O)/server_demo.o $(O)/client_demo.o
+UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
+FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
+OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS)
+
+# ---- how it is compiled ----------------------------------------------------------------------------------------------
+
+ifeq ($(origin CC),default)
+CC = gcc
+endif
+WERROR = -Werror
+CFLAGS = $(if $(FLAVOUR),-O1,-O2) -g
+
+# What a compiler or a processor may lack is asked for first.
+supported = $(shell printf '\043include <string.h>\nint main(void) { return 0; }\n' | \
+	$(CC) -O2 -Werror $(1) -x c - -o /dev/null 2>/dev/null && echo '$(1)')
+HARDENING := -fstack-protector-strong $(call supported,-fstack-clash-protection) $(call supported,-fcf-protection) \
+	-Wformat -Wformat-security
+# _FORTIFY_SOURCE needs an optimiser, must not be given twice (a packager's own wins), and hides errors from sanitizers.
+ifeq ($(FLAVOUR)$(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),)
+ifneq ($(filter -O1 -O2 -O3 -Os,$(CFLAGS)),)
+HARDENING += $(or $(call supported,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+endif
+endif
+
+SANITIZE_asan = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SANITIZE_tsan = -fsanitize=thread -fno-omit-frame-pointer
+SANITIZE_lint = -Wthread-safety -Wthread-safety-beta
+SANITIZE_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SANITIZE = $(SANITIZE_$(FLAVOUR))
+
+OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
+	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
+OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
+LIBS = -linih -lm
+
+COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)
+
+MAKEFLAGS += --no-builtin-rules
+ifneq ($(V),1)
+.SILENT:
+endif
+
+# ---- the rules -------------------------------------------------------------------------------------------------------
+
+ifneq ($(BIN),.)
+$(PROGRAMS): %: $(BIN)/%
+.PHONY: $(PROGRAMS)
+endif
+
+$(BIN)/weir: $(O)/main.o $(LIBRARY)
+$(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
+$(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
+$(PROGRAMS:%=$(BIN)/%):
+	echo "  link     $@"
+	$(LINK) -o $@ $^ $(LIBS)
+
+$(LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents
+	echo "  archive  $@"
+	rm -f $@
+	ar rcs $@ $(filter %.o,$^)
+
+$(O)/balancer.o: $(BALANCER)
+$(O)/limiter.o: $(LIMITER)
+$(O)/cluster.o: $(CLUSTER)
+$(O)/balancer.o: SOURCE = $(BALANCER)
+$(O)/limiter.o: SOURCE = $(LIMITER)
+$(O)/cluster.o: SOURCE = $(CLUSTER)
+$(IDEA_OBJECTS): $(O)/flags $(O)/ideas ; $(compile)
+$(filter-out $(IDEA_OBJECTS),$(OBJECTS)): $(O)/%.o: %.c $(O)/flags ; $(compile)
+
+# -MMD writes which headers an object was made from; -MP lets a header disappear, and the empty rule a source.
+SOURCE = $<
+define compile
+	echo "  compile  $@"
+	mkdir -p $(@D)
+	$(COMPILE) -MMD -MP -c -o $@ $(SOURCE)
+endef
+%.c: ;
+-include $(OBJECTS:%.o=%.d)
+
+# Files that change when, and only when, what they say does: a new command line makes every object again, another file
+# for an idea the ideas' objects, a new list of objects the library.
+$(O)/flags: SAYS = $(COMPILE) $(LINK) $(LIBS)
+$(O)/ideas: SAYS = $(BALANCER) $(LIMITER) $(CLUSTER)
+$(O)/contents: SAYS = $(LIBRARY_OBJECTS)
+$(O)/flags $(O)/ideas $(O)/contents: FORCE
+	mkdir -p $(@D)
+	printf '%s\n' '$(subst ','\'',$(SAYS))' >$@.new
+	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+
+unit_tests: $(UNIT_TESTS:%=$(O)/%)
+$(UNIT_TESTS:%=$(O)/%): %: %.o $(O)/tests/unit/unit.o $(LIBRARY)
+	echo "  link     $@"
+	$(LINK) -o $@ $^ -lcunit $(LIBS)
+
+fuzz_targets: $(FUZZ_TARGETS:%=$(O)/%)
+$(FUZZ_TARGETS:%=$(O)/%): $(O)/%: $(O)/fuzz/%.o $(LIBRARY)
+	echo "  link     $@"
+	$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
+
+objects: $(OBJECTS)
+
+# ---- what the table of contents calls --------------------------------------------------------------------------------
+
+# Inside one of these a second make builds a flavour, on all processors unless the caller has said how many.
+jobs = $(if $(findstring -j,$(MAKEFLAGS)),,-j$$(nproc))
+make_flavour = $(MAKE) --no-print-directory $(jobs)
+
+# $(1) the flavour, $(2) "unit" for the unit tests alone
+define run_tests
+	deploy/prerequisites.sh test
+	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS)) unit_tests
+	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
+endef
+
+SECONDS = 60
+define run_fuzz
+	deploy/prerequisites.sh fuzz
+	+$(make_flavour) FLAVOUR=fuzz CC=clang fuzz_targets
+	fuzz/run.sh $(BUILD)/fuzz $(SECONDS)
+endef
+
+define run_bench
+	deploy/prerequisites.sh bench
+	+$(make_flavour) all
+	python3 bench/run.py --bin $(BIN)
+	python3 bench/failover.py --bin $(BIN)
+endef
+
+define run_lint
+	deploy/prerequisites.sh lint
+	+$(make_flavour) FLAVOUR=lint CC=clang objects
+	+$(make_flavour) weir
+	tests/lint.sh $(BIN)/weir $(BALANCER) $(LIMITER) $(CLUSTER)
+endef
+
+define write_docs
+	+$(make_flavour) weir
+	$(BIN)/weir --reference >docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
+endef
+
+PREFIX = /usr/local
+bindir = $(PREFIX)/bin
+sbindir = $(PREFIX)/sbin
+libexecdir = $(PREFIX)/libexec
+docdir = $(PREFIX)/share/doc/weir
+
+# The names server_demo and client_demo are too general for a bin folder: they go where only weir looks.
+define install_files
+	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
+	install -m 755 $(BIN)/weir $(DESTDIR)$(sbindir)/weir
+	install -m 755 $(BIN)/server_demo $(BIN)/client_demo $(DESTDIR)$(libexecdir)/weir
+	install -m 644 $(wildcard README.md docs/settings.md) $(DESTDIR)$(docdir)
+endef
+
+define uninstall_files
+	rm -f $(DESTDIR)$(sbindir)/weir
+	rm -rf $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
+endef

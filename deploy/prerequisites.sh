@@ -1,0 +1,87 @@
+#!/bin/sh
+# deploy/prerequisites.sh build|test|lint|fuzz|bench|all: installs the Debian packages that a part of weir lacks.
+#
+# Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
+# page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
+# merely recommends comes along.
+#
+# nginx and haproxy are here for the tests, which start their own on ports of their own. On Debian such a package also
+# starts a server at once and at every boot, on port 80: nobody asked for that, so both are held back.
+set -eu
+PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
+
+build="gcc libc6-dev make libinih-dev"
+test="$build libcunit1-dev python3 curl wget nodejs nginx" # gcc brings its sanitizers
+lint="$build libcunit1-dev clang shellcheck"
+fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
+bench="$build python3 nginx haproxy wrk"
+services="nginx haproxy"
+
+fail() {
+	echo "deploy/prerequisites.sh: $*" >&2
+	exit 1
+}
+
+case ${1:-} in
+build) wanted=$build ;;
+test) wanted=$test ;;
+lint) wanted=$lint ;;
+fuzz) wanted=$fuzz ;;
+bench) wanted=$bench ;;
+all) wanted="$test $lint $fuzz $bench" ;;
+*) fail "say which: build, test, lint, fuzz, bench or all" ;;
+esac
+
+is_installed() {
+	dpkg-query --show --showformat='${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed
+}
+
+wanted=$(echo "$wanted" | tr ' ' '\n' | sort -u | tr '\n' ' ')
+for tool in dpkg-query apt-get; do
+	command -v $tool >/dev/null || fail "this is no Debian (no $tool): install what Debian calls $wanted"
+done
+
+missing=""
+for package in $wanted; do
+	is_installed "$package" || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+	command -v sudo >/dev/null || fail "not root and no sudo here; as root: apt-get install$missing"
+	as_root=sudo
+fi
+
+echo "weir needs:$missing (installing with apt-get)"
+
+# Debian asks this script before it starts a service; 101 is "no". One that is there already is the administrator's.
+policy=/usr/sbin/policy-rc.d
+held_back=""
+for service in $services; do
+	case "$missing " in *" $service "*) held_back="$held_back $service" ;; esac
+done
+if [ -n "$held_back" ] && [ ! -e $policy ]; then
+	trap '$as_root rm -f $policy' EXIT
+	trap 'exit 1' HUP INT TERM
+	printf '#!/bin/sh\nexit 101\n' | $as_root tee $policy >/dev/null
+	$as_root chmod 755 $policy
+fi
+
+# The lock may be held by the machine's own daily update: wait for it.
+apt() {
+	# shellcheck disable=SC2086 # as_root is empty or one word
+	$as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+}
+
+apt update || fail "apt-get update failed; missing:$missing"
+# shellcheck disable=SC2086 # a list of words
+apt install -y --no-install-recommends $missing || fail "apt-get install failed; missing:$missing"
+
+if [ -n "$held_back" ]; then
+	for service in $held_back; do
+		$as_root update-rc.d "$service" disable >/dev/null ||
+			echo "deploy/prerequisites.sh: could not disable $service: it starts at the next boot" >&2
+	done
+	echo "installed for tests, neither started nor enabled at boot:$held_back"
+fi

@@ -1,0 +1,57 @@
+#!/bin/bash
+# fuzz/run.sh FOLDER SECONDS [NAME...]: runs each fuzz target of FOLDER (or those named) on random input for SECONDS.
+#
+# A target starts from the inputs in fuzz/corpus/NAME, which are in the repository: each crash ever found is kept there
+# as a regression case and is run again first. What libFuzzer finds worth keeping goes to FOLDER/NAME, and an input that
+# crashes, hangs or eats memory goes to FOLDER/NAME.crashes, from where `FOLDER/fuzz_NAME FILE` runs it again.
+#
+# Bounded: one input may take 10 s and a target 1 GiB. Ends non-zero when a target failed, or when there was none.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+folder=$1 seconds=$2
+shift 2
+input_seconds=10
+memory_mb=1024
+export ASAN_OPTIONS=detect_leaks=1:strict_string_checks=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+names=("$@")
+if [ ${#names[@]} -eq 0 ]; then
+	shopt -s nullglob
+	for source in fuzz/fuzz_*.c; do
+		name=$(basename "$source" .c)
+		names+=("${name#fuzz_}")
+	done
+fi
+
+ran=0 broken=()
+for name in "${names[@]}"; do
+	found=$folder/$name crashes=$folder/$name.crashes
+	mkdir -p "$found" "$crashes"
+	corpus=("$found")
+	[ ! -d "fuzz/corpus/$name" ] || corpus+=("fuzz/corpus/$name")
+	options=(-max_total_time="$seconds" -timeout="$input_seconds" -rss_limit_mb="$memory_mb" -print_final_stats=1
+		-artifact_prefix="$crashes/")
+	[ ! -f "fuzz/$name.dict" ] || options+=(-dict="fuzz/$name.dict")
+
+	# libFuzzer looks at its clock between inputs: the outer limit is for a target that hangs in a way it cannot see.
+	timeout --kill-after=10 $((seconds + 120)) "$folder/fuzz_$name" "${options[@]}" "${corpus[@]}" \
+		</dev/null >"$folder/$name.log" 2>&1
+	status=$?
+	inputs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$folder/$name.log")
+	if [ $status -eq 0 ] && [ "${inputs:-0}" -gt 0 ]; then
+		echo "fuzz $name: $inputs inputs, no crash"
+		ran=$((ran + 1))
+	else
+		echo "fuzz $name: FAILED, exit status $status; the end of $folder/$name.log:"
+		tail -n 40 "$folder/$name.log" | sed 's/^/    /'
+		find "$crashes" -type f -printf "fuzz $name: kept %p\n"
+		broken+=("$name")
+	fi
+done
+
+if [ ${#broken[@]} -gt 0 ] || [ $ran -eq 0 ]; then
+	echo "fuzz: ${#broken[@]} failed (${broken[*]-}), $ran ran clean"
+	exit 1
+fi
+echo "fuzz: $ran ran clean, $seconds s each"

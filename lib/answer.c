@@ -1,0 +1,50 @@
+/* answer.c: see answer.h. Sources: RFC 9110 §15 (statuses), §10.2.3 (Retry-After); RFC 9209 (Proxy-Status). */
+#include "answer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "http.h"
+
+static int write_body(const struct answer *answer, char *body, size_t capacity)
+{
+	if (answer->over_limit)
+		return snprintf(body, capacity, "{\"overLimit\":{\"code\":%d,\"message\":\"%s\"}}", answer->status, answer->details);
+	if (answer->body != NULL)
+		return snprintf(body, capacity, "%s", answer->body);
+	return snprintf(body, capacity, "%d %s: %s\n", answer->status, http_reason(answer->status), answer->details);
+}
+
+static void write_cause(const struct answer *answer, char *out, size_t capacity)
+{
+	out[0] = '\0';
+	if (answer->cause != NULL)
+		snprintf(out, capacity, "Proxy-Status: weir; error=%s; details=\"%s\"\r\n", answer->cause, answer->details);
+}
+
+size_t answer_write(const struct answer *answer, char out[ANSWER_MAX], size_t *body_bytes)
+{
+	char body[512], cause[512], retry[48] = "";
+	int written = write_body(answer, body, sizeof body);
+	size_t body_length = written < (int)sizeof body ? (size_t)written : sizeof body - 1;
+	write_cause(answer, cause, sizeof cause);
+	if (answer->retry_after_s > 0)
+		snprintf(retry, sizeof retry, "Retry-After: %u\r\n", answer->retry_after_s);
+	const char *connection = "";
+	if (!answer->keep_alive)
+		connection = "Connection: close\r\n";
+	else if (answer->says_keep_alive)
+		connection = "Connection: keep-alive\r\n";
+
+	const char *type = answer->over_limit ? "application/json" : answer->content_type;
+
+	int head = snprintf(out, ANSWER_MAX, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%.500s%s\r\n",
+	                    answer->status, http_reason(answer->status), type != NULL ? type : "text/plain",
+	                    body_length, cause, retry, answer->fields != NULL ? answer->fields : "", connection);
+	size_t length = head < ANSWER_MAX ? (size_t)head : ANSWER_MAX - 1;
+	*body_bytes = answer->head_only ? 0 : body_length;
+	if (length + *body_bytes > ANSWER_MAX)
+		*body_bytes = 0; /* can't happen with the bounds above */
+	memcpy(out + length, body, *body_bytes);
+	return length + *body_bytes;
+}

@@ -1,0 +1,256 @@
+/* conn.c: see conn.h.
+ *
+ * Why blocking sockets with SO_RCVTIMEO and not poll() before each read: it is one system call a read instead of two. The
+ * option is set again only when the deadline asks for another value, which on a keep-alive connection is almost never.
+ * The kernel measures in ticks and may wake a little early or late: an early wake-up with time left simply waits again.
+ *
+ * MSG_NOSIGNAL: writing to a connection that the peer has closed raises SIGPIPE, which kills the process by default. A
+ * library may not change the process's signals, so each send says that it wants the error number instead.
+ */
+#include "conn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+#define LINGER_BYTES_MAX (256u * 1024u)
+
+void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity)
+{
+	memset(conn, 0, sizeof *conn);
+	conn->fd = fd;
+	conn->buffer = buffer;
+	conn->capacity = capacity;
+}
+
+void conn_keep(struct conn *conn, size_t length)
+{
+	conn->start += length;
+	conn->kept = conn->start;
+}
+
+void conn_forget(struct conn *conn)
+{
+	conn->kept = 0;
+	if (conn->start == conn->end)
+		conn->start = conn->end = 0;
+}
+
+/* Makes room at the end by moving the waiting bytes forward, to behind what is kept. */
+static bool make_room(struct conn *conn)
+{
+	if (conn->start == conn->end)
+		conn->start = conn->end = conn->kept;
+	if (conn->end < conn->capacity)
+		return true;
+	if (conn->start == conn->kept)
+		return false;
+	memmove(conn->buffer + conn->kept, conn->buffer + conn->start, conn->end - conn->start);
+	conn->end = conn->kept + (conn->end - conn->start);
+	conn->start = conn->kept;
+	return true;
+}
+
+/* Tells the kernel how long the next read or write may block. A value near the one it has is good enough: the caller looks
+   at the deadline itself. */
+static void set_timeout(int fd, int option, uint64_t *current_us, uint64_t left_us)
+{
+	if (left_us == CLOCK_NEVER)
+		left_us = 0; /* the kernel's "never" */
+	else if (left_us < US_PER_MS)
+		left_us = US_PER_MS; /* 0 would mean never */
+	uint64_t slack_us = *current_us / 64;
+	if (*current_us == left_us ||
+	    (left_us != 0 && *current_us != 0 && left_us <= *current_us && *current_us - left_us <= slack_us))
+		return;
+	struct timeval value = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_usec = (suseconds_t)(left_us % US_PER_S) };
+	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof value) == 0)
+		*current_us = left_us;
+}
+
+static enum conn_result from_errno(int error)
+{
+	return error == EAGAIN || error == EWOULDBLOCK ? CONN_WOULD_BLOCK : CONN_BROKEN;
+}
+
+enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us)
+{
+	if (!make_room(conn))
+		return CONN_FULL;
+	for (;;) {
+		uint64_t left_us = clock_left_us(deadline_us);
+		if (left_us == 0)
+			return CONN_TIMEOUT;
+		set_timeout(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
+		ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, 0);
+		if (count > 0) {
+			conn->end += (size_t)count;
+			return CONN_OK;
+		}
+		if (count == 0)
+			return CONN_END;
+		if (errno != EINTR && from_errno(errno) == CONN_BROKEN)
+			return CONN_BROKEN;
+	}
+}
+
+enum conn_result conn_try_fill(struct conn *conn)
+{
+	if (!make_room(conn))
+		return CONN_FULL;
+	for (;;) {
+		ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, MSG_DONTWAIT);
+		if (count > 0) {
+			conn->end += (size_t)count;
+			return CONN_OK;
+		}
+		if (count == 0)
+			return CONN_END;
+		if (errno != EINTR)
+			return from_errno(errno);
+	}
+}
+
+/* Moves parts on past count bytes that were sent. */
+static void move_on(struct iovec **parts, int *part_count, size_t count)
+{
+	while (*part_count > 0 && count >= (*parts)->iov_len) {
+		count -= (*parts)->iov_len;
+		++*parts;
+		--*part_count;
+	}
+	if (count > 0) {
+		(*parts)->iov_base = (char *)(*parts)->iov_base + count;
+		(*parts)->iov_len -= count;
+	}
+}
+
+static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *count, int flags, size_t *sent)
+{
+	move_on(parts, count, 0);
+	if (*count == 0)
+		return CONN_OK;
+	struct msghdr message = { .msg_iov = *parts, .msg_iovlen = (size_t)*count };
+	ssize_t length = sendmsg(conn->fd, &message, MSG_NOSIGNAL | flags);
+	if (length < 0)
+		return errno == EINTR ? CONN_OK : from_errno(errno);
+	if (sent != NULL)
+		*sent += (size_t)length;
+	move_on(parts, count, (size_t)length);
+	return CONN_OK;
+}
+
+enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, uint64_t deadline_us, size_t *sent)
+{
+	if (sent != NULL)
+		*sent = 0;
+	for (move_on(&parts, &count, 0); count > 0;) {
+		uint64_t left_us = clock_left_us(deadline_us);
+		if (left_us == 0)
+			return CONN_TIMEOUT;
+		set_timeout(conn->fd, SO_SNDTIMEO, &conn->send_timeout_us, left_us);
+		if (send_some(conn, &parts, &count, 0, sent) == CONN_BROKEN)
+			return CONN_BROKEN;
+	}
+	return CONN_OK;
+}
+
+enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *count, size_t *sent)
+{
+	for (move_on(parts, count, 0); *count > 0;) {
+		enum conn_result result = send_some(conn, parts, count, MSG_DONTWAIT, sent);
+		if (result != CONN_OK)
+			return result;
+	}
+	return CONN_OK;
+}
+
+bool conn_is_quiet(int fd)
+{
+	char byte;
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+}
+
+enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us)
+{
+	for (;;) {
+		uint64_t left_us = clock_left_us(deadline_us);
+		struct pollfd poller = { .fd = fd, .events = for_read ? POLLIN : POLLOUT };
+		struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
+		int ready = ppoll(&poller, 1, deadline_us == CLOCK_NEVER ? NULL : &left, NULL);
+		if (ready > 0)
+			return CONN_OK;
+		if (ready == 0)
+			return CONN_TIMEOUT;
+		if (errno != EINTR)
+			return CONN_BROKEN;
+	}
+}
+
+int conn_socket(const struct address *to)
+{
+	return socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+/* A connect() that blocks has no deadline of its own short of minutes, so this one call is made on a socket that doesn't
+   block, and poll() waits for the outcome. */
+enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us)
+{
+	int error = connect(fd, &to->any, to->length) == 0 ? 0 : errno;
+	if (error == EINPROGRESS) {
+		enum conn_result result = conn_wait(fd, false, deadline_us);
+		if (result != CONN_OK) {
+			errno = ETIMEDOUT;
+			return result;
+		}
+		socklen_t length = sizeof error;
+		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+			error = errno;
+		/* A connect that another thread cut (cut.h) ends without an error, and without a peer. */
+		struct sockaddr_storage peer;
+		length = sizeof peer;
+		if (error == 0 && getpeername(fd, (struct sockaddr *)&peer, &length) != 0)
+			error = errno;
+	}
+	if (error != 0) {
+		errno = error;
+		return CONN_BROKEN;
+	}
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	if (to->any.sa_family != AF_UNIX) {
+		/* Without it the last part of a request waits for the acknowledgement of the part before (Nagle). */
+		int on = 1;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+	}
+	return CONN_OK;
+}
+
+void conn_close(struct conn *conn)
+{
+	if (conn->fd >= 0)
+		close(conn->fd);
+	conn->fd = -1;
+}
+
+void conn_close_hard(struct conn *conn)
+{
+	struct linger now = { .l_onoff = 1, .l_linger = 0 };
+	setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+	conn_close(conn);
+}
+
+void conn_linger(struct conn *conn, uint64_t deadline_us)
+{
+	shutdown(conn->fd, SHUT_WR);
+	conn->start = conn->end = conn->kept = 0;
+	for (size_t thrown_away = 0; thrown_away < LINGER_BYTES_MAX; thrown_away += conn->end, conn->end = 0)
+		if (conn_fill(conn, deadline_us) != CONN_OK)
+			break;
+}

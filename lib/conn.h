@@ -1,0 +1,93 @@
+/* conn.h: one connection: a blocking socket with deadlines, and the bytes that were read from it and not used yet.
+ *
+ *      buffer:   [ kept head | used | waiting bytes | room ]
+ *                0      kept    start          end       capacity
+ *
+ * A blocking read may block for ever. Here every read and write is given the moment at which it gives up. The kernel
+ * measures the silence before each read (SO_RCVTIMEO); a peer that sends a byte a second would pass every such test, so
+ * the deadline is a moment, not a duration, and it is checked again after each read.
+ *
+ * The head of a message stays where it was read (kept) while its body streams through the room behind it: whoever parsed it may
+ * go on using the pieces it points to, to the end of the exchange.
+ *
+ * One thread at a time. (cut.h is how another thread ends a connection.)
+ */
+#ifndef WEIR_CONN_H
+#define WEIR_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+#include "address.h"
+
+enum conn_result {
+	CONN_OK = 0,
+	CONN_END = -1,         /* the peer has finished sending */
+	CONN_TIMEOUT = -2,     /* the deadline came first */
+	CONN_BROKEN = -3,      /* reset, or otherwise gone */
+	CONN_FULL = -4,        /* no room left in the buffer */
+	CONN_WOULD_BLOCK = -5, /* the try_ functions only */
+};
+
+struct conn {
+	int fd; /* -1: none */
+	char *buffer;
+	size_t capacity, kept, start, end;
+	uint64_t receive_timeout_us, send_timeout_us; /* as the kernel has them now; 0: none set */
+};
+
+/* buffer belongs to the caller and outlives the connection. */
+void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity);
+
+/* The bytes that wait to be used. */
+static inline const char *conn_bytes(const struct conn *conn)
+{
+	return conn->buffer + conn->start;
+}
+static inline size_t conn_available(const struct conn *conn)
+{
+	return conn->end - conn->start;
+}
+static inline void conn_use(struct conn *conn, size_t count)
+{
+	conn->start += count;
+}
+
+/* The first length waiting bytes are a head: they stay in place until conn_forget(). */
+void conn_keep(struct conn *conn, size_t length);
+/* The exchange is over: what is kept may be overwritten. */
+void conn_forget(struct conn *conn);
+
+/* Reads more: blocks until at least one byte came. CONN_OK, CONN_END, CONN_TIMEOUT, CONN_BROKEN or CONN_FULL. */
+enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us);
+/* Takes what has arrived, without waiting. */
+enum conn_result conn_try_fill(struct conn *conn);
+
+/* Sends everything, in order. The parts are changed. *sent (may be NULL) counts the bytes that left, also on failure. */
+enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, uint64_t deadline_us, size_t *sent);
+/* Sends what the kernel takes now and moves *parts and *count on past it. CONN_OK when all is sent. */
+enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *count, size_t *sent);
+
+/* Is an idle connection still good: open, and silent? A peer that closed, or said something unasked, is not. */
+bool conn_is_quiet(int fd);
+
+/* Waits until fd can be read (for_read) or written. CONN_OK, CONN_TIMEOUT or CONN_BROKEN. */
+enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us);
+
+/* A socket that can be connected to that address; -1 and errno. In two steps, so that another thread can be told of the socket
+   before the connecting begins, which may take long. */
+int conn_socket(const struct address *to);
+/* Connects it. CONN_OK, CONN_TIMEOUT, or CONN_BROKEN with errno. The socket stays the caller's to close. */
+enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us);
+
+/* Before a close: makes sure that the peer can read what was sent last. Says "no more from me", then reads and throws away what
+   the peer goes on sending, up to a bound in time and bytes. A plain close() with unread bytes would send a reset, and a
+   reset destroys an answer that the peer has not read yet (RFC 9112 §9.6). */
+void conn_linger(struct conn *conn, uint64_t deadline_us);
+/* Closes with a reset: the peer must not take what it has for a whole message. */
+void conn_close_hard(struct conn *conn);
+void conn_close(struct conn *conn);
+
+#endif

@@ -1,0 +1,341 @@
+/* exchange.c: see exchange.h.
+ *
+ *                up: the request's body                         while up is not finished, each step waits in poll() for
+ *      client ═══════════════════════════► target              whatever can move and moves it without blocking;
+ *             ◄═══════════════════════════                     when up is finished, down goes on with plain blocking calls
+ *                down: the answer
+ *
+ * Who is waited for decides who is blamed. A flow with bytes to send waits for the receiver, one without for the sender; when
+ * nothing has moved for too long, the one that was waited for was silent.
+ *
+ * An answer is never made to look whole when it is not (RFC 9112 §8): a chunked one ends without its last chunk, one with a length
+ * ends short, and what only the close ends is closed with a reset by our caller.
+ */
+#include "exchange.h"
+
+#include <errno.h>
+#include <poll.h>
+
+#include "clock.h"
+
+/* Interim answers to one request: a flood of them is no progress. */
+#define INTERIM_MAX 100
+
+void exchange_begin(struct exchange *x)
+{
+	x->client_is_untouched = true;
+	x->client_must_close = false;
+	x->down_has_begun = false;
+	x->has_answer_bytes = false;
+	x->why = "";
+}
+
+bool exchange_request_is_done(const struct exchange *x)
+{
+	return flow_is_done(&x->up);
+}
+
+bool exchange_upstream_is_reusable(const struct exchange *x)
+{
+	return exchange_request_is_done(x) && !x->up_is_broken && flow_is_done(&x->down) && x->response.keep_alive &&
+	       x->response.framing != HTTP_UNTIL_CLOSE && conn_available(&x->upstream) == 0;
+}
+
+static bool up_is_over(const struct exchange *x)
+{
+	return x->up_is_broken || exchange_request_is_done(x);
+}
+
+/* ---- up ------------------------------------------------------------------------------------------------------------- */
+
+static enum exchange_result bad_body(struct exchange *x)
+{
+	if (x->up.is_too_long)
+		return EXCHANGE_CLIENT_TOO_LONG;
+	x->why = x->up.body.why;
+	return EXCHANGE_CLIENT_BAD;
+}
+
+/* Sends what the target takes now. */
+static void send_up(struct exchange *x)
+{
+	size_t sent = 0;
+	enum conn_result result = conn_try_send(&x->upstream, &x->up.next, &x->up.left, &sent);
+	x->sent_bytes += sent;
+	if (sent > 0)
+		x->moved_us = clock_us();
+	if (result == CONN_BROKEN)
+		x->up_is_broken = true;
+}
+
+/* Moves the request's body on as far as that goes without waiting. */
+static enum exchange_result move_up(struct exchange *x)
+{
+	while (!up_is_over(x)) {
+		if (x->up.left > 0) {
+			send_up(x);
+			if (x->up.left > 0)
+				return EXCHANGE_OK; /* the target takes no more now, or ever */
+			continue;
+		}
+		enum flow_state state = flow_take(&x->up);
+		if (state == FLOW_BAD)
+			return bad_body(x);
+		if (state != FLOW_NEED)
+			continue;
+		enum conn_result result = conn_try_fill(&x->client);
+		if (result == CONN_WOULD_BLOCK)
+			return EXCHANGE_OK;
+		if (result != CONN_OK)
+			return EXCHANGE_CLIENT_GONE; /* a body that ends before its end is no request */
+		x->client_is_untouched = false;
+		x->moved_us = clock_us();
+	}
+	return EXCHANGE_OK;
+}
+
+enum exchange_result exchange_send(struct exchange *x, const struct rewrite_request *how)
+{
+	x->sent_bytes = 0;
+	x->up_is_broken = false;
+	x->has_answer_bytes = false;
+	x->sent_head_bytes = rewrite_request(&x->request, how, x->head, x->head_capacity);
+	if (x->sent_head_bytes == 0) {
+		x->why = "the head grew too long";
+		return EXCHANGE_CLIENT_BAD;
+	}
+	x->client.start = x->client.kept; /* the body begins behind the head, at each try */
+	flow_begin(&x->up, &x->client, x->request.framing, x->request.content_length, x->request.framing == HTTP_CHUNKED,
+	           x->limits.max_body_bytes, x->head, x->sent_head_bytes);
+	if (flow_take(&x->up) == FLOW_BAD)
+		return bad_body(x);
+	send_up(x);
+	x->moved_us = clock_us();
+	return EXCHANGE_OK;
+}
+
+/* ---- both ways ------------------------------------------------------------------------------------------------------ */
+
+/* Waits until something can move, while the request is not finished. */
+static enum exchange_result wait_for_either(struct exchange *x)
+{
+	struct pollfd fds[2] = { { .fd = x->client.fd }, { .fd = x->upstream.fd } };
+	bool target_is_full = x->up.left > 0;
+	bool client_is_full = x->down_has_begun && x->down.left > 0;
+	fds[target_is_full ? 1 : 0].events |= target_is_full ? POLLOUT : POLLIN;
+	fds[client_is_full ? 0 : 1].events |= client_is_full ? POLLOUT : POLLIN;
+	for (int i = 0; i < 2; i++)
+		if (fds[i].events == 0)
+			fds[i].fd = -1; /* else its hang-up would wake us again and again */
+
+	/* A client that asked for "100 Continue" rightly waits for the target's word. */
+	bool target_is_waited_for = target_is_full || (x->request.expects_continue && x->client_is_untouched);
+	uint64_t patience_us = target_is_waited_for ? x->limits.response_us : x->limits.idle_us;
+	uint64_t left_us = clock_left_us(x->moved_us + patience_us);
+	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
+	int ready = ppoll(fds, 2, &left, NULL);
+	if (ready > 0 || (ready < 0 && errno == EINTR))
+		return EXCHANGE_OK;
+	return target_is_waited_for ? EXCHANGE_TARGET_SILENT : EXCHANGE_CLIENT_SILENT;
+}
+
+/* Gets more of the answer into the buffer. While the request is on its way: whatever has come, perhaps nothing. Then: waits. */
+static enum conn_result more_of_answer(struct exchange *x, uint64_t deadline_us, enum exchange_result *trouble)
+{
+	*trouble = EXCHANGE_OK;
+	if (up_is_over(x))
+		return conn_fill(&x->upstream, deadline_us);
+	*trouble = move_up(x);
+	if (*trouble != EXCHANGE_OK)
+		return CONN_OK;
+	enum conn_result result = conn_try_fill(&x->upstream);
+	if (result == CONN_OK)
+		x->moved_us = clock_us();
+	if (result != CONN_WOULD_BLOCK)
+		return result;
+	if (!up_is_over(x))
+		*trouble = wait_for_either(x);
+	return CONN_OK;
+}
+
+/* ---- the head of the answer ----------------------------------------------------------------------------------------- */
+
+/* Passes an interim answer on; a 1.0 client does not know them. */
+static enum exchange_result pass_interim(struct exchange *x, const char *via)
+{
+	if (x->request.minor_version == 0)
+		return EXCHANGE_OK;
+	struct rewrite_response how = { .via = via, .client_is_1_1 = true, .keep_alive = true, .framing = HTTP_NO_BODY };
+	struct iovec part = { .iov_base = x->head };
+	/* The request's head may still be waiting in x->head to be sent. Then the interim answer is left out: it is advice. */
+	if (x->up.left > 0 && x->sent_bytes < x->sent_head_bytes)
+		return EXCHANGE_OK;
+	part.iov_len = rewrite_response(&x->response, &how, x->head, x->head_capacity);
+	if (part.iov_len == 0)
+		return EXCHANGE_OK;
+	if (conn_send(&x->client, &part, 1, clock_us() + x->limits.idle_us, NULL) != CONN_OK)
+		return EXCHANGE_CLIENT_GONE;
+	return EXCHANGE_OK;
+}
+
+static enum exchange_result bad_answer(struct exchange *x, const char *why)
+{
+	x->why = why;
+	return EXCHANGE_TARGET_BAD;
+}
+
+/* Reads one head: interim or final. */
+static enum exchange_result read_answer_head(struct exchange *x)
+{
+	struct http_scan scan = { .seen = 0 };
+	size_t length = 0;
+	uint64_t deadline_us = clock_us() + x->limits.response_us;
+	for (;;) {
+		enum http_scan_result found =
+			http_scan(&scan, conn_bytes(&x->upstream), conn_available(&x->upstream), &length);
+		if (found == HTTP_SCAN_COMPLETE)
+			break;
+		if (found == HTTP_SCAN_BAD)
+			return bad_answer(x, "the head of the target's answer is malformed");
+		if (conn_available(&x->upstream) > x->limits.max_header_bytes)
+			return bad_answer(x, "the head of the target's answer is too long");
+		enum exchange_result trouble;
+		bool was_up = !up_is_over(x);
+		enum conn_result result = more_of_answer(x, deadline_us, &trouble);
+		if (trouble != EXCHANGE_OK)
+			return trouble;
+		if (result == CONN_TIMEOUT)
+			return EXCHANGE_TARGET_SILENT;
+		if (result != CONN_OK)
+			return EXCHANGE_TARGET_FAILED;
+		x->has_answer_bytes = x->has_answer_bytes || conn_available(&x->upstream) > 0;
+		if (was_up) /* its time runs from the end of the request */
+			deadline_us = clock_us() + x->limits.response_us;
+	}
+	conn_use(&x->upstream, scan.skipped);
+	struct http_fault fault = http_parse_response(conn_bytes(&x->upstream), length, x->request.method, &x->response);
+	if (fault.status != 0)
+		return bad_answer(x, fault.why);
+	conn_keep(&x->upstream, length);
+	return EXCHANGE_OK;
+}
+
+enum exchange_result exchange_await_head(struct exchange *x, const char *via)
+{
+	for (int interim = 0; interim < INTERIM_MAX; interim++) {
+		enum exchange_result result = read_answer_head(x);
+		if (result != EXCHANGE_OK || x->response.status >= 200 || x->response.status == 101)
+			return result;
+		result = pass_interim(x, via);
+		if (result != EXCHANGE_OK)
+			return result;
+		x->upstream.kept = 0; /* the next head may take this one's place */
+	}
+	return bad_answer(x, "too many interim answers");
+}
+
+/* ---- the answer ----------------------------------------------------------------------------------------------------- */
+
+/* How the answer's end is marked for this client. */
+static enum http_framing framing_for_client(const struct exchange *x)
+{
+	switch (x->response.framing) {
+	case HTTP_NO_BODY:
+	case HTTP_BY_LENGTH:
+		return x->response.framing;
+	default:
+		return x->request.minor_version >= 1 ? HTTP_CHUNKED : HTTP_UNTIL_CLOSE;
+	}
+}
+
+static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
+{
+	enum http_framing framing = framing_for_client(x);
+	/* A body that the target did not want to the end would be read as the next request: the connection ends here. */
+	x->client_must_close = !keep_alive || framing == HTTP_UNTIL_CLOSE || !exchange_request_is_done(x);
+	struct rewrite_response how = { .via = via,
+		                        .client_is_1_1 = x->request.minor_version >= 1,
+		                        .keep_alive = !x->client_must_close,
+		                        .client_asked_keep_alive_1_0 = x->request.minor_version == 0 && x->request.keep_alive,
+		                        .framing = framing,
+		                        .content_length = x->response.content_length,
+		                        .has_content_length = x->response.has_content_length,
+		                        .upgrades = x->response.status == 101 };
+	/* x->head may hold what is left of the request's own head, when the target answered before it had taken that. */
+	bool head_is_in_use = !x->up_is_broken && x->up.left > 0 && x->sent_bytes < x->sent_head_bytes;
+	if (head_is_in_use) {
+		x->up_is_broken = true;
+		x->up.left = 0;
+	}
+	size_t length = rewrite_response(&x->response, &how, x->head, x->head_capacity);
+	if (length == 0)
+		return false;
+	flow_begin(&x->down, &x->upstream, x->response.framing, x->response.content_length, framing == HTTP_CHUNKED, 0,
+	           x->head, length);
+	x->down_has_begun = true;
+	return true;
+}
+
+/* One step of the answer that may not wait: the request is still on its way. */
+static enum exchange_result send_down_some(struct exchange *x)
+{
+	size_t sent = 0;
+	if (conn_try_send(&x->client, &x->down.next, &x->down.left, &sent) == CONN_BROKEN)
+		return EXCHANGE_CLIENT_GONE;
+	if (sent > 0)
+		x->moved_us = clock_us();
+	if (x->down.left == 0)
+		return EXCHANGE_OK;
+	enum exchange_result result = move_up(x);
+	if (result != EXCHANGE_OK || up_is_over(x))
+		return result;
+	return wait_for_either(x);
+}
+
+static enum exchange_result send_down(struct exchange *x)
+{
+	if (!up_is_over(x))
+		return send_down_some(x);
+	enum conn_result result =
+		conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, NULL);
+	x->down.left = 0;
+	return result == CONN_OK ? EXCHANGE_OK : EXCHANGE_CLIENT_GONE;
+}
+
+static enum exchange_result read_down(struct exchange *x)
+{
+	enum exchange_result trouble;
+	enum conn_result result = more_of_answer(x, clock_us() + x->limits.response_us, &trouble);
+	if (trouble != EXCHANGE_OK)
+		return trouble;
+	if (result == CONN_OK)
+		return EXCHANGE_OK;
+	if (result != CONN_END || flow_input_ended(&x->down) == FLOW_CUT_SHORT)
+		return EXCHANGE_TARGET_CUT;
+	return EXCHANGE_OK;
+}
+
+enum exchange_result exchange_relay(struct exchange *x, const char *via, bool keep_alive)
+{
+	if (!begin_down(x, via, keep_alive))
+		return bad_answer(x, "the head of the target's answer grew too long");
+	enum exchange_result result = EXCHANGE_OK;
+	while (result == EXCHANGE_OK) {
+		if (x->down.left > 0) {
+			result = send_down(x);
+			continue;
+		}
+		switch (flow_take(&x->down)) {
+		case FLOW_DONE:
+			return EXCHANGE_OK;
+		case FLOW_BAD:
+			x->why = x->down.body.why;
+			return EXCHANGE_TARGET_CUT;
+		case FLOW_SEND:
+			break;
+		default:
+			result = read_down(x);
+		}
+	}
+	return result;
+}

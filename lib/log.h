@@ -1,0 +1,65 @@
+/* log.h: one line for each thing worth knowing, and one for each request.
+ *
+ * Two formats: text for people, JSON (one object a line) for machines. A log must never slow down or stop what it
+ * reports on: when whoever reads our standard error stops reading, lines are dropped and counted, not waited for.
+ * Bytes that came from a client are escaped, so that nobody can forge a line or move a reader's cursor.
+ *
+ * An object, not a global: two proxies in one process may log to two places. Any thread.
+ */
+#ifndef WEIR_LOG_H
+#define WEIR_LOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "http.h"
+#include "ts.h"
+
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+
+struct log_options {
+	const char *path;        /* NULL: standard error */
+	const char *access_path; /* access lines: NULL: none (they appear in the log at level debug), "-": standard output */
+	enum log_level level;
+	bool json;
+};
+
+struct log;
+
+/* NULL when a file cannot be opened: error then says which and why. The strings are copied. */
+struct log *log_create(const struct log_options *options, char *error, size_t error_size);
+void log_destroy(struct log *log);
+
+/* Opens the files again, by the names they had: what logrotate expects after it has moved them away. What can't be opened keeps
+   its old file, and the log says so. */
+void log_reopen(struct log *log);
+/* New options for a running log; what can't be opened keeps its old file. False (and error) then. */
+bool log_configure(struct log *log, const struct log_options *options, char *error, size_t error_size);
+
+/* Would a line of this level be written? Asked before work is put into making one. */
+bool log_shows(struct log *log, enum log_level level);
+
+/* One line. service names the service it is about, or is NULL. */
+void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* What there is to say about one request. */
+struct log_access {
+	const char *service;
+	const char *client;            /* address */
+	struct http_text method, uri;  /* as they came; {NULL,0} when the head could not be read */
+	unsigned minor_version;
+	int status;                    /* 0: the client was gone before an answer */
+	uint64_t bytes_in, bytes_out;  /* body bytes from and to the client */
+	struct http_text referer, user_agent;
+	const char *target;            /* "127.0.0.1:9001"; NULL: none was asked */
+	unsigned tries;                /* targets asked */
+	uint64_t wait_us;              /* spent waiting for a turn */
+	uint64_t upstream_us;          /* from the first byte sent to a target to the last of its answer */
+	uint64_t total_us;             /* from the first byte of the head to the end */
+	const char *outcome;           /* "ok", or why it is not: "target failed", "client went away", "over threshold" … */
+};
+/* Are access lines wanted at all? */
+bool log_wants_access(struct log *log);
+void log_access(struct log *log, const struct log_access *access);
+
+#endif

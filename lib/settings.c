@@ -1,0 +1,451 @@
+/* settings.c: texts from the file, the environment and the command line become one configuration.
+ *
+ *      stanzas of the file ──► those for this machine ──► a struct settings each: file, then environment, then flags,
+ *                         │                               then defaults where nothing was said
+ *                         └──► those of others ──► read, to see whether they are well-formed, and thrown away
+ *
+ *      weir reverse --port …  ──► one struct settings, without a file
+ *
+ * One file serves every machine of a fleet: a typing error in another machine's stanza is reported here, before that
+ * machine finds it; but what that stanza needs (a built function, an endpoint from its environment, a free port) is
+ * its own business.
+ *
+ * The invariant: a configuration is complete and consistent, or there is none; there is no half of one to clean up
+ * after, so a reload can fail without anyone noticing. What no value can tell by itself is checked in
+ * settings_check.c.
+ *
+ * A configuration never changes. The only thing in it that does is holders, an atomic count: a service that serves
+ * its last requests by old settings keeps those alive after the configuration they came from is gone.
+ */
+#include "settings_internal.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BACKLOG_MAX 1000000u
+
+/* What is being filled: a struct settings, or the struct settings_globals. */
+struct filling {
+	void *holder;
+	struct settings_origins *origins;
+	enum settings_scope scope;
+	bool is_for_here; /* false: another machine's, looked at for its form only */
+	char *error;
+};
+
+/* ---- one value ---- */
+
+static void *field_of(const struct settings_row *row, void *holder)
+{
+	return (char *)holder + row->offset;
+}
+
+/* The first words of an error: "weir.ini:7", "--port", "WEIR_PORT", "weir forward". */
+static void say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX])
+{
+	const struct settings_origin *origin = settings_origin_of(row, origins);
+	char said[SETTINGS_ORIGIN_MAX];
+
+	settings_origin_say(row, origins, said);
+	const char *last_word = strrchr(said, ' ');
+	if (origin->source == SOURCE_COMMAND)
+		snprintf(out, SETTINGS_ORIGIN_MAX, "weir %s", origin->text);
+	else if (origin->source == SOURCE_FILE || !last_word)
+		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", said);
+	else
+		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", last_word + 1);
+}
+
+static bool fail_wrong(const struct filling *f, const struct settings_row *row, const char *why)
+{
+	const struct settings_origin *origin = settings_origin_of(row, f->origins);
+	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX];
+	bool from_file = origin->source == SOURCE_FILE;
+
+	say_place(row, f->origins, place);
+	value_allowed(row, allowed);
+	if (row->is_secret)
+		snprintf(quoted, sizeof quoted, "what"); /* a secret is not shown, and why might show it */
+	else
+		settings_quote(origin->text, quoted);
+	bool says_why = *why != '\0' && !row->is_secret;
+	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? row->name : "",
+	                     from_file ? ": " : "", quoted, says_why ? " (" : "", says_why ? why : "",
+	                     says_why ? ")" : "", allowed);
+}
+
+/* key is the row's name, or for a prefix the whole key. */
+static bool fail_not_built(const struct filling *f, const struct settings_row *row, const char *key)
+{
+	const struct settings_origin *origin = settings_origin_of(row, f->origins);
+	char place[SETTINGS_ORIGIN_MAX], what[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX] = "";
+
+	say_place(row, f->origins, place);
+	if (!row->is_later)
+		value_allowed(row, allowed);
+	else if (row->neutral)
+		snprintf(allowed, sizeof allowed, "%.*s", (int)strcspn(row->neutral, "|"), row->neutral);
+	settings_quote(row->is_later ? key : origin->text, what);
+	bool in_file = origin->source == SOURCE_FILE;
+	bool names_it = row->is_later ? in_file : origin->source != SOURCE_COMMAND;
+	return settings_fail(f->error, "%s: %s%s%s%snot built yet%s%s", place,
+	                     in_file && !row->is_later ? row->name : "", in_file && !row->is_later ? ": " : "",
+	                     names_it ? what : "", names_it ? " is " : "", *allowed ? "; allowed: " : "", allowed);
+}
+
+/* Gives a row a value, over what it had. given.text is copied. */
+static bool set_value(const struct filling *f, const struct settings_row *row, const char *key,
+                      struct settings_origin given)
+{
+	struct settings_origin *origin = settings_origin_of(row, f->origins);
+	char why[VALUE_WHY_MAX];
+
+	const char *text = given.text + strspn(given.text, " \t");
+	size_t length = strlen(text);
+	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+		length--;
+	given.text = strndup(text, length);
+	if (!given.text)
+		return settings_fail_memory(f->error);
+	free(origin->text);
+	*origin = given;
+	if (row->is_later) {
+		bool changes_nothing = row->neutral && settings_word_is_in(given.text, row->neutral);
+		return changes_nothing || !f->is_for_here || fail_not_built(f, row, key);
+	}
+	value_clear(row, field_of(row, f->holder));
+	switch (value_read(row, given.text, field_of(row, f->holder), why)) {
+	case VALUE_GOOD:
+		return true;
+	case VALUE_NOT_BUILT:
+		return !f->is_for_here || fail_not_built(f, row, key);
+	case VALUE_NO_MEMORY:
+		return settings_fail_memory(f->error);
+	case VALUE_WRONG:
+		break;
+	}
+	return fail_wrong(f, row, why);
+}
+
+/* ---- many values ---- */
+
+static bool fill_from_stanza(const struct filling *f, const struct ini_stanza *stanza)
+{
+	for (size_t i = 0; i < stanza->entry_count; i++) {
+		const struct ini_entry *entry = &stanza->entries[i];
+		struct settings_origin given = { .source = SOURCE_FILE, .line = entry->line, .text = entry->value };
+		if (!set_value(f, entry->row, entry->key, given))
+			return false;
+	}
+	return true;
+}
+
+static bool fill_from_given(const struct filling *f, const struct settings_given *list, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct settings_origin given = { .source = list[i].source,
+			                         .by_other_name = list[i].by_other_name,
+			                         .text = (char *)list[i].text };
+		if (list[i].row->scope == f->scope && !set_value(f, list[i].row, list[i].row->name, given))
+			return false;
+	}
+	return true;
+}
+
+/* What was not said. mode stands before the rows whose default depends on it. */
+static bool fill_from_defaults(const struct filling *f)
+{
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		const char *text = row->default_text;
+		if (row->scope != f->scope || row->is_later || f->origins->of[i].text)
+			continue;
+		if (row->default_of_mode[0])
+			text = row->default_of_mode[((struct settings *)f->holder)->mode];
+		struct settings_origin given = { .source = SOURCE_DEFAULT, .text = (char *)text };
+		if (text && !set_value(f, row, row->name, given))
+			return false;
+	}
+	return true;
+}
+
+static void clear_values(void *holder, enum settings_scope scope)
+{
+	for (size_t i = 0; i < settings_row_count; i++)
+		if (settings_rows[i].scope == scope && !settings_rows[i].is_later)
+			value_clear(&settings_rows[i], field_of(&settings_rows[i], holder));
+}
+
+/* ---- one service ---- */
+
+static struct settings *settings_create(const char *name, const char *file, unsigned line)
+{
+	struct settings *settings = calloc(1, sizeof *settings);
+	if (!settings)
+		return NULL;
+	atomic_init(&settings->holders, 1);
+	settings->name = strdup(name);
+	settings->origins = settings_origins_create(file, line);
+	if (!settings->name || !settings->origins) {
+		settings_release(settings);
+		return NULL;
+	}
+	return settings;
+}
+
+struct settings *settings_hold(struct settings *settings)
+{
+	atomic_fetch_add(&settings->holders, 1);
+	return settings;
+}
+
+void settings_release(struct settings *settings)
+{
+	if (!settings || atomic_fetch_sub(&settings->holders, 1) > 1)
+		return;
+	clear_values(settings, SCOPE_SERVICE);
+	settings_origins_destroy(settings->origins);
+	free(settings->name);
+	free(settings);
+}
+
+/* "weir.ini:3: [node2]", or "weir reverse". */
+static void say_service(const struct settings *s, char out[SETTINGS_ORIGIN_MAX])
+{
+	char quoted[SETTINGS_QUOTE_MAX];
+
+	if (!s->origins->file) {
+		snprintf(out, SETTINGS_ORIGIN_MAX, "weir %s", s->name);
+		return;
+	}
+	size_t length = strlen(settings_quote(s->name, quoted));
+	snprintf(out, SETTINGS_ORIGIN_MAX, "%.100s:%u: [%.*s]", settings_short_path(s->origins->file), s->origins->line,
+	         (int)length - 2, quoted + 1);
+}
+
+static bool work_out_backlog(struct settings *s, char *error)
+{
+	char service[SETTINGS_ORIGIN_MAX];
+
+	if (s->threshold.count == 0 || s->backlog_us == 0)
+		return true;
+	/* Both are bounded: a million times a day in microseconds is far from 64 bits. */
+	uint64_t requests = s->threshold.count * s->backlog_us / s->threshold.window_us;
+	if (requests > BACKLOG_MAX) {
+		say_service(s, service);
+		return settings_fail(error, "%s: threshold x backlog lets %llu requests wait; allowed: at most %u",
+		                     service, (unsigned long long)requests, BACKLOG_MAX);
+	}
+	s->backlog_requests = requests > 0 ? (unsigned)requests : 1;
+	return true;
+}
+
+/* What several values of one service must be together. */
+static bool check_service(struct settings *s, char *error)
+{
+	char service[SETTINGS_ORIGIN_MAX];
+
+	if (s->mode == MODE_REVERSE && s->endpoint.count == 0) {
+		say_service(s, service);
+		return settings_fail(error, "%s has no endpoint to send requests to; allowed: %s", service,
+		                     s->origins->file ? "endpoint = host:port, ..." : "--endpoint host:port,...");
+	}
+	return work_out_backlog(s, error);
+}
+
+/* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */
+static struct settings *read_service(const char *name, const struct ini_stanza *stanza,
+                                     const struct settings_command *command, bool is_for_here, char *error)
+{
+	struct settings *s = settings_create(name, command->file, stanza ? stanza->line : 0);
+	if (!s) {
+		settings_fail_memory(error);
+		return NULL;
+	}
+	struct filling f = { s, s->origins, SCOPE_SERVICE, is_for_here, error };
+	bool is_good = !stanza || fill_from_stanza(&f, stanza);
+	if (is_for_here)
+		is_good = is_good && fill_from_given(&f, command->environment, command->environment_count) &&
+		          fill_from_given(&f, command->flags, command->flag_count) && fill_from_defaults(&f) &&
+		          check_service(s, error);
+	if (!is_good) {
+		settings_release(s);
+		return NULL;
+	}
+	return s;
+}
+
+/* ---- the whole ---- */
+
+static bool read_globals(struct configuration *c, const struct ini_file *file, const struct settings_command *command,
+                         char *error)
+{
+	c->globals.origins = settings_origins_create(command->file, 0);
+	if (!c->globals.origins)
+		return settings_fail_memory(error);
+	struct filling f = { &c->globals, c->globals.origins, SCOPE_GLOBAL, true, error };
+	for (size_t i = 0; i < file->stanza_count; i++)
+		if (file->stanzas[i].is_globals && !fill_from_stanza(&f, &file->stanzas[i]))
+			return false;
+	return fill_from_given(&f, command->environment, command->environment_count) &&
+	       fill_from_given(&f, command->flags, command->flag_count) && fill_from_defaults(&f);
+}
+
+static bool read_stanzas(struct configuration *c, const struct ini_file *file, const struct settings_command *command,
+                         const char *hostname, char *error)
+{
+	c->services = calloc(file->stanza_count + 1, sizeof *c->services);
+	if (!c->services)
+		return settings_fail_memory(error);
+	if (!settings_check_nodes(file, command, error) || !settings_check_ids(file, error))
+		return false;
+	for (size_t i = 0; i < file->stanza_count; i++) {
+		const struct ini_stanza *stanza = &file->stanzas[i];
+		if (stanza->is_globals)
+			continue;
+		bool is_for_here = settings_stanza_is_chosen(stanza, command, hostname);
+		struct settings *s = read_service(stanza->name, stanza, command, is_for_here, error);
+		if (!s)
+			return false;
+		if (is_for_here)
+			c->services[c->service_count++] = s;
+		else
+			settings_release(s);
+	}
+	return (c->service_count > 0 || settings_fail_no_service(file, hostname, error)) &&
+	       settings_check_ports(c, error);
+}
+
+static bool read_command_line_service(struct configuration *c, const struct settings_command *command, char *error)
+{
+	const char *name = "reverse";
+
+	for (size_t i = 0; i < command->flag_count; i++)
+		if (command->flags[i].source == SOURCE_COMMAND)
+			name = command->flags[i].text;
+	c->services = calloc(1, sizeof *c->services);
+	if (!c->services)
+		return settings_fail_memory(error);
+	c->services[0] = read_service(name, NULL, command, true, error);
+	if (!c->services[0])
+		return false;
+	c->service_count = 1;
+	return true;
+}
+
+/* A daemon that went to "/" still finds the file. The path is not resolved further: links may point elsewhere tomorrow,
+   and that is how some deployments swap a file. */
+static char *absolute_path(const char *path)
+{
+	char folder[PATH_MAX], *whole;
+
+	if (path[0] == '/' || !getcwd(folder, sizeof folder))
+		return strdup(path);
+	return asprintf(&whole, "%s/%s", folder, path) >= 0 ? whole : NULL;
+}
+
+static FILE *open_file(const char *path, const char *said, char *error)
+{
+	struct stat status;
+	FILE *in = fopen(path, "re");
+	int reason = errno;
+
+	/* fopen() opens a folder, and only reading it fails. */
+	if (in && fstat(fileno(in), &status) == 0 && S_ISDIR(status.st_mode)) {
+		fclose(in);
+		in = NULL;
+		reason = EISDIR;
+	}
+	if (!in)
+		settings_fail(error, "-c %s: cannot be read: %s", settings_short_path(said), strerror(reason));
+	return in;
+}
+
+static bool read_file(struct configuration *c, const struct settings_input *input,
+                      const struct settings_command *command, struct ini_file *file, char *error)
+{
+	c->file_path = input->file_path ? strdup(input->file_path) : absolute_path(command->file);
+	if (!c->file_path)
+		return settings_fail_memory(error);
+	if (input->file)
+		return ini_file_read(input->file, command->file, file, error);
+	FILE *in = open_file(c->file_path, command->file, error);
+	if (!in)
+		return false;
+	bool is_good = ini_file_read(in, command->file, file, error);
+	fclose(in);
+	return is_good;
+}
+
+struct configuration *configuration_assemble(const struct settings_input *input, enum configuration_wish *wish,
+                                             char error[SETTINGS_ERROR_MAX])
+{
+	struct settings_command command;
+	struct ini_file file = { .path = NULL };
+	struct configuration *c = calloc(1, sizeof *c);
+	bool is_good = settings_command_read(input->argc, input->argv, input->environment, &command, error);
+
+	if (is_good && !c)
+		is_good = settings_fail_memory(error);
+	if (is_good) {
+		*wish = command.wish;
+		c->daemon = command.daemon;
+		c->argc = input->argc;
+		c->argv = input->argv;
+	}
+	if (is_good && (command.wish == CONFIGURATION_RUN || command.wish == CONFIGURATION_CHECK)) {
+		is_good = (!command.file || read_file(c, input, &command, &file, error)) &&
+		          read_globals(c, &file, &command, error) &&
+		          (command.file ? read_stanzas(c, &file, &command, input->hostname, error)
+		                        : read_command_line_service(c, &command, error));
+	}
+	ini_file_free(&file);
+	settings_command_free(&command);
+	if (!is_good) {
+		configuration_free(c);
+		return NULL;
+	}
+	return c;
+}
+
+static struct configuration *read_here(int argc, char **argv, const char *file_path, enum configuration_wish *wish,
+                                       char *error)
+{
+	char hostname[HOST_NAME_MAX + 1] = "";
+
+	if (gethostname(hostname, sizeof hostname - 1) < 0)
+		hostname[0] = '\0';
+	struct settings_input input = {
+		.argc = argc, .argv = argv, .environment = environ, .hostname = hostname, .file_path = file_path
+	};
+	return configuration_assemble(&input, wish, error);
+}
+
+struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish,
+                                         char error[SETTINGS_ERROR_MAX])
+{
+	return read_here(argc, argv, NULL, wish, error);
+}
+
+struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX])
+{
+	enum configuration_wish wish;
+	return read_here(old->argc, old->argv, old->file_path, &wish, error);
+}
+
+void configuration_free(struct configuration *configuration)
+{
+	if (!configuration)
+		return;
+	for (size_t i = 0; i < configuration->service_count; i++)
+		settings_release(configuration->services[i]);
+	free(configuration->services);
+	clear_values(&configuration->globals, SCOPE_GLOBAL);
+	settings_origins_destroy(configuration->globals.origins);
+	free(configuration->file_path);
+	free(configuration);
+}

@@ -1,0 +1,125 @@
+/* settings.h: everything that can be set, read from the command line, the environment and an INI file.
+ *
+ * Each setting is written once, as a row of settings.def. From that one table come the fields of the structs below, the INI
+ * keys, the flags, the environment names, --help, --check, the reference page and the error messages.
+ *
+ *      flag  >  environment  >  file  >  default             each value remembers which of them it came from
+ *
+ * A configuration never changes once it has been read: a reload reads a new one. Any thread may read it.
+ */
+#ifndef WEIR_SETTINGS_H
+#define WEIR_SETTINGS_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* The kinds of values, as C types. */
+
+/* count in window_us; count 0: no limit. "100" is 100 in 1 s, "600/m" 600 in 60 s, "0.5/s" 1 in 2 s, "2.5/s" 5 in 2 s. */
+struct settings_rate {
+	unsigned count;
+	uint64_t window_us;
+};
+
+struct settings_endpoint {
+	char *host;    /* name or address (IPv6 without brackets); the path of a "unix:" target */
+	unsigned port; /* 0 for "unix:" */
+	bool is_unix;
+	unsigned weight;
+};
+
+struct settings_endpoints {
+	struct settings_endpoint *items;
+	size_t count;
+};
+
+enum settings_hash_key_kind { HASH_KEY_CLIENT, HASH_KEY_URI, HASH_KEY_HEADER };
+struct settings_hash_key {
+	enum settings_hash_key_kind kind;
+	char *header; /* HASH_KEY_HEADER */
+};
+
+/* Choices, in the order in which settings.def spells them. */
+enum settings_mode { MODE_REVERSE, MODE_FORWARD, MODE_PACKET };
+enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
+enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
+enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
+enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
+
+/* The C field of each kind of row. A duration is kept in microseconds, a size in bytes, and the field's name says so. */
+#define SETTINGS_FIELD_TEXT(name) char *name; /* NULL when not set */
+#define SETTINGS_FIELD_NUMBER(name) unsigned name;
+#define SETTINGS_FIELD_SIZE(name) uint64_t name##_bytes;
+#define SETTINGS_FIELD_DURATION(name) uint64_t name##_us;
+#define SETTINGS_FIELD_CHOICE(name) int name;
+#define SETTINGS_FIELD_RATE(name) struct settings_rate name;
+#define SETTINGS_FIELD_ENDPOINTS(name) struct settings_endpoints name;
+#define SETTINGS_FIELD_HASH_KEY(name) struct settings_hash_key name;
+
+/* One service: a stanza of the file that is meant for this machine, or the command line's "weir reverse …". */
+struct settings {
+	char *name; /* the stanza's name; for a service of the command line its mode */
+#define SERVICE(kind, name, ...) SETTINGS_FIELD_##kind(name)
+#define GLOBAL(kind, name, ...)
+#define LATER(...)
+#include "settings.def"
+#undef SERVICE
+#undef GLOBAL
+	unsigned backlog_requests; /* worked out: threshold × backlog, at least 1 when both are set */
+	struct settings_origins *origins;
+	atomic_uint holders; /* see settings_hold() */
+};
+
+/* [globals] */
+struct settings_globals {
+#define SERVICE(kind, name, ...)
+#define GLOBAL(kind, name, ...) SETTINGS_FIELD_##kind(name)
+#include "settings.def"
+#undef SERVICE
+#undef GLOBAL
+#undef LATER
+	struct settings_origins *origins;
+};
+
+struct configuration {
+	struct settings_globals globals;
+	struct settings **services;
+	size_t service_count;
+	bool daemon;     /* --daemon */
+	/* For reading it again. */
+	int argc;
+	char **argv;
+	char *file_path; /* of -c, from the root, for a daemon may have changed its folder; NULL without -c */
+};
+
+enum configuration_wish {
+	CONFIGURATION_RUN,
+	CONFIGURATION_CHECK,     /* --check: configuration_print() and exit 0 */
+	CONFIGURATION_HELP,      /* --help: settings_print_help() and exit 0 */
+	CONFIGURATION_VERSION,   /* --version */
+	CONFIGURATION_REFERENCE, /* --reference: settings_print_reference() and exit 0 */
+};
+
+#define SETTINGS_ERROR_MAX 1024
+
+/* Reads command line, environment and file. On success *wish says what is asked for (services are there for RUN and CHECK).
+   NULL: error holds one line, without newline, that names the option or FILE:LINE, what was read and what is allowed.
+   argv must live as long as the configuration. Main thread. */
+struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish, char error[SETTINGS_ERROR_MAX]);
+/* The same command line and environment again, and the file as it stands now. */
+struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX]);
+void configuration_free(struct configuration *configuration);
+
+/* "[name]", then "key = value    # origin" for each setting. Secrets are masked. */
+void configuration_print(const struct configuration *configuration, FILE *out);
+void settings_print_help(FILE *out);
+void settings_print_reference(FILE *out); /* Markdown, for docs/settings.md */
+
+/* A service's settings outlive the configuration they came from while someone holds them. Any thread. */
+struct settings *settings_hold(struct settings *settings);
+void settings_release(struct settings *settings);
+
+#endif

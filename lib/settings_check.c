@@ -1,0 +1,205 @@
+/* settings_check.c: what no value can tell by itself: whom a stanza is for, and whether stanzas get along.
+ *
+ * A file is written for a fleet, and some mistakes show only when its stanzas are laid side by side:
+ *
+ *      [a]                          [b]
+ *      hostname = micro1            hostname = micro1
+ *      port     = 8000   ◄────────► port     = 8000          both run here: the second would find its port taken
+ *      id       = 2      ◄────────► id       = 2             one group: two nodes would both believe to be number 2
+ *      unicast  = 10.0.0.255:7000   unicast  = 10.0.0.255:7000
+ *
+ * Without these checks the first would be found by bind() at the start, perhaps at three in the morning by a machine
+ * that boots; the second by nobody, as a threshold that is passed now and then. The ports are those of this machine's
+ * services alone; the ids are looked at in all stanzas, for whom they clash with runs elsewhere.
+ *
+ * Nothing is kept: any thread.
+ */
+#include "settings_internal.h"
+
+#include <arpa/inet.h>
+#include <string.h>
+#include <strings.h>
+
+#define LIST_MAX 320
+
+/* ---- which stanzas are for this machine ---- */
+
+/* hostname is this machine's, long or short as it happens to be set; a stanza may use either form. */
+static bool is_name_of_machine(const char *name, const char *hostname)
+{
+	size_t short_length = strcspn(hostname, ".");
+	return strcasecmp(name, hostname) == 0 ||
+	       (strlen(name) == short_length && strncasecmp(name, hostname, short_length) == 0);
+}
+
+bool settings_stanza_is_chosen(const struct ini_stanza *stanza, const struct settings_command *command,
+                               const char *hostname)
+{
+	const struct ini_entry *machine = ini_stanza_entry(stanza, "hostname");
+
+	for (size_t i = 0; i < command->node_count; i++)
+		if (strcmp(command->nodes[i], stanza->name) == 0)
+			return true;
+	return command->node_count == 0 && (!machine || is_name_of_machine(machine->value, hostname));
+}
+
+/* Adds ", word" to a list in an error; when there is no more room, an ellipsis. */
+static void add_word(char list[LIST_MAX], const char *word)
+{
+	char quoted[SETTINGS_QUOTE_MAX];
+	size_t used = strlen(list), length = strlen(settings_quote(word, quoted));
+
+	if (used + length + 8 < LIST_MAX)
+		snprintf(list + used, LIST_MAX - used, "%s%s", used > 0 ? ", " : "", quoted);
+	else if (used + 5 < LIST_MAX && strcmp(list + used - 3, "...") != 0)
+		snprintf(list + used, LIST_MAX - used, " ...");
+}
+
+/* The names of the stanzas (key NULL), or what they say about a key. */
+static void list_stanzas(const struct ini_file *file, const char *key, char list[LIST_MAX])
+{
+	list[0] = '\0';
+	for (size_t i = 0; i < file->stanza_count; i++) {
+		const struct ini_stanza *stanza = &file->stanzas[i];
+		const struct ini_entry *entry = key ? ini_stanza_entry(stanza, key) : NULL;
+		if (!stanza->is_globals && (!key || entry))
+			add_word(list, key ? entry->value : stanza->name);
+	}
+}
+
+bool settings_check_nodes(const struct ini_file *file, const struct settings_command *command, char *error)
+{
+	char list[LIST_MAX], quoted[SETTINGS_QUOTE_MAX];
+
+	for (size_t i = 0; i < command->node_count; i++) {
+		bool found = false;
+		for (size_t j = 0; j < file->stanza_count; j++)
+			found = found ||
+			        (!file->stanzas[j].is_globals && strcmp(file->stanzas[j].name, command->nodes[i]) == 0);
+		if (found)
+			continue;
+		list_stanzas(file, NULL, list);
+		return settings_fail(error, "--node: %s has no stanza %s; allowed: %s", settings_short_path(file->path),
+		                     settings_quote(command->nodes[i], quoted),
+		                     *list ? list : "none, for it has none at all");
+	}
+	return true;
+}
+
+bool settings_fail_no_service(const struct ini_file *file, const char *hostname, char *error)
+{
+	char list[LIST_MAX], quoted[SETTINGS_QUOTE_MAX];
+	const char *path = settings_short_path(file->path);
+
+	list_stanzas(file, "hostname", list);
+	if (*list == '\0')
+		return settings_fail(error, "%s: has no stanza; allowed: one or more, as [name], and keys below it",
+		                     path);
+	return settings_fail(
+		error,
+		"%s: no stanza has hostname = %s, which is this machine; there are %s; --node NAME chooses "
+		"by the stanza's name",
+		path, settings_quote(hostname, quoted), list);
+}
+
+/* ---- what several services must be together ---- */
+
+/* The address that a node shares its throttle by, or NULL. */
+static const char *group_of(const struct ini_stanza *stanza)
+{
+	const struct ini_entry *group = ini_stanza_entry(stanza, "unicast");
+	if (!group)
+		group = ini_stanza_entry(stanza, "multicast");
+	return group ? group->value : NULL;
+}
+
+/* 0: none, or not a number, which is reported when the stanza is read. */
+static unsigned id_of(const struct ini_stanza *stanza)
+{
+	const struct ini_entry *entry = ini_stanza_entry(stanza, "id");
+	char why[VALUE_WHY_MAX];
+	unsigned id = 0;
+
+	return entry && value_read(entry->row, entry->value, &id, why) == VALUE_GOOD ? id : 0;
+}
+
+/* All machines' stanzas: that the id is taken shows in the whole file only. */
+bool settings_check_ids(const struct ini_file *file, char *error)
+{
+	for (size_t i = 0; i < file->stanza_count; i++) {
+		const struct ini_stanza *stanza = &file->stanzas[i];
+		const char *group = group_of(stanza);
+		unsigned id = id_of(stanza);
+		for (size_t j = 0; group && id > 0 && j < i; j++) {
+			const struct ini_stanza *other = &file->stanzas[j];
+			const char *others_group = group_of(other);
+			char quoted[SETTINGS_QUOTE_MAX];
+			if (!others_group || strcasecmp(group, others_group) != 0 || id_of(other) != id)
+				continue;
+			return settings_fail(
+				error, "%s:%u: id %u is taken in the group by %s on line %u; allowed: one that is not",
+				settings_short_path(file->path), ini_stanza_entry(stanza, "id")->line, id,
+				settings_quote(other->name, quoted), ini_stanza_entry(other, "id")->line);
+		}
+	}
+	return true;
+}
+
+/* Do two addresses to listen on take the same port from each other? "::" is IPv6 alone: weir opens a socket for each. */
+static bool binds_overlap(const char *a, const char *b)
+{
+	struct in6_addr address_a, address_b;
+
+	if (!a || !b || strcasecmp(a, b) == 0)
+		return true;
+	if (inet_pton(AF_INET, a, &address_a) == 1 && inet_pton(AF_INET, b, &address_b) == 1)
+		return strcmp(a, "0.0.0.0") == 0 || strcmp(b, "0.0.0.0") == 0;
+	if (inet_pton(AF_INET6, a, &address_a) == 1 && inet_pton(AF_INET6, b, &address_b) == 1)
+		return IN6_IS_ADDR_UNSPECIFIED(&address_a) || IN6_IS_ADDR_UNSPECIFIED(&address_b) ||
+		       IN6_ARE_ADDR_EQUAL(&address_a, &address_b);
+	return false;
+}
+
+static bool is_unix(const char *bind)
+{
+	return bind && strncasecmp(bind, "unix:", 5) == 0;
+}
+
+static bool listen_together(const struct settings *a, const struct settings *b)
+{
+	if (is_unix(a->bind) || is_unix(b->bind))
+		return is_unix(a->bind) && is_unix(b->bind) && strcmp(a->bind + 5, b->bind + 5) == 0;
+	return a->port == b->port && a->port != 0 && binds_overlap(a->bind, b->bind);
+}
+
+/* The line that says where a service listens: that of its port or bind, else of its name. */
+static unsigned listen_line(const struct settings *s)
+{
+	const struct settings_row *row = settings_row_find(is_unix(s->bind) ? "bind" : "port");
+	const struct settings_origin *origin = settings_origin_of(row, s->origins);
+	return origin->source == SOURCE_FILE ? origin->line : s->origins->line;
+}
+
+bool settings_check_ports(const struct configuration *c, char *error)
+{
+	for (size_t i = 0; i < c->service_count; i++) {
+		for (size_t j = 0; j < i; j++) {
+			const struct settings *late = c->services[i], *early = c->services[j];
+			char quoted[SETTINGS_QUOTE_MAX], early_quoted[SETTINGS_QUOTE_MAX],
+				where[SETTINGS_QUOTE_MAX + 16];
+			if (!listen_together(late, early))
+				continue;
+			if (is_unix(late->bind))
+				snprintf(where, sizeof where, "%s", settings_quote(late->bind, quoted));
+			else
+				snprintf(where, sizeof where, "port %u", late->port);
+			return settings_fail(
+				error,
+				"%s:%u: %s listens on %s, and so does %s on line %u; allowed: another port or bind",
+				settings_short_path(late->origins->file), listen_line(late),
+				settings_quote(late->name, quoted), where, settings_quote(early->name, early_quoted),
+				listen_line(early));
+		}
+	}
+	return true;
+}

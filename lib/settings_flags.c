@@ -1,0 +1,333 @@
+/* settings_flags.c: the command line and the environment become a list of texts, each with its row.
+ *
+ *      weir reverse --port 8000 -endpoint=127.0.0.1:9001           the first word is the mode
+ *      weir -c weir.ini --node node2 --check --log-level debug     flags override what the file says
+ *
+ * One dash or two, --key=value and --key value, - and _ are the same and case does not matter: people come from curl,
+ * from HAProxy and from Go programs, and none of them should have to look it up. A flag may be given once: of two
+ * values for one setting one would be ignored. What follows a flag is its value even when it begins with a dash
+ * ("-1"), so that the error is about the value; but two dashes are the next flag, and then the value is what is
+ * missing.
+ *
+ * The environment: WEIR_ and a key is a setting, and one that is not known is an error as it is in the file. Other
+ * programs' variables are none of ours, but for the few names that rows give as .also. A variable that is set to
+ * nothing is not set: that is how compose files and unit files leave out what they do not need.
+ *
+ * Nothing is copied: the texts stay in argv and in the environment. Main thread, as for all that reads the
+ * environment.
+ */
+#include "settings_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define TWO_FORMS "allowed: weir reverse --port 8000 --endpoint HOST:PORT, or weir -c FILE; see weir --help"
+
+struct command_reading {
+	int argc;
+	char **argv;
+	int at;
+	struct settings_command *out;
+	char *error;
+};
+
+/* ---- flags that are not settings ---- */
+
+static const struct {
+	const char *name;
+	enum configuration_wish wish;
+} wishes[] = {
+	{ "check", CONFIGURATION_CHECK },     { "help", CONFIGURATION_HELP },           { "h", CONFIGURATION_HELP },
+	{ "version", CONFIGURATION_VERSION }, { "reference", CONFIGURATION_REFERENCE },
+};
+
+/* Names that a typing error may have been meant for, besides those of the table. */
+static const char *const own_names[] = { "config", "node", "check", "daemon", "help", "version", "reference" };
+
+static bool is_last_wish(enum configuration_wish wish)
+{
+	return wish == CONFIGURATION_HELP || wish == CONFIGURATION_VERSION || wish == CONFIGURATION_REFERENCE;
+}
+
+static const char *guess_flag(const char *name)
+{
+	const char *best = settings_row_guess(name);
+	unsigned best_distance = best ? settings_distance(name, best) : (unsigned)strlen(name) / 3 + 1;
+
+	for (size_t i = 0; i < sizeof own_names / sizeof own_names[0]; i++) {
+		unsigned distance = settings_distance(name, own_names[i]);
+		if (distance < best_distance) {
+			best_distance = distance;
+			best = own_names[i];
+		}
+	}
+	return best;
+}
+
+/* argument without its value, which may be a secret under a misspelt name. */
+static bool fail_unknown_flag(struct command_reading *r, const char *name)
+{
+	char cut[SETTINGS_QUOTE_MAX], quoted[SETTINGS_QUOTE_MAX], flag[SETTINGS_NAME_MAX + 2] = "";
+	const char *argument = r->argv[r->at];
+	const char *guess = guess_flag(name);
+	size_t length = strcspn(argument, "=");
+
+	snprintf(cut, sizeof cut, "%.*s", (int)(length < sizeof cut ? length : sizeof cut - 1), argument);
+	if (guess)
+		settings_spell_flag(guess, flag);
+	return settings_fail(r->error, "unknown option %s%s%s%s (weir --help lists what is allowed)",
+	                     settings_quote(cut, quoted), guess ? "; did you mean " : "", flag, guess ? "?" : "");
+}
+
+/* ---- lists ---- */
+
+static bool add_given(struct settings_given **list, size_t *count, struct settings_given given)
+{
+	/* One for each row at most: the room is made once. */
+	if (!*list)
+		*list = calloc(settings_row_count, sizeof **list);
+	if (!*list)
+		return false;
+	(*list)[(*count)++] = given;
+	return true;
+}
+
+static struct settings_given *find_given(struct settings_given *list, size_t count, const struct settings_row *row)
+{
+	for (size_t i = 0; i < count; i++)
+		if (list[i].row == row)
+			return &list[i];
+	return NULL;
+}
+
+/* ---- the command line ---- */
+
+/* The value of the flag at r->at: what stands after its =, or the next argument, to which r->at then moves. */
+static const char *take_value(struct command_reading *r, const char *after_equals)
+{
+	if (after_equals)
+		return after_equals;
+	if (r->at + 1 >= r->argc || strncmp(r->argv[r->at + 1], "--", 2) == 0)
+		return NULL;
+	return r->argv[++r->at];
+}
+
+static bool fail_no_value(struct command_reading *r, const char *flag, const char *allowed)
+{
+	return settings_fail(r->error, "%s: no value follows; allowed: %s", flag, allowed);
+}
+
+static bool read_setting(struct command_reading *r, const char *name, const char *after_equals)
+{
+	bool by_other_name;
+	const struct settings_row *row = settings_row_find_also(name, &by_other_name);
+	char flag[SETTINGS_NAME_MAX + 2], allowed[VALUE_ALLOWED_MAX];
+
+	if (!row)
+		return fail_unknown_flag(r, name);
+	settings_spell_flag(name, flag);
+	if (row->is_later)
+		snprintf(allowed, sizeof allowed, "%s", row->help);
+	else
+		value_allowed(row, allowed);
+	const char *text = take_value(r, after_equals);
+	if (!text)
+		return fail_no_value(r, flag, allowed);
+	if (row->only_in_file)
+		return settings_fail(r->error,
+		                     "%s: %s; allowed: in a stanza of the file (and --node chooses a stanza by name)",
+		                     flag, row->help);
+	if (find_given(r->out->flags, r->out->flag_count, row))
+		return settings_fail(r->error, "%s: given twice; allowed: once", flag);
+	struct settings_given given = { row, text, SOURCE_FLAG, by_other_name };
+	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
+}
+
+static bool read_node(struct command_reading *r, const char *after_equals)
+{
+	const char *name = take_value(r, after_equals);
+	if (!name || *name == '\0')
+		return fail_no_value(r, "--node", "the name of a stanza");
+	if (!r->out->nodes)
+		r->out->nodes = calloc((size_t)r->argc, sizeof *r->out->nodes);
+	if (!r->out->nodes)
+		return settings_fail_memory(r->error);
+	r->out->nodes[r->out->node_count++] = name;
+	return true;
+}
+
+static bool read_file_name(struct command_reading *r, const char *after_equals)
+{
+	const char *name = take_value(r, after_equals);
+	if (!name || *name == '\0')
+		return fail_no_value(r, "-c", "an INI file's path");
+	for (const char *at = name; *at != '\0'; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f) /* it is printed with every error, which has one line */
+			return settings_fail(r->error, "-c: a path with a control character; allowed: one without");
+	if (r->out->file)
+		return settings_fail(r->error, "-c: given twice; allowed: once");
+	r->out->file = name;
+	return true;
+}
+
+/* Flags that take no value. False when name is none of them. */
+static bool take_switch(struct command_reading *r, const char *name)
+{
+	if (strcmp(name, "daemon") == 0) {
+		r->out->daemon = true;
+		return true;
+	}
+	for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
+		if (strcmp(name, wishes[i].name) == 0) {
+			r->out->wish = wishes[i].wish;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool read_flag(struct command_reading *r)
+{
+	const char *argument = r->argv[r->at] + 1;
+	char name[SETTINGS_NAME_MAX];
+
+	if (*argument == '-')
+		argument++;
+	size_t length = strcspn(argument, "=");
+	const char *after_equals = argument[length] == '=' ? argument + length + 1 : NULL;
+	if (length == 0 || length >= sizeof name)
+		return fail_unknown_flag(r, "");
+	memcpy(name, argument, length);
+	name[length] = '\0';
+	settings_spell_key(name, name);
+
+	if (take_switch(r, name))
+		return !after_equals || settings_fail(r->error, "--%s: takes no value", name);
+	if (strcmp(name, "c") == 0 || strcmp(name, "config") == 0)
+		return read_file_name(r, after_equals);
+	if (strcmp(name, "node") == 0)
+		return read_node(r, after_equals);
+	return read_setting(r, name, after_equals);
+}
+
+/* A word without dashes: the mode, once. */
+static bool read_word(struct command_reading *r)
+{
+	const struct settings_row *mode = settings_row_find("mode");
+	const char *word = r->argv[r->at];
+	char quoted[SETTINGS_QUOTE_MAX];
+
+	if (!settings_word_is_in(word, mode->choices))
+		return settings_fail(r->error, "%s was read; " TWO_FORMS, settings_quote(word, quoted));
+	if (find_given(r->out->flags, r->out->flag_count, mode))
+		return settings_fail(r->error, "%s was read, and a mode before it; allowed: one",
+		                     settings_quote(word, quoted));
+	struct settings_given given = { mode, word, SOURCE_COMMAND, false };
+	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
+}
+
+static bool check_form(struct command_reading *r)
+{
+	const struct settings_command *out = r->out;
+	const struct settings_given *mode = find_given(out->flags, out->flag_count, settings_row_find("mode"));
+	bool has_word = mode && mode->source == SOURCE_COMMAND;
+
+	if (has_word && out->file)
+		return settings_fail(r->error, "-c %s: there is a mode, %s, as well; allowed: one of the two",
+		                     settings_short_path(out->file), mode->text);
+	if (!has_word && !out->file)
+		return settings_fail(r->error, "neither a mode nor a file is given; " TWO_FORMS);
+	if (out->node_count > 0 && !out->file)
+		return settings_fail(r->error, "--node: chooses a stanza of a file; allowed: with -c FILE");
+	return true;
+}
+
+/* ---- the environment ---- */
+
+static bool fail_unknown_variable(const char *name, size_t length, char *error)
+{
+	char cut[SETTINGS_NAME_MAX], quoted[SETTINGS_QUOTE_MAX], guessed[SETTINGS_NAME_MAX + 5];
+	snprintf(cut, sizeof cut, "%.*s", (int)(length < sizeof cut ? length : sizeof cut - 1), name);
+	const char *guess = settings_row_guess(cut + strlen("WEIR_"));
+	if (guess)
+		settings_spell_environment(guess, guessed);
+	settings_quote(cut, quoted);
+	return settings_fail(error, "unknown setting %s in the environment%s%s%s (weir --help lists what is allowed)",
+	                     quoted, guess ? "; did you mean " : "", guess ? guessed : "", guess ? "?" : "");
+}
+
+/* The row that a variable sets, or NULL. Unlike flags, variables are spelt in one way only. */
+static const struct settings_row *find_variable(const char *name, size_t length, bool *by_other_name)
+{
+	char spelt[SETTINGS_NAME_MAX + 5];
+
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		settings_spell_environment(row->name, spelt);
+		size_t spelt_length = strlen(spelt);
+		*by_other_name = false;
+		if (row->is_prefix && length > spelt_length && strncmp(name, spelt, spelt_length) == 0 &&
+		    strchr("._", name[spelt_length]))
+			return row;
+		if (!row->is_prefix && spelt_length == length && strncmp(name, spelt, length) == 0)
+			return row;
+		*by_other_name = true;
+		if (row->also && strlen(row->also) == length && strncmp(name, row->also, length) == 0)
+			return row;
+	}
+	return NULL;
+}
+
+static bool read_variable(const char *variable, struct settings_command *out, char *error)
+{
+	bool by_other_name;
+	size_t length = strcspn(variable, "=");
+
+	if (variable[length] == '\0' || variable[length + 1] == '\0')
+		return true;
+	const struct settings_row *row = find_variable(variable, length, &by_other_name);
+	if (!row)
+		return strncmp(variable, "WEIR_", 5) != 0 || fail_unknown_variable(variable, length, error);
+	if (row->only_in_file)
+		return settings_fail(error, "%.*s: %s; allowed: in a stanza of the file", (int)length, variable,
+		                     row->help);
+	struct settings_given given = { row, variable + length + 1, SOURCE_ENVIRONMENT, by_other_name };
+	struct settings_given *other = find_given(out->environment, out->environment_count, row);
+	if (!other)
+		return add_given(&out->environment, &out->environment_count, given) || settings_fail_memory(error);
+	/* WEIR_PORT is said to weir alone, DPRL_PORT to others as well. */
+	if (other->by_other_name && !by_other_name)
+		*other = given;
+	return true;
+}
+
+bool settings_command_read(int argc, char **argv, char **environment, struct settings_command *out,
+                           char error[SETTINGS_ERROR_MAX])
+{
+	struct command_reading r = { .argc = argc, .argv = argv, .out = out, .error = error };
+
+	*out = (struct settings_command){ .wish = CONFIGURATION_RUN };
+	error[0] = '\0';
+	for (r.at = 1; r.at < argc; r.at++) {
+		const char *argument = argv[r.at];
+		if (!(argument[0] == '-' && argument[1] != '\0' ? read_flag(&r) : read_word(&r)))
+			return false;
+		if (is_last_wish(out->wish))
+			return true;
+	}
+	if (!check_form(&r))
+		return false;
+	for (char **variable = environment; variable && *variable; variable++)
+		if (!read_variable(*variable, out, error))
+			return false;
+	return true;
+}
+
+void settings_command_free(struct settings_command *command)
+{
+	free(command->nodes);
+	free(command->flags);
+	free(command->environment);
+	*command = (struct settings_command){ .wish = CONFIGURATION_RUN };
+}

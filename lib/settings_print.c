@@ -1,0 +1,190 @@
+/* settings_print.c: the table and a configuration, written out for people: --check, --help, --reference.
+ *
+ * --check answers "which value is in force, and who said so?", the question behind most reports that begin with "I
+ * have set it, but". Its lines are those of an INI file, with the origin as a comment, so that its output can be
+ * kept, compared and given to weir again:
+ *
+ *      [node2]
+ *      port = 8090    # weir.ini:4
+ *      backlog = 4    # environment WEIR_BACKLOG
+ *      burst = 0    # default
+ *      # probe_path is not set: none: a TCP connect    # default
+ *
+ * The invariant: what is printed, read back, gives the same values. A secret is the exception, and so it stands in a
+ * comment, as stars whose number says nothing.
+ *
+ * Each of the three walks over settings.def's rows: a row that is added there appears in all of them. Any thread.
+ */
+#include "settings_internal.h"
+
+#include <string.h>
+
+/* ---- --check ---- */
+
+void settings_print_line(const struct settings_row *row, const struct settings_origins *origins, FILE *out)
+{
+	const char *text = origins->of[row - settings_rows].text;
+	char origin[SETTINGS_ORIGIN_MAX];
+
+	settings_origin_say(row, origins, origin);
+	if (!text)
+		fprintf(out, "# %s is not set%s%s    # %s\n", row->name, row->default_says ? ": " : "",
+		        row->default_says ? row->default_says : "", origin);
+	else if (row->is_secret)
+		fprintf(out, "# %s = ********    # %s\n", row->name, origin);
+	else
+		fprintf(out, "%s = %s    # %s\n", row->name, text, origin);
+}
+
+static void print_stanza(const char *name, const struct settings_origins *origins, enum settings_scope scope, FILE *out)
+{
+	fprintf(out, "[%s]\n", name);
+	for (size_t i = 0; i < settings_row_count; i++)
+		if (settings_rows[i].scope == scope && !settings_rows[i].is_later)
+			settings_print_line(&settings_rows[i], origins, out);
+}
+
+void configuration_print(const struct configuration *configuration, FILE *out)
+{
+	print_stanza("globals", configuration->globals.origins, SCOPE_GLOBAL, out);
+	for (size_t i = 0; i < configuration->service_count; i++) {
+		const struct settings *s = configuration->services[i];
+		fputc('\n', out);
+		print_stanza(s->name, s->origins, SCOPE_SERVICE, out);
+	}
+}
+
+/* ---- --help ---- */
+
+static const char *default_in_words(const struct settings_row *row)
+{
+	if (row->default_says)
+		return row->default_says;
+	return row->default_text ? row->default_text : "none";
+}
+
+static void print_not_built(FILE *out)
+{
+	size_t column = 0;
+
+	fprintf(out, "\nKnown, and not built yet:");
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		if (!row->is_later)
+			continue;
+		size_t length = strlen(row->name) + (row->is_prefix ? strlen(".NAME") : 0) + 1;
+		if (column == 0 || column + length > 100) {
+			fprintf(out, "\n ");
+			column = 1;
+		}
+		fprintf(out, " %s%s", row->name, row->is_prefix ? ".NAME" : "");
+		column += length;
+	}
+	fputc('\n', out);
+}
+
+void settings_print_help(FILE *out)
+{
+	char flag[SETTINGS_NAME_MAX + 2];
+
+	fputs("weir: a rate-limited HTTP proxy.\n\n"
+	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
+	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n\n"
+	      "  -c FILE               read an INI file: every stanza whose hostname is this machine's, or that has "
+	      "none\n"
+	      "  --node NAME           run the stanza [NAME] instead; may be given several times\n"
+	      "  --check               print the settings in force and where each came from, and exit\n"
+	      "  --daemon              run in the background\n"
+	      "  --help, --version     print this, or the version, and exit\n"
+	      "  --reference           print the reference page of all settings (Markdown) and exit\n\n"
+	      "Each setting is a flag (--max-clients N or --max-clients=N, one dash or two), a key of the file "
+	      "(max_clients = N)\n"
+	      "and a variable (WEIR_MAX_CLIENTS). A flag goes before the environment, that before the file. Defaults "
+	      "in ().\n",
+	      out);
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		if (row->is_later)
+			continue;
+		if (row->heading)
+			fprintf(out, "\n%s\n", row->heading);
+		settings_spell_flag(row->name, flag);
+		fprintf(out, "  %-21s %s (%s)\n", row->only_in_file ? row->name : flag, row->help,
+		        default_in_words(row));
+	}
+	print_not_built(out);
+}
+
+/* ---- --reference ---- */
+
+/* A bar would end the cell. */
+static void print_cell(const char *text, FILE *out)
+{
+	for (; *text != '\0'; text++) {
+		if (*text == '|')
+			fputc('\\', out);
+		fputc(*text, out);
+	}
+}
+
+static void print_reference_row(const struct settings_row *row, FILE *out)
+{
+	char flag[SETTINGS_NAME_MAX + 2], variable[SETTINGS_NAME_MAX + 5], allowed[VALUE_ALLOWED_MAX];
+
+	settings_spell_flag(row->name, flag);
+	settings_spell_environment(row->name, variable);
+	value_allowed(row, allowed);
+	fprintf(out, "| `%s` ", row->name);
+	if (row->only_in_file)
+		fprintf(out, "| in the file only ");
+	else
+		fprintf(out, "| `%s`<br>`%s`%s%s%s ", flag, variable, row->also ? "<br>`" : "",
+		        row->also ? row->also : "", row->also ? "`" : "");
+	fprintf(out, "| ");
+	print_cell(default_in_words(row), out);
+	fprintf(out, " | ");
+	print_cell(row->help, out);
+	fprintf(out, " | ");
+	print_cell(allowed, out);
+	fprintf(out, " |\n");
+}
+
+void settings_print_reference(FILE *out)
+{
+	fputs("# Settings\n\n"
+	      "This page is written by `make docs` from `lib/settings.def`.\n\n"
+	      "A setting is a key of the INI file, a flag and an environment variable. A flag goes before the "
+	      "environment, the\n"
+	      "environment before the file, the file before the default; `weir --check` prints each value and where it "
+	      "came from.\n"
+	      "Case does not matter in keys and flags, `-` and `_` are the same, and one dash does for two. A variable "
+	      "that is set\n"
+	      "to nothing is not set. Comments in the file start with `#` or `;` at the start of a line or after a "
+	      "blank.\n",
+	      out);
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		if (row->is_later)
+			continue;
+		if (row->heading)
+			fprintf(out,
+			        "\n## %s\n\n| key | flag, environment | default | meaning | allowed "
+			        "|\n|---|---|---|---|---|\n",
+			        row->heading);
+		print_reference_row(row, out);
+	}
+	fputs("\n## Known, not built yet\n\nThese keys are refused, but for the value that changes nothing.\n\n"
+	      "| key | changes nothing | meaning |\n|---|---|---|\n",
+	      out);
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		if (!row->is_later)
+			continue;
+		fprintf(out, "| `%s%s` | ", row->name, row->is_prefix ? ".NAME" : "");
+		if (row->neutral)
+			fprintf(out, "`%.*s`", (int)strcspn(row->neutral, "|"), row->neutral);
+		fprintf(out, " | ");
+		print_cell(row->help, out);
+		fprintf(out, " |\n");
+	}
+}

@@ -1,0 +1,87 @@
+/* ts.h: which lock guards this field? Notes for the reader that clang can check.
+ *
+ * A comment "guarded by the mutex" is forgotten at the first hurried change. With these macros the comment is checked:
+ * `make lint` runs clang with -Wthread-safety, and a bare read of a guarded field is an error. Other compilers see
+ * nothing at all: every macro below vanishes.
+ *
+ * In C, clang cannot name a sibling field inside an attribute (clang 14), so each kind of lock has a *role*: one global
+ * object that is declared, never defined and never touched at run time. The mutex is an ordinary field; the role is what
+ * the compiler follows. It is per kind of lock, not per object: the lock of one limiter passes for that of another.
+ * ThreadSanitizer (`make tsan`) covers that.
+ *
+ *      limiter_lock(l)        role limiter_mutex: held, GUARDED_BY(limiter_mutex) fields may be touched
+ *      limiter_unlock(l)      role limiter_mutex: free
+ *
+ * THE ORDER OF LOCKS, outermost first. Each may be taken while those above it are held, never the other way round.
+ * Most are never nested at all; the list is here so that the day they are, there is one answer.
+ *
+ *      names_mutex         service.c        one change of the list of targets at a time
+ *      proxy_mutex         service.c        the settings in force, the resolver, the crew
+ *      crew_mutex          lib/crew.c       the list of workers
+ *      resolver_mutex      lib/resolver.c   the last answer of the name service
+ *      probe_mutex         lib/probe.c      the probe thread's orders and the probes under way
+ *      cut_mutex           lib/cut.c        the connections one thread holds, to be cut by another
+ *      limiter_mutex       limiter.c        the ring of starts and the line of those that wait
+ *      balancer_mutex      balancer.c       the rotation
+ *      upstreams_mutex     lib/upstream.c   the list of all targets' pools
+ *      upstream_mutex      lib/upstream.c   idle and leased connections of one target
+ *      log_mutex           lib/log.c        one line at a time
+ *
+ * No lock is held across a system call that can block.
+ *
+ * Source: clang's "Thread Safety Analysis"; roles as QEMU uses them in include/block/graph-lock.h.
+ */
+#ifndef WEIR_TS_H
+#define WEIR_TS_H
+
+#if defined(__clang__)
+#define TSA(x) __attribute__((x))
+#else
+#define TSA(x)
+#endif
+#define GUARDED_BY(role) TSA(guarded_by(role))
+#define PT_GUARDED_BY(role) TSA(pt_guarded_by(role))
+#define REQUIRES(...) TSA(requires_capability(__VA_ARGS__))
+#define EXCLUDES(...) TSA(locks_excluded(__VA_ARGS__))
+#define ACQUIRE(...) TSA(acquire_capability(__VA_ARGS__))
+#define RELEASE(...) TSA(release_capability(__VA_ARGS__))
+#define ACQUIRED_AFTER(...) TSA(acquired_after(__VA_ARGS__))
+#define UNCHECKED TSA(no_thread_safety_analysis)
+
+struct TSA(capability("mutex")) lock_role {
+	char never_used;
+};
+
+extern struct lock_role names_mutex;
+extern struct lock_role proxy_mutex ACQUIRED_AFTER(names_mutex);
+extern struct lock_role crew_mutex ACQUIRED_AFTER(proxy_mutex);
+extern struct lock_role resolver_mutex ACQUIRED_AFTER(crew_mutex);
+extern struct lock_role probe_mutex ACQUIRED_AFTER(resolver_mutex);
+extern struct lock_role cut_mutex ACQUIRED_AFTER(probe_mutex);
+extern struct lock_role limiter_mutex ACQUIRED_AFTER(cut_mutex);
+extern struct lock_role balancer_mutex ACQUIRED_AFTER(limiter_mutex);
+extern struct lock_role upstreams_mutex ACQUIRED_AFTER(balancer_mutex);
+extern struct lock_role upstream_mutex ACQUIRED_AFTER(upstreams_mutex);
+extern struct lock_role log_mutex ACQUIRED_AFTER(upstream_mutex);
+
+/* The two verbs of one kind of lock: struct TYPE has a pthread_mutex_t FIELD of role ROLE. */
+#define LOCK_VERBS(type, field, role)                                   \
+	static inline void type##_lock(struct type *o) ACQUIRE(role) UNCHECKED; \
+	static inline void type##_unlock(struct type *o) RELEASE(role) UNCHECKED; \
+	static inline void type##_lock(struct type *o)                  \
+	{                                                               \
+		pthread_mutex_lock(&o->field);                          \
+	}                                                               \
+	static inline void type##_unlock(struct type *o)                \
+	{                                                               \
+		pthread_mutex_unlock(&o->field);                        \
+	}
+
+/* Lets the compiler check the arguments of a printf-like function. */
+#if defined(__GNUC__) || defined(__clang__)
+#define PRINTF_LIKE(format_at, first_at) __attribute__((format(printf, format_at, first_at)))
+#else
+#define PRINTF_LIKE(format_at, first_at)
+#endif
+
+#endif

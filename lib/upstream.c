@@ -1,0 +1,255 @@
+/* upstream.c: see upstream.h. The stack of idle connections is an array that grows; the mutex guards it and is never held
+ * across a system call that could block: looking at a socket (MSG_DONTWAIT) and closing it are done outside. */
+#include "upstream.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "ts.h"
+
+#define REAP_AT_ONCE 64
+
+struct idle {
+	int fd;
+	uint64_t since_us;
+	uint64_t receive_timeout_us, send_timeout_us; /* what the kernel was told last: it need not be told again */
+};
+
+struct upstreams {
+	pthread_mutex_t mutex;
+	struct upstream *first GUARDED_BY(upstreams_mutex);
+};
+
+struct upstream {
+	struct upstreams *all;
+	struct upstream *next, *previous; /* guarded by all's mutex */
+	char *name;
+	char address_text[ADDRESS_TEXT_MAX];
+	bool has_address;
+	struct address address;
+	pthread_mutex_t mutex;
+	struct idle *idle GUARDED_BY(upstream_mutex); /* oldest first */
+	size_t count GUARDED_BY(upstream_mutex);
+	size_t capacity GUARDED_BY(upstream_mutex);
+};
+
+LOCK_VERBS(upstreams, mutex, upstreams_mutex)
+LOCK_VERBS(upstream, mutex, upstream_mutex)
+
+struct upstreams *upstreams_create(void)
+{
+	struct upstreams *all = calloc(1, sizeof *all);
+	if (all != NULL)
+		pthread_mutex_init(&all->mutex, NULL);
+	return all;
+}
+
+void upstreams_destroy(struct upstreams *all)
+{
+	if (all == NULL)
+		return;
+	pthread_mutex_destroy(&all->mutex);
+	free(all);
+}
+
+struct upstream *upstream_create(struct upstreams *all, const char *name, const struct address *address)
+{
+	struct upstream *upstream = calloc(1, sizeof *upstream);
+	char *copy = strdup(name);
+	if (upstream == NULL || copy == NULL || pthread_mutex_init(&upstream->mutex, NULL) != 0) {
+		free(upstream);
+		free(copy);
+		return NULL;
+	}
+	upstream->name = copy;
+	if (address != NULL) {
+		upstream->has_address = true;
+		upstream->address = *address;
+		address_text(address, upstream->address_text);
+	}
+	upstream->all = all;
+	upstreams_lock(all);
+	upstream->next = all->first;
+	if (all->first != NULL)
+		all->first->previous = upstream;
+	all->first = upstream;
+	upstreams_unlock(all);
+	return upstream;
+}
+
+void upstream_destroy(struct upstream *upstream)
+{
+	if (upstream == NULL)
+		return;
+	struct upstreams *all = upstream->all;
+	upstreams_lock(all);
+	if (upstream->next != NULL)
+		upstream->next->previous = upstream->previous;
+	if (upstream->previous != NULL)
+		upstream->previous->next = upstream->next;
+	else
+		all->first = upstream->next;
+	upstreams_unlock(all);
+	upstream_lock(upstream);
+	struct idle *idle = upstream->idle;
+	size_t count = upstream->count;
+	upstream->idle = NULL;
+	upstream->count = 0;
+	upstream_unlock(upstream);
+	for (size_t i = 0; i < count; i++)
+		close(idle[i].fd);
+	free(idle);
+	pthread_mutex_destroy(&upstream->mutex);
+	free(upstream->name);
+	free(upstream);
+}
+
+const char *upstream_name(const struct upstream *upstream)
+{
+	return upstream->name;
+}
+
+const char *upstream_address(const struct upstream *upstream)
+{
+	return upstream->has_address ? upstream->address_text : upstream->name;
+}
+
+/* Takes the connection used last. fd -1 when there is none young enough. */
+static struct idle pop_idle(struct upstream *upstream, uint64_t now_us, uint64_t idle_max_us)
+{
+	struct idle idle = { .fd = -1 };
+	upstream_lock(upstream);
+	if (upstream->count > 0 && now_us - upstream->idle[upstream->count - 1].since_us <= idle_max_us)
+		idle = upstream->idle[--upstream->count];
+	upstream_unlock(upstream);
+	return idle;
+}
+
+static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t connect_timeout_us, enum conn_result *result)
+{
+	*result = CONN_BROKEN;
+	if (!upstream->has_address) {
+		errno = EHOSTUNREACH;
+		return -1;
+	}
+	int fd = conn_socket(&upstream->address);
+	if (fd < 0)
+		return -1;
+	cut_attach(cut, CUT_UPSTREAM, fd);
+	*result = conn_connect(fd, &upstream->address, clock_us() + connect_timeout_us);
+	if (*result == CONN_OK)
+		return fd;
+	int error = errno;
+	cut_detach(cut, CUT_UPSTREAM);
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
+                                uint64_t connect_timeout_us, bool *reused)
+{
+	enum conn_result result = CONN_OK;
+	struct idle idle = { .fd = -1 };
+	if (idle_max_us > 0) {
+		uint64_t now_us = clock_us();
+		while ((idle = pop_idle(upstream, now_us, idle_max_us)).fd >= 0 && !conn_is_quiet(idle.fd))
+			close(idle.fd);
+	}
+	*reused = idle.fd >= 0;
+	if (*reused)
+		cut_attach(cut, CUT_UPSTREAM, idle.fd);
+	else
+		idle.fd = open_fresh(upstream, cut, connect_timeout_us, &result);
+	if (idle.fd >= 0) {
+		conn_init(conn, idle.fd, conn->buffer, conn->capacity);
+		conn->receive_timeout_us = idle.receive_timeout_us;
+		conn->send_timeout_us = idle.send_timeout_us;
+	}
+	return result;
+}
+
+void upstream_discard(struct conn *conn, struct cut *cut)
+{
+	if (conn->fd < 0)
+		return;
+	cut_detach(cut, CUT_UPSTREAM);
+	conn_close(conn);
+}
+
+void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut *cut)
+{
+	struct idle idle = { .fd = conn->fd,
+	                     .since_us = clock_us(),
+	                     .receive_timeout_us = conn->receive_timeout_us,
+	                     .send_timeout_us = conn->send_timeout_us };
+	bool kept = false;
+	cut_detach(cut, CUT_UPSTREAM);
+	upstream_lock(upstream);
+	if (upstream->count == upstream->capacity) {
+		size_t capacity = upstream->capacity == 0 ? 16 : upstream->capacity * 2;
+		struct idle *grown = realloc(upstream->idle, capacity * sizeof *grown);
+		if (grown != NULL) {
+			upstream->idle = grown;
+			upstream->capacity = capacity;
+		}
+	}
+	if (upstream->count < upstream->capacity) {
+		upstream->idle[upstream->count++] = idle;
+		kept = true;
+	}
+	upstream_unlock(upstream);
+	if (kept)
+		conn->fd = -1;
+	else
+		conn_close(conn);
+}
+
+/* The oldest are at the front and are looked at first. One in the middle that the target has closed waits until it is among
+   them, or until it is leased and found not to be quiet. */
+static void reap(struct upstream *upstream, uint64_t idle_max_us)
+{
+	struct idle looked_at[REAP_AT_ONCE];
+	size_t taken = 0, good = 0;
+	uint64_t now_us = clock_us();
+	upstream_lock(upstream);
+	taken = upstream->count < REAP_AT_ONCE ? upstream->count : REAP_AT_ONCE;
+	if (taken > 0) {
+		memcpy(looked_at, upstream->idle, taken * sizeof *looked_at);
+		memmove(upstream->idle, upstream->idle + taken, (upstream->count - taken) * sizeof *looked_at);
+	}
+	upstream->count -= taken;
+	upstream_unlock(upstream);
+
+	for (size_t i = 0; i < taken; i++) {
+		if (now_us - looked_at[i].since_us <= idle_max_us && conn_is_quiet(looked_at[i].fd))
+			looked_at[good++] = looked_at[i];
+		else
+			close(looked_at[i].fd);
+	}
+
+	upstream_lock(upstream);
+	size_t room = upstream->capacity - upstream->count;
+	size_t kept = good < room ? good : room;
+	if (kept > 0) {
+		memmove(upstream->idle + kept, upstream->idle, upstream->count * sizeof *looked_at);
+		memcpy(upstream->idle, looked_at, kept * sizeof *looked_at);
+	}
+	upstream->count += kept;
+	upstream_unlock(upstream);
+	for (size_t i = kept; i < good; i++)
+		close(looked_at[i].fd);
+}
+
+/* Under the list's mutex: neither a look at a socket (MSG_DONTWAIT) nor closing one can block. */
+void upstreams_reap(struct upstreams *all, uint64_t idle_max_us)
+{
+	upstreams_lock(all);
+	for (struct upstream *upstream = all->first; upstream != NULL; upstream = upstream->next)
+		reap(upstream, idle_max_us);
+	upstreams_unlock(all);
+}

@@ -1,0 +1,50 @@
+/* upstream.h: one target's address, and the connections to it that are idle now.
+ *
+ *      lease ──► the idle connection used last, if it is still quiet ──► send, receive ──► give back
+ *            └─► a new one                                                             └─► or close it
+ *
+ * Most recently used first: the connections at the bottom of the stack grow old together and are closed, so that the pool
+ * shrinks to what the load needs. Before reuse a connection must be quiet: one that the target has closed, or on which it has
+ * said something unasked, is thrown away (a leftover byte would be read as the start of the next answer).
+ */
+#ifndef WEIR_UPSTREAM_H
+#define WEIR_UPSTREAM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "address.h"
+#include "conn.h"
+#include "cut.h"
+
+struct upstream;
+
+/* All targets of a service, so that their idle connections can be looked after. It must outlive them. NULL when out of memory. */
+struct upstreams;
+struct upstreams *upstreams_create(void);
+void upstreams_destroy(struct upstreams *all);
+/* Closes idle connections that the target has closed, and those idle for longer than idle_max_us: a few of each target in one
+   call. Never blocks. Any thread. */
+void upstreams_reap(struct upstreams *all, uint64_t idle_max_us);
+
+/* One target. name is how the settings call its host ("api.example:80"), for the Host of requests that have none.
+   address NULL: the name did not resolve; every lease fails. Strings are copied. NULL when out of memory. */
+struct upstream *upstream_create(struct upstreams *all, const char *name, const struct address *address);
+/* Closes what is idle. No connection may be on lease. */
+void upstream_destroy(struct upstream *upstream);
+
+const char *upstream_name(const struct upstream *upstream);    /* as configured */
+const char *upstream_address(const struct upstream *upstream); /* "127.0.0.1:9001"; the name while there is no address */
+
+/* Readies conn (its buffer is set already) with a connection to the target, and attaches it to cut. An idle one is taken if
+   it has been idle for no longer than idle_max_us (0: a fresh one is wanted); *reused says so. Any thread.
+   CONN_OK, CONN_TIMEOUT, CONN_BROKEN with errno. */
+enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
+                                uint64_t connect_timeout_us, bool *reused);
+/* The exchange ended cleanly, and both sides want to go on. */
+void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut *cut);
+/* It did not. */
+void upstream_discard(struct conn *conn, struct cut *cut);
+
+#endif

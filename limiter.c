@@ -1,0 +1,668 @@
+/* limiter.c: when a request may start, or why it may not.
+ *
+ * The problem: in no window of window_us, wherever it begins, may more than threshold requests start, as someone at
+ * the target's door counts them; and a service that has enough to do must run at 99 % of that or more.
+ *
+ * The idea: threshold slots, each of which may be used again one window and a small guard after its last start. They
+ * lie in a ring, ordered by that start, so the one that comes free next is always in front:
+ *
+ *              front                              back
+ *      ring    [ 0.003 | 0.003 | 0.010 | ... | 0.951 ]  ◄── limiter_started: the slot returns with the time of its start
+ *                 │
+ *                 └──► at 0.003 + window + guard: a request takes it; until it started, the slot is in flight
+ *
+ * Why it is exact: of any threshold + 1 starts two used the same slot, so they lie more than a window apart. What
+ * counts is the time AFTER the send: a request that was allowed at 0.000 and left at 0.050 holds its slot until
+ * 1.050. The guard is for the road to the target, which hurries one request more than another. Why it is fast: a
+ * slot's round takes a window, the guard, and as much as its thread was late; those two are under 1 % of a second. A
+ * token bucket with burst b lets threshold + b start in a window, and without a burst loses what a late thread did
+ * not take; fixed windows let twice the threshold through at their border.
+ *
+ * Starts that the ring no longer knows (their slot was used again, or a change took it away) leave one trace:
+ * forgotten_us, the latest of them. A slot that a change adds begins as if it had been used then. So no change
+ * refills anything.
+ *
+ * burst: a second, softer condition (GCRA: even_us is when an even flow would be due again). Its debts to late
+ * threads are forgiven by a few milliseconds, else every late wake-up would be lost for good. The ring stays the law.
+ *
+ * The line: who arrives while somebody waits goes behind. One list for each client and a circle of clients;
+ * LIMITER_FIFO is the case of one client. There is no thread here that hands out slots. Whoever calls serves all
+ * whose slots have come free and wakes them, so nobody depends on another being scheduled. Only the front waits by
+ * the clock; the invariant that no wake-up is lost: the front was told a time not after its slot, or wake() was
+ * called since (settle() sees to it).
+ *
+ * Sources: the sliding window log, with its memory bounded by the threshold; ITU-T I.371 (GCRA); Nagle, RFC 970 (fair
+ * lines).
+ */
+#include "limiter.h"
+#include "lib/ts.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NEVER 0u /* a slot that was not used yet */
+#define UNKNOWN UINT64_MAX
+#define GUARD_MAX_US 4000u
+#define FORGIVEN_MAX_US 10000u
+#define PROMISED_WINDOWS 16u
+#define BUCKETS_MAX 65536u
+
+enum place { AWAY, IN_LINE, GRANTED, PUSHED_OUT };
+
+/* One client's part of the line. It exists while the client has a request in it. */
+struct limiter_client {
+	uint64_t key;
+	struct limiter_ticket *first, *last;
+	unsigned length;
+	struct limiter_client *next, *previous;               /* the circle of turns */
+	struct limiter_client *next_as_long, *previous_as_long; /* those whose lines are as long as this one */
+	struct limiter_client *next_in_bucket;                /* in the table by key; next in the list of spare ones */
+};
+
+struct line {
+	struct limiter_client *turn; /* whose first ticket is the front of the line; NULL when nobody waits */
+	unsigned waiting;
+	struct limiter_client **buckets;
+	size_t bucket_count;               /* a power of two */
+	struct limiter_client **by_length; /* finds the longest without a search; NULL when FIFO */
+	unsigned longest;
+};
+
+struct limiter {
+	pthread_mutex_t mutex;
+	void (*wake)(struct limiter_ticket *); /* never changes */
+	struct limiter_options options GUARDED_BY(limiter_mutex);
+	/* Times that follow from the options. */
+	uint64_t round_us GUARDED_BY(limiter_mutex);   /* from a slot's start to its next use: window and guard */
+	uint64_t step_us GUARDED_BY(limiter_mutex);    /* between starts of an even flow; 0: no spacing */
+	uint64_t slack_us GUARDED_BY(limiter_mutex);   /* how far ahead of an even flow a burst may run */
+	uint64_t forgiven_us GUARDED_BY(limiter_mutex);
+	/* The slots. count + outstanding == threshold; outstanding alone may be more after the threshold was lowered. */
+	uint64_t *ring GUARDED_BY(limiter_mutex); /* starts, ascending */
+	size_t front GUARDED_BY(limiter_mutex), count GUARDED_BY(limiter_mutex), capacity GUARDED_BY(limiter_mutex);
+	unsigned outstanding GUARDED_BY(limiter_mutex);
+	uint64_t forgotten_us GUARDED_BY(limiter_mutex); /* the latest start that no slot remembers */
+	uint64_t last_start_us GUARDED_BY(limiter_mutex), last_grant_us GUARDED_BY(limiter_mutex);
+	uint64_t even_us GUARDED_BY(limiter_mutex);
+	const struct limiter_ticket *latest GUARDED_BY(limiter_mutex); /* granted last: its step can be given back */
+	/* The line. */
+	struct line line GUARDED_BY(limiter_mutex);
+	struct limiter_client *spare GUARDED_BY(limiter_mutex);
+	unsigned spare_count GUARDED_BY(limiter_mutex);
+	const struct limiter_ticket *told GUARDED_BY(limiter_mutex); /* the front, once it was told or woken */
+	uint64_t told_us GUARDED_BY(limiter_mutex);                  /* what it was told; 0: it is awake and will ask */
+	uint64_t promised_us GUARDED_BY(limiter_mutex);              /* refused clients were promised starts up to here */
+	uint64_t started_total GUARDED_BY(limiter_mutex), refused_total GUARDED_BY(limiter_mutex);
+	uint64_t cancelled_total GUARDED_BY(limiter_mutex);
+};
+
+LOCK_VERBS(limiter, mutex, limiter_mutex)
+
+static uint64_t later(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+/* ---- the slots ---------------------------------------------------------------------------------------------------- */
+
+static uint64_t free_us(const struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
+{
+	return start_us == NEVER ? 0 : start_us + l->round_us;
+}
+
+static uint64_t *place_in_ring(const struct limiter *l, size_t i) REQUIRES(limiter_mutex)
+{
+	size_t at = l->front + i;
+
+	return &l->ring[at < l->capacity ? at : at - l->capacity];
+}
+
+static uint64_t take_front(struct limiter *l) REQUIRES(limiter_mutex)
+{
+	uint64_t start_us = l->ring[l->front];
+
+	l->front = l->front + 1 < l->capacity ? l->front + 1 : 0;
+	l->count--;
+	return start_us;
+}
+
+/* All that lie in the ring started later, or as late: it stays in order. */
+static void put_front(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
+{
+	l->front = (l->front > 0 ? l->front : l->capacity) - 1;
+	l->ring[l->front] = start_us;
+	l->count++;
+}
+
+static void forget(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
+{
+	l->forgotten_us = later(l->forgotten_us, start_us);
+}
+
+/* When the next request may start; UNKNOWN while every slot is in flight. */
+static uint64_t next_slot_us(const struct limiter *l) REQUIRES(limiter_mutex)
+{
+	if (l->options.threshold == 0)
+		return 0;
+	if (l->count == 0)
+		return UNKNOWN;
+	return later(free_us(l, *place_in_ring(l, 0)), l->step_us > 0 ? minus(l->even_us, l->slack_us) : 0);
+}
+
+/* When a request may start that others go ahead of, as far as can be foreseen: what is in flight starts now. */
+static uint64_t foreseen_us(const struct limiter *l, unsigned ahead, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	unsigned rounds = ahead / l->options.threshold, place = ahead % l->options.threshold;
+	uint64_t at_us = later(now_us, free_us(l, place < l->count ? *place_in_ring(l, place) : now_us));
+
+	at_us += rounds * l->round_us;
+	return l->step_us > 0 ? later(at_us, minus(l->even_us + ahead * l->step_us, l->slack_us)) : at_us;
+}
+
+static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, bool waited) REQUIRES(limiter_mutex)
+{
+	if (l->options.threshold > 0)
+		forget(l, take_front(l));
+	/* Who waited was woken late: the even flow goes on from when it was due, or nearly. Who did not wait was not late. */
+	if (l->step_us > 0)
+		l->even_us = later(l->even_us, waited ? minus(now_us, l->forgiven_us) : now_us) + l->step_us;
+	l->last_grant_us = later(l->last_grant_us, now_us);
+	l->latest = ticket;
+	l->outstanding++;
+	ticket->state = GRANTED;
+}
+
+/* The slot of a request that started goes to the back. When the threshold was lowered there may be too many: the
+   oldest are given up, for of all starts the most recent ones decide. */
+static void return_used(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
+{
+	if (l->count > 0 && l->count + l->outstanding >= l->options.threshold)
+		forget(l, take_front(l));
+	if (l->count + l->outstanding >= l->options.threshold) {
+		forget(l, start_us);
+		return;
+	}
+	*place_in_ring(l, l->count) = start_us;
+	l->count++;
+}
+
+/* The slot of a request that did not start was free when it was taken, and is so again. forgotten_us is no later than
+   any start in the ring, and no earlier than this slot's own. */
+static void return_unused(struct limiter *l) REQUIRES(limiter_mutex)
+{
+	if (l->count + l->outstanding < l->options.threshold)
+		put_front(l, l->forgotten_us);
+}
+
+/* ---- the line ----------------------------------------------------------------------------------------------------- */
+
+static struct limiter_ticket *front_of_line(const struct limiter *l) REQUIRES(limiter_mutex)
+{
+	return l->line.turn != NULL ? l->line.turn->first : NULL;
+}
+
+static struct limiter_client **bucket_of(const struct line *line, uint64_t key)
+{
+	uint64_t mixed = (key ^ (key >> 29)) * 0x9e3779b97f4a7c15u;
+
+	return &line->buckets[(mixed >> 32) & (line->bucket_count - 1)];
+}
+
+static struct limiter_client *find_client(const struct line *line, uint64_t key)
+{
+	struct limiter_client *c = *bucket_of(line, key);
+
+	while (c != NULL && c->key != key)
+		c = c->next_in_bucket;
+	return c;
+}
+
+/* A line grows or shrinks by one, so the longest does too: no search. */
+static void set_length(struct line *line, struct limiter_client *c, unsigned length)
+{
+	unsigned before = c->length;
+
+	c->length = length;
+	if (line->by_length == NULL)
+		return;
+	if (before > 0) {
+		struct limiter_client *previous = c->previous_as_long;
+
+		*(previous != NULL ? &previous->next_as_long : &line->by_length[before]) = c->next_as_long;
+		if (c->next_as_long != NULL)
+			c->next_as_long->previous_as_long = previous;
+	}
+	if (length > 0) {
+		c->previous_as_long = NULL;
+		c->next_as_long = line->by_length[length];
+		if (c->next_as_long != NULL)
+			c->next_as_long->previous_as_long = c;
+		line->by_length[length] = c;
+	}
+	if (length > line->longest || line->by_length[line->longest] == NULL)
+		line->longest = length;
+}
+
+/* Makes sure that count clients can be made without asking for memory. */
+static bool reserve_clients(struct limiter *l, unsigned count) REQUIRES(limiter_mutex)
+{
+	while (l->spare_count < count) {
+		struct limiter_client *c = malloc(sizeof(*c));
+
+		if (c == NULL)
+			return false;
+		c->next_in_bucket = l->spare;
+		l->spare = c;
+		l->spare_count++;
+	}
+	return true;
+}
+
+/* A new client goes to the end of the circle: just before the one whose turn it is. A spare one must be there. */
+static struct limiter_client *add_client(struct limiter *l, uint64_t key) REQUIRES(limiter_mutex)
+{
+	struct limiter_client *c = l->spare, **bucket = bucket_of(&l->line, key), *turn = l->line.turn;
+
+	l->spare = c->next_in_bucket;
+	l->spare_count--;
+	*c = (struct limiter_client){ .key = key, .next_in_bucket = *bucket };
+	*bucket = c;
+	c->next = turn != NULL ? turn : c;
+	c->previous = turn != NULL ? turn->previous : c;
+	c->next->previous = c;
+	c->previous->next = c;
+	if (turn == NULL)
+		l->line.turn = c;
+	return c;
+}
+
+static void remove_client(struct limiter *l, struct limiter_client *c) REQUIRES(limiter_mutex)
+{
+	struct limiter_client **at = bucket_of(&l->line, c->key);
+
+	while (*at != c)
+		at = &(*at)->next_in_bucket;
+	*at = c->next_in_bucket;
+	c->previous->next = c->next;
+	c->next->previous = c->previous;
+	if (l->line.turn == c)
+		l->line.turn = c->next != c ? c->next : NULL;
+	c->next_in_bucket = l->spare;
+	l->spare = c;
+	l->spare_count++;
+}
+
+/* A spare client must be there. */
+static void join_line(struct limiter *l, struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
+{
+	uint64_t key = l->options.queue == LIMITER_FAIR ? ticket->key : 0;
+	struct limiter_client *c = find_client(&l->line, key);
+
+	if (c == NULL)
+		c = add_client(l, key);
+	ticket->client = c;
+	ticket->next = NULL;
+	ticket->previous = c->last;
+	*(c->last != NULL ? &c->last->next : &c->first) = ticket;
+	c->last = ticket;
+	set_length(&l->line, c, c->length + 1);
+	l->line.waiting++;
+	ticket->state = IN_LINE;
+}
+
+static void leave_line(struct limiter *l, struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
+{
+	struct limiter_client *c = ticket->client;
+
+	*(ticket->previous != NULL ? &ticket->previous->next : &c->first) = ticket->next;
+	*(ticket->next != NULL ? &ticket->next->previous : &c->last) = ticket->previous;
+	set_length(&l->line, c, c->length - 1);
+	if (c->length == 0)
+		remove_client(l, c);
+	l->line.waiting--;
+	ticket->client = NULL;
+	ticket->state = AWAY;
+}
+
+/* The front leaves, and the turn goes to the next client. */
+static struct limiter_ticket *call_front(struct limiter *l) REQUIRES(limiter_mutex)
+{
+	struct limiter_client *c = l->line.turn;
+	struct limiter_ticket *ticket = c->first;
+
+	if (c->length > 1)
+		l->line.turn = c->next;
+	leave_line(l, ticket);
+	return ticket;
+}
+
+/* Is there room in the line, or can room be made? The newest of the longest line gives way to one whose line is
+   shorter even with the newcomer in it: were it only as long, two clients would push each other out for ever. */
+static bool make_room(struct limiter *l, uint64_t key) REQUIRES(limiter_mutex)
+{
+	const struct limiter_client *own;
+	struct limiter_ticket *newest;
+
+	if (l->line.waiting < l->options.backlog)
+		return true;
+	own = find_client(&l->line, key);
+	if (l->options.queue != LIMITER_FAIR || (own != NULL ? own->length : 0) + 1 >= l->line.longest)
+		return false;
+	newest = l->line.by_length[l->line.longest]->last;
+	leave_line(l, newest);
+	newest->state = PUSHED_OUT;
+	l->refused_total++;
+	l->wake(newest);
+	return true;
+}
+
+/* Serves all whose slots have come free, and sees to it that the front knows when to ask. Every call that may change
+   either ends or begins with it. self is the ticket of the caller, who need not be woken. */
+static void settle(struct limiter *l, uint64_t now_us, const struct limiter_ticket *self) REQUIRES(limiter_mutex)
+{
+	const struct limiter_ticket *front;
+	struct limiter_ticket *ticket;
+
+	while (l->line.waiting > 0 && next_slot_us(l) <= now_us) {
+		ticket = call_front(l);
+		grant(l, ticket, now_us, true);
+		if (ticket != self)
+			l->wake(ticket);
+	}
+	front = front_of_line(l);
+	if (front != NULL && (front != l->told || next_slot_us(l) < l->told_us)) {
+		if (front != self)
+			l->wake(l->line.turn->first);
+		l->told_us = 0;
+	}
+	l->told = front;
+}
+
+/* ---- the requests ------------------------------------------------------------------------------------------------- */
+
+enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *ticket, uint64_t client, uint64_t now_us)
+{
+	enum limiter_answer answer = LIMITER_WAIT;
+
+	limiter_lock(l);
+	ticket->key = client;
+	ticket->state = AWAY;
+	settle(l, now_us, NULL);
+	if (l->line.waiting == 0 && next_slot_us(l) <= now_us) {
+		grant(l, ticket, now_us, false);
+		answer = LIMITER_GO;
+	} else if (!reserve_clients(l, 1) || !make_room(l, client)) {
+		l->refused_total++;
+		answer = LIMITER_FULL;
+	} else {
+		join_line(l, ticket);
+		if (front_of_line(l) == ticket) { /* its thread is awake, and asks next */
+			l->told = ticket;
+			l->told_us = 0;
+		}
+	}
+	limiter_unlock(l);
+	return answer;
+}
+
+enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, uint64_t *wake_us)
+{
+	enum limiter_answer answer = LIMITER_FULL;
+
+	limiter_lock(l);
+	settle(l, now_us, ticket);
+	*wake_us = UNKNOWN;
+	if (ticket->state == GRANTED)
+		answer = LIMITER_GO;
+	if (ticket->state == IN_LINE) {
+		answer = LIMITER_WAIT;
+		if (front_of_line(l) == ticket)
+			*wake_us = l->told_us = next_slot_us(l);
+	}
+	limiter_unlock(l);
+	return answer;
+}
+
+void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us)
+{
+	limiter_lock(l);
+	if (ticket->state == GRANTED) {
+		/* Two threads may have read the clock in one order and come here in the other. */
+		l->last_start_us = later(later(l->last_start_us, now_us), NEVER + 1);
+		l->outstanding--;
+		l->started_total++;
+		return_used(l, l->last_start_us);
+		if (l->latest == ticket)
+			l->latest = NULL;
+		ticket->state = AWAY;
+	}
+	settle(l, now_us, NULL);
+	limiter_unlock(l);
+}
+
+void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us)
+{
+	limiter_lock(l);
+	if (ticket->state == IN_LINE) {
+		leave_line(l, ticket);
+		l->cancelled_total++;
+	} else if (ticket->state == GRANTED) {
+		l->outstanding--;
+		l->cancelled_total++;
+		return_unused(l);
+		if (l->latest == ticket) { /* nobody came after it in the even flow */
+			l->even_us = minus(l->even_us, l->step_us);
+			l->latest = NULL;
+		}
+	}
+	ticket->state = AWAY;
+	settle(l, now_us, NULL);
+	limiter_unlock(l);
+}
+
+uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
+{
+	uint64_t at_us = now_us, horizon_us, step_us;
+
+	limiter_lock(l);
+	if (l->options.threshold > 0) {
+		horizon_us = now_us + PROMISED_WINDOWS * l->round_us;
+		step_us = (l->round_us + l->options.threshold - 1) / l->options.threshold;
+		at_us = foreseen_us(l, l->line.waiting, now_us);
+		if (l->promised_us <= horizon_us) {
+			at_us = later(at_us, l->promised_us);
+			l->promised_us = at_us + step_us;
+		} else {
+			at_us = later(at_us, horizon_us); /* so far ahead one guess is as good as another */
+		}
+	}
+	limiter_unlock(l);
+	return at_us - now_us;
+}
+
+/* ---- the limits
+   ----------------------------------------------------------------------------------------------------- */
+
+static void set_times(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	bool was_even = l->step_us > 0;
+	uint64_t window_us = options->window_us > 0 ? options->window_us : 1;
+
+	l->options = *options;
+	l->round_us = window_us + (window_us / 250 < GUARD_MAX_US ? window_us / 250 : GUARD_MAX_US);
+	l->forgiven_us = window_us / 100 < FORGIVEN_MAX_US ? window_us / 100 : FORGIVEN_MAX_US;
+	l->step_us = options->burst > 0 && options->burst < options->threshold ? l->round_us / options->threshold : 0;
+	l->slack_us = l->step_us > 0 ? (options->burst - 1) * l->step_us : 0;
+	l->latest = NULL; /* its step was another */
+	if (l->step_us == 0)
+		return;
+	if (!was_even) /* the burst was used up by whatever went before */
+		l->even_us = l->last_grant_us > 0 ? l->last_grant_us + l->slack_us + l->step_us : 0;
+	l->even_us = l->even_us < now_us + l->slack_us + l->step_us ? l->even_us : now_us + l->slack_us + l->step_us;
+}
+
+/* The new ring takes over the latest starts; the slots that are new begin as if used when the last forgotten one was. */
+static void move_ring(struct limiter *l, uint64_t *ring, unsigned threshold) REQUIRES(limiter_mutex)
+{
+	size_t room = threshold > l->outstanding ? threshold - l->outstanding : 0;
+	size_t kept, added;
+
+	while (l->count > room)
+		forget(l, take_front(l));
+	kept = l->count;
+	added = room - kept;
+	for (size_t i = 0; i < added; i++)
+		ring[i] = l->forgotten_us;
+	for (size_t i = 0; i < kept; i++)
+		ring[added + i] = *place_in_ring(l, i);
+	free(l->ring);
+	l->ring = ring;
+	l->front = 0;
+	l->count = room;
+	l->capacity = threshold > 0 ? threshold : 1;
+}
+
+/* Everybody is called in the order of turns and joins again, which keeps that order under either kind of queue. */
+static void move_line(struct limiter *l, struct line *line) REQUIRES(limiter_mutex)
+{
+	struct limiter_ticket *first = NULL, **end = &first;
+
+	while (l->line.waiting > 0) {
+		struct limiter_ticket *ticket = call_front(l);
+
+		ticket->next = NULL;
+		*end = ticket;
+		end = &ticket->next;
+	}
+	free(l->line.buckets);
+	free(l->line.by_length);
+	l->line = *line;
+	while (first != NULL) {
+		struct limiter_ticket *next = first->next;
+
+		join_line(l, first);
+		first = next;
+	}
+}
+
+/* Everything that can fail comes first. */
+static int configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	bool fair = options->queue == LIMITER_FAIR;
+	size_t places = (size_t)(options->backlog > l->line.waiting ? options->backlog : l->line.waiting) + 1;
+	struct line line = { .bucket_count = 1 };
+	uint64_t *ring;
+
+	while (fair && line.bucket_count < places && line.bucket_count < BUCKETS_MAX)
+		line.bucket_count *= 2;
+	line.buckets = calloc(line.bucket_count, sizeof(struct limiter_client *));
+	line.by_length = fair ? calloc(places, sizeof(struct limiter_client *)) : NULL;
+	ring = calloc(options->threshold > 0 ? options->threshold : 1, sizeof(*ring));
+	if (line.buckets == NULL || ring == NULL || (fair && line.by_length == NULL) ||
+	    !reserve_clients(l, l->line.waiting + 1)) {
+		free(line.buckets);
+		free(line.by_length);
+		free(ring);
+		return -1;
+	}
+	move_ring(l, ring, options->threshold);
+	set_times(l, options, now_us);
+	move_line(l, &line);
+	l->promised_us = 0; /* made under other limits */
+	settle(l, now_us, NULL);
+	return 0;
+}
+
+int limiter_configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us)
+{
+	int result;
+
+	if (options->threshold > LIMITER_THRESHOLD_MAX)
+		return -1;
+	limiter_lock(l);
+	result = configure(l, options, now_us);
+	limiter_unlock(l);
+	return result;
+}
+
+struct limiter *limiter_create(const struct limiter_options *options, void (*wake)(struct limiter_ticket *))
+{
+	struct limiter *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return NULL;
+	if (pthread_mutex_init(&l->mutex, NULL) != 0) {
+		free(l);
+		return NULL;
+	}
+	l->wake = wake;
+	if (limiter_configure(l, options, 0) != 0) {
+		limiter_destroy(l);
+		return NULL;
+	}
+	return l;
+}
+
+void limiter_destroy(struct limiter *l)
+{
+	if (l == NULL)
+		return;
+	limiter_lock(l);
+	while (l->spare != NULL) {
+		struct limiter_client *next = l->spare->next_in_bucket;
+
+		free(l->spare);
+		l->spare = next;
+	}
+	free(l->line.buckets);
+	free(l->line.by_length);
+	free(l->ring);
+	limiter_unlock(l);
+	pthread_mutex_destroy(&l->mutex);
+	free(l);
+}
+
+static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	size_t low = 0, high = l->count;
+	uint64_t even;
+
+	if (l->options.threshold == 0)
+		return UINT32_MAX;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (free_us(l, *place_in_ring(l, middle)) <= now_us)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	if (l->step_us == 0)
+		return (unsigned)low;
+	even = minus(l->even_us, l->slack_us) > now_us ?
+		       0 :
+		       (now_us + l->slack_us - later(l->even_us, now_us)) / l->step_us + 1;
+	return (unsigned)(even < low ? even : low);
+}
+
+void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out)
+{
+	limiter_lock(l);
+	*out = (struct limiter_report){
+		.threshold = l->options.threshold,
+		.waiting = l->line.waiting,
+		.available = slots_free(l, now_us),
+		.outstanding = l->outstanding,
+		.started_total = l->started_total,
+		.refused_total = l->refused_total,
+		.cancelled_total = l->cancelled_total,
+		.next_slot_us = later(next_slot_us(l), now_us),
+	};
+	limiter_unlock(l);
+}

@@ -1,0 +1,300 @@
+/* main.c: arguments and signals become services.
+ *
+ *      main thread:   read settings ─► open the log ─► start services ─► wait for signals
+ *      signals:       TERM, INT  drain and end; a second one ends at once
+ *                     HUP        read the settings again
+ *                     USR1       open the log files again
+ *
+ * All signals are blocked before the first thread is started, and threads inherit that: so a signal never interrupts a
+ * worker, and the main thread takes each one in sigwait(), as an ordinary return value. No handler, and none of the rules about
+ * what a handler may call.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <malloc.h>
+#include <pwd.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "lib/settings.h"
+#include "lib/thread.h"
+#include "weir.h"
+
+#ifndef WEIR_VERSION
+#define WEIR_VERSION "0"
+#endif
+
+enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
+
+#define ERROR_MAX SETTINGS_ERROR_MAX
+
+/* Memory pools of malloc(): one for each few threads is plenty; the default (8 for each core) wastes address space. */
+#define ARENAS_MAX 4
+/* Descriptors besides those of connections: listeners, logs, probes, the name service. */
+#define FILES_BESIDES 256
+
+static void say_error(const char *error)
+{
+	fprintf(stderr, "weir: %s\n", error);
+}
+
+static struct log_options log_options(const struct configuration *configuration)
+{
+	const struct settings_globals *globals = &configuration->globals;
+	return (struct log_options){ .path = globals->logfile,
+		                     .access_path = globals->access_log,
+		                     .level = (enum log_level)globals->log_level,
+		                     .json = globals->log_format == FORMAT_JSON };
+}
+
+/* ---- descriptors ---------------------------------------------------------------------------------------------------- */
+
+/* A connection takes two descriptors, and one more while it waits in line. */
+static rlim_t files_needed(const struct configuration *configuration)
+{
+	rlim_t needed = FILES_BESIDES;
+	for (size_t i = 0; i < configuration->service_count; i++) {
+		const struct settings *settings = configuration->services[i];
+		needed += (rlim_t)settings->max_clients * (settings->backlog_requests > 0 ? 3 : 2);
+	}
+	return needed;
+}
+
+/* Raises the limit on open files to what the configuration needs; says so when it can't. */
+static void raise_file_limit(const struct configuration *configuration, struct log *log)
+{
+	struct rlimit limit;
+	rlim_t needed = files_needed(configuration);
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
+		return;
+	struct rlimit raised = { .rlim_cur = needed, .rlim_max = limit.rlim_max < needed ? needed : limit.rlim_max };
+	if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+		return;
+	raised = (struct rlimit){ .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max }; /* as far as we may */
+	if (setrlimit(RLIMIT_NOFILE, &raised) != 0)
+		raised = limit;
+	log_write(log, LOG_LEVEL_WARN, NULL,
+	          "open files are limited to %llu and max_clients needs %llu: raise \"ulimit -n\" (LimitNOFILE=) or lower max_clients",
+	          (unsigned long long)raised.rlim_cur, (unsigned long long)needed);
+}
+
+/* ---- becoming a daemon ---------------------------------------------------------------------------------------------- */
+
+/* Forks; the parent waits to hear whether the start went well, and passes that on as its exit status. Returns the descriptor to
+   say it on; -1 and errno. */
+static int become_daemon(void)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) != 0)
+		return -1;
+	pid_t child = fork();
+	if (child < 0)
+		return -1;
+	if (child > 0) {
+		unsigned char status = EXIT_FAILED;
+		close(ends[1]);
+		ssize_t length = read(ends[0], &status, 1);
+		_exit(length == 1 ? status : EXIT_FAILED);
+	}
+	close(ends[0]);
+	setsid();
+	return ends[1];
+}
+
+/* The start went well: the parent may go, and the terminal's streams with it. */
+static void daemon_is_up(int fd)
+{
+	unsigned char status = 0;
+	if (fd < 0)
+		return;
+	ssize_t written = write(fd, &status, 1);
+	(void)written; /* a parent that is gone does not need to know */
+	close(fd);
+	int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (nowhere < 0)
+		return;
+	dup2(nowhere, STDIN_FILENO);
+	dup2(nowhere, STDOUT_FILENO);
+	dup2(nowhere, STDERR_FILENO);
+	if (nowhere > STDERR_FILENO)
+		close(nowhere);
+}
+
+static bool write_pidfile(const char *path, char error[ERROR_MAX])
+{
+	if (path == NULL)
+		return true;
+	FILE *file = fopen(path, "we");
+	bool good = file != NULL && fprintf(file, "%ld\n", (long)getpid()) > 0;
+	if (file != NULL)
+		good = fclose(file) == 0 && good;
+	if (!good)
+		snprintf(error, ERROR_MAX, "cannot write the pidfile \"%s\": %s", path, strerror(errno));
+	return good;
+}
+
+/* Ports are open and files too: from here on the rights of an ordinary user are enough. */
+static bool drop_rights(const char *name, char error[ERROR_MAX])
+{
+	if (name == NULL)
+		return true;
+	struct passwd *user = getpwnam(name);
+	if (user == NULL) {
+		snprintf(error, ERROR_MAX, "user: there is no user \"%s\"", name);
+		return false;
+	}
+	if (user->pw_uid == geteuid())
+		return true;
+	if (initgroups(name, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0)
+		return true;
+	snprintf(error, ERROR_MAX, "cannot become user \"%s\": %s", name, strerror(errno));
+	return false;
+}
+
+/* ---- running -------------------------------------------------------------------------------------------------------- */
+
+/* SIGHUP. A file that is wrong changes nothing. */
+static struct configuration *reload(struct weir *weir, struct log *log, struct configuration *configuration)
+{
+	char error[ERROR_MAX];
+	struct configuration *fresh = configuration_reread(configuration, error);
+	if (fresh == NULL) {
+		log_write(log, LOG_LEVEL_ERROR, NULL, "the old settings stay in force: %s", error);
+		return configuration;
+	}
+	struct log_options options = log_options(fresh);
+	raise_file_limit(fresh, log);
+	if (!log_configure(log, &options, error, sizeof error))
+		log_write(log, LOG_LEVEL_ERROR, NULL, "%s", error);
+	if (weir_reload(weir, fresh, error, sizeof error))
+		log_write(log, LOG_LEVEL_INFO, NULL, "new settings are in force");
+	else
+		log_write(log, LOG_LEVEL_ERROR, NULL, "not all new settings are in force: %s", error);
+	configuration_free(configuration);
+	return fresh;
+}
+
+/* Takes signals until one says stop. */
+static struct configuration *wait_for_stop(const sigset_t *signals, struct weir *weir, struct log *log,
+                                           struct configuration *configuration)
+{
+	for (;;) {
+		int signal_number = 0;
+		if (sigwait(signals, &signal_number) != 0)
+			continue;
+		if (signal_number == SIGUSR1) {
+			log_reopen(log);
+		} else if (signal_number == SIGHUP) {
+			configuration = reload(weir, log, configuration);
+		} else {
+			log_write(log, LOG_LEVEL_INFO, NULL, "%s: draining", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+			return configuration;
+		}
+	}
+}
+
+/* From now on a TERM or INT does what it does to any program: ends it at once. */
+static void let_second_signal_kill(void)
+{
+	sigset_t deadly;
+	sigemptyset(&deadly);
+	sigaddset(&deadly, SIGTERM);
+	sigaddset(&deadly, SIGINT);
+	pthread_sigmask(SIG_UNBLOCK, &deadly, NULL);
+}
+
+static int run(struct configuration *configuration, struct log *log, const sigset_t *signals, int daemon_fd)
+{
+	char error[ERROR_MAX];
+	const char *pidfile = configuration->globals.pidfile;
+	raise_file_limit(configuration, log);
+	struct weir *weir = weir_start(configuration, log, error, sizeof error);
+	if (weir == NULL) {
+		say_error(error);
+		configuration_free(configuration);
+		return EXIT_FAILED;
+	}
+	bool good = write_pidfile(pidfile, error) && drop_rights(configuration->globals.user, error);
+	if (good) {
+		char *path = pidfile == NULL ? NULL : strdup(pidfile);
+		daemon_is_up(daemon_fd);
+		configuration = wait_for_stop(signals, weir, log, configuration);
+		let_second_signal_kill();
+		weir_stop(weir);
+		if (path != NULL)
+			unlink(path);
+		free(path);
+		log_write(log, LOG_LEVEL_INFO, NULL, "stopped");
+	} else {
+		say_error(error);
+		weir_stop(weir);
+	}
+	configuration_free(configuration);
+	return good ? EXIT_SUCCESS : EXIT_FAILED;
+}
+
+/* What is asked for besides running. */
+static int show(enum configuration_wish wish, struct configuration *configuration)
+{
+	if (wish == CONFIGURATION_HELP)
+		settings_print_help(stdout);
+	else if (wish == CONFIGURATION_REFERENCE)
+		settings_print_reference(stdout);
+	else if (wish == CONFIGURATION_VERSION)
+		printf("weir %s\n", WEIR_VERSION);
+	else
+		configuration_print(configuration, stdout);
+	configuration_free(configuration);
+	if (fflush(stdout) == 0 && ferror(stdout) == 0)
+		return EXIT_SUCCESS;
+	say_error("cannot write to standard output");
+	return EXIT_FAILED;
+}
+
+static void block_signals(sigset_t *waited_for)
+{
+	sigemptyset(waited_for);
+	sigaddset(waited_for, SIGTERM);
+	sigaddset(waited_for, SIGINT);
+	sigaddset(waited_for, SIGHUP);
+	sigaddset(waited_for, SIGUSR1);
+	sigset_t blocked = *waited_for;
+	sigaddset(&blocked, SIGPIPE); /* a log's reader that went away is an error number, not the end */
+	pthread_sigmask(SIG_BLOCK, &blocked, NULL);
+}
+
+int main(int argc, char **argv)
+{
+	char error[ERROR_MAX];
+	enum configuration_wish wish;
+	struct configuration *configuration = configuration_read(argc, argv, &wish, error);
+	if (configuration == NULL) {
+		say_error(error);
+		return EXIT_USAGE;
+	}
+	if (wish != CONFIGURATION_RUN)
+		return show(wish, configuration);
+
+	sigset_t signals;
+	block_signals(&signals);
+	int daemon_fd = configuration->daemon ? become_daemon() : -1;
+	mallopt(M_ARENA_MAX, ARENAS_MAX);
+	thread_prefer_batch();
+	struct log_options options = log_options(configuration);
+	struct log *log = log_create(&options, error, sizeof error);
+	if (log == NULL || (configuration->daemon && daemon_fd < 0)) {
+		say_error(log == NULL ? error : "cannot go to the background");
+		configuration_free(configuration);
+		log_destroy(log);
+		return EXIT_FAILED;
+	}
+	int status = run(configuration, log, &signals, daemon_fd);
+	log_destroy(log);
+	return status;
+}

@@ -1,0 +1,457 @@
+#!/usr/bin/env bash
+# run_demo.sh: installs what is missing, builds, and plays scenes that show what weir does. See ./run_demo.sh --help.
+#
+# A scene starts its own servers, its own weir and its own clients, all on free ports of this machine, shows what
+# happened and checks it. What a scene claims, it asserts: the script ends with 0 only if every check of every scene
+# held. Nothing here waits for "long enough": each wait is for an event, and has a deadline after which the scene has
+# failed.
+#
+#       client_demo ──► weir ──┬──► server_demo target1         each answer says X-Target: targetN,
+#                              ├──► server_demo target2         so the client can tell who gave it
+#                              └──► ...
+set -euo pipefail
+export LC_ALL=C # a decimal point is a point, here and in awk
+
+here=$(cd "$(dirname "$0")" && pwd)
+bin=$here
+builds=yes
+scenes=()
+
+# ---- the scenes, as --list shows them
+# ------------------------------------------------------------------------------------
+
+scene_titles=(
+	"Taking turns: ten requests over five targets"
+	"A target dies under load, and comes back"
+	"Five a second: who is served, who waits, who is sent away"
+)
+
+usage() {
+	cat <<-END
+		run_demo.sh [--scene N]... [--list] [--bin DIR] [--help]
+
+		Installs what is missing (Debian packages, saying which), builds weir, and plays the scenes. Ends with 0 if
+		everything that the scenes claim was seen to be so, with 1 if not.
+
+		  --scene N    play this scene only; may be repeated
+		  --list       print the scenes and exit
+		  --bin DIR    take weir, server_demo and client_demo from DIR; install and build nothing
+		  --help       print this and exit
+	END
+}
+
+list_scenes() {
+	local i
+	for i in "${!scene_titles[@]}"; do
+		printf '%2d  %s\n' $((i + 1)) "${scene_titles[i]}"
+	done
+}
+
+# ---- saying things
+# -------------------------------------------------------------------------------------------------------
+
+if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
+	bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' plain=$'\e[0m'
+	letter_colours=($'\e[31m' $'\e[32m' $'\e[33m' $'\e[34m' $'\e[35m' $'\e[36m')
+else
+	bold='' green='' red='' plain=''
+	letter_colours=('' '' '' '' '' '')
+fi
+
+failed_checks=0
+
+# wrong LINE...: one line on stderr, exit 2.
+wrong() {
+	echo "run_demo.sh: $*" >&2
+	exit 2
+}
+
+# fail LINE: something the scenes need did not happen at all, so there is no going on.
+fail() {
+	echo "${red}run_demo.sh: $*${plain}" >&2
+	exit 1
+}
+
+# check TEXT COMMAND...: the claim, and the command that succeeds if it is true.
+check() {
+	local text=$1
+	shift
+	if "$@"; then
+		echo "  ${green}ok${plain}    $text"
+	else
+		echo "  ${red}FAILED${plain} $text"
+		failed_checks=$((failed_checks + 1))
+	fi
+}
+
+# Prints "target3" lines as "3", in a row and in the target's colour; anything else as it is.
+show_rotation() {
+	local name number row=''
+	while read -r name; do
+		number=${name#target}
+		case $number in
+		[0-9]) row+=" ${letter_colours[number % 6]}$number$plain" ;;
+		*) row+=" $name" ;;
+		esac
+	done
+	echo "   $row"
+}
+
+# ---- processes
+# -----------------------------------------------------------------------------------------------------------
+
+declare -A pid_of=()
+tmp=''
+
+# start NAME COMMAND...: in the background, its output in $tmp/NAME.out and $tmp/NAME.err.
+start() {
+	local name=$1
+	shift
+	"$@" >"$tmp/$name.out" 2>"$tmp/$name.err" </dev/null &
+	pid_of[$name]=$!
+}
+
+# Succeeds while the process is there. One that ended and was not waited for (a zombie) is not.
+is_running() {
+	local state
+	state=$(sed 's/.*) //; s/ .*//' "/proc/${pid_of[$1]}/stat" 2>/dev/null) || return 1
+	[ -n "$state" ] && [ "$state" != Z ]
+}
+
+has_ended() { ! is_running "$1"; }
+
+# stop NAME: asks it to end and waits for that; insists after fifteen seconds. Leaves its exit status in stopped_with.
+stop() {
+	local name=$1 pid=${pid_of[$1]}
+	stopped_with=0
+	if is_running "$name"; then
+		kill -TERM "$pid"
+		wait_until 15 has_ended "$name" || kill -KILL "$pid"
+	fi
+	wait "$pid" 2>/dev/null || stopped_with=$?
+	unset "pid_of[$name]"
+}
+
+stop_all() {
+	local name
+	for name in "${!pid_of[@]}"; do
+		stop "$name"
+	done
+}
+
+# wait_until SECONDS COMMAND...: asks again and again until the command succeeds; fails when the time is over.
+wait_until() {
+	local deadline=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	shift
+	until "$@"; do
+		[ "${EPOCHREALTIME/./}" -lt "$deadline" ] || return 1
+		sleep 0.02
+	done
+}
+
+clean_up() {
+	local status=$?
+	trap - EXIT
+	set +e
+	if [ $status -ne 0 ] && [ $status -ne 2 ] && [ -n "$tmp" ]; then
+		show_logs >&2
+	fi
+	stop_all
+	[ -z "$tmp" ] || rm -rf "$tmp"
+	exit $status
+}
+
+show_logs() {
+	local file
+	for file in "$tmp"/*.err; do
+		[ -s "$file" ] || continue
+		echo "--- the last lines of $(basename "$file" .err):"
+		tail -n 15 "$file"
+	done
+}
+
+# ---- the cast
+# ------------------------------------------------------------------------------------------------------------
+
+declare -A port_of=()
+
+# speaks NAME PATTERN: succeeds when the process has said it, and leaves the number it said in port_of. One that has
+# ended will not say it any more.
+speaks() {
+	local number
+	number=$(sed -nE "/$2/{s/.*$2.*/\\1/p;q;}" "$tmp/$1.out" "$tmp/$1.err")
+	[ -n "$number" ] && port_of[$1]=$number
+}
+
+speaks_or_ended() { speaks "$@" || has_ended "$1"; }
+
+# start_target NAME PORT [OPTION...]
+start_target() {
+	local name=$1 port=$2
+	shift 2
+	start "$name" "$bin/server_demo" --http "$port" --name "$name" "$@"
+	wait_until 10 speaks_or_ended "$name" 'listens on port ([0-9]+)' &&
+		[ -n "${port_of[$name]:-}" ] && is_running "$name"
+}
+
+# start_targets COUNT [OPTION...]: target1 ... targetCOUNT on free ports; leaves the list for weir in endpoints.
+start_targets() {
+	local count=$1 i
+	shift
+	endpoints=''
+	for ((i = 1; i <= count; i++)); do
+		start_target "target$i" 0 "$@" || fail "target$i does not start"
+		endpoints+=${endpoints:+,}127.0.0.1:${port_of[target$i]}
+	done
+}
+
+# start_weir OPTION...: in front of endpoints, on a free port; leaves where it is in url.
+start_weir() {
+	set -- reverse --port 0 --bind 127.0.0.1 --endpoint "$endpoints" "$@"
+	echo "  $bold\$ weir $*$plain"
+	start weir "$bin/weir" "$@"
+	if ! wait_until 10 speaks_or_ended weir 'listen[a-z]* on.*port=([0-9]+)' || [ -z "${port_of[weir]:-}" ]; then
+		fail "weir does not start"
+	fi
+	url=http://127.0.0.1:${port_of[weir]}/
+}
+
+# end_scene: everything that the scene started ends; weir has to end well.
+end_scene() {
+	stop weir
+	check "weir ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
+	stop_all
+	port_of=()
+	rm -f "$tmp"/*
+}
+
+# run_client OPTION...: to its end; its answers in $tmp/answers, its summary in $tmp/client.err, its status in
+# client_status.
+run_client() {
+	echo "  $bold\$ client_demo $*$plain"
+	client_status=0
+	"$bin/client_demo" --url "$url" "$@" >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
+}
+
+# ---- scene 1
+# -------------------------------------------------------------------------------------------------------------
+
+# Succeeds if the file has ten names and each is the one after its predecessor, with target1 after target5.
+is_strict_rotation() {
+	awk '{ sub("target", ""); if (NR > 1 && $1 != last % 5 + 1) bad = 1; last = $1 } END { exit bad || NR != 10 }' "$1"
+}
+
+scene_1() {
+	cat <<-END
+		  Five servers stand behind weir. A client sends ten requests, one after the other, and writes down who
+		  answered. Each server gets every fifth request, in the same order each time round.
+
+	END
+	start_targets 5
+	start_weir
+	run_client --count 10 --expect 200 --print targets
+	show_rotation <"$tmp/answers"
+	check "ten requests, ten times 200" [ "$client_status" -eq 0 ]
+	check "strict rotation: after 1 comes 2, ... after 5 comes 1" is_strict_rotation "$tmp/answers"
+	end_scene
+}
+
+# ---- scene 2
+# -------------------------------------------------------------------------------------------------------------
+
+sample=200     # answers that are looked at in each phase
+workers=4      # of the client: so many answers may change places on their way, and so far may counts be off
+
+answers_so_far() { wc -l <"$tmp/load.out"; }
+has_answers() { [ "$(answers_so_far)" -ge "$1" ]; }
+answered_since() { tail -n "+$(($1 + 1))" "$tmp/load.out" | grep -qx "$2"; }
+
+# Succeeds if each target named has its even share of the lines in the file, and nobody else has any.
+is_even_among() {
+	local file=$1
+	shift
+	awk -v names="$*" -v slack=$workers '
+		BEGIN { targets = split(names, name, " ") }
+		{ seen[$1]++ }
+		END {
+			share = NR / targets
+			for (i = 1; i <= targets; i++) {
+				if (seen[name[i]] < share - slack || seen[name[i]] > share + slack)
+					exit 1
+				delete seen[name[i]]
+			}
+			for (other in seen)
+				exit 1
+		}' "$file"
+}
+
+# show_phase TITLE FIRST_ANSWER NAME...: waits for sample answers from that one on, shows them and checks the shares.
+show_phase() {
+	local title=$1 first=$2
+	shift 2
+	wait_until 20 has_answers $((first + sample - 1)) || fail "the client gets no more answers"
+	tail -n "+$first" "$tmp/load.out" | sed "${sample}q" >"$tmp/phase"
+	echo "  $title: 20 of $sample answers, and how many each target gave"
+	sed 20q "$tmp/phase" | show_rotation
+	sort "$tmp/phase" | uniq -c | awk '{ printf "    %s: %s", $2, $1 } END { print "" }'
+	check "all answers come from $*, in even shares" is_even_among "$tmp/phase" "$@"
+}
+
+scene_2() {
+	local mark begun ended
+	cat <<-END
+		  A client sends 200 requests a second through weir to five servers, which take 10 ms for each. Server 3 is
+		  ended in the middle of its work: weir sends what it had to the next one, and leaves it out of the rotation.
+		  When it is started again on its old port, a probe finds it and it takes its turns again. The client never
+		  notices.
+
+	END
+	start_targets 5 --delay 10
+	start_weir
+	echo "  $bold\$ client_demo --interval 0.005 --concurrency $workers$plain"
+	start load "$bin/client_demo" --url "$url" --count 1000000 --interval 0.005 --concurrency $workers --expect 200 \
+		--print targets
+	show_phase "before" 1 target1 target2 target3 target4 target5
+
+	stop target3
+	mark=$(answers_so_far)
+	echo "  target3 was ended after $mark answers"
+	show_phase "during" $((mark + workers + 1)) target1 target2 target4 target5
+
+	mark=$(answers_so_far)
+	# Its port may be taken for a moment by somebody's outgoing connection.
+	wait_until 10 start_target target3 "${port_of[target3]}" --delay 10 || fail "target3 does not start again"
+	begun=${EPOCHREALTIME/./}
+	wait_until 10 answered_since "$mark" target3 || fail "target3 did not come back within 10 s"
+	ended=${EPOCHREALTIME/./}
+	echo "  target3 was started again, and had its next turn $(((ended - begun) / 1000)) ms later"
+	show_phase "after" $(($(answers_so_far) + 1)) target1 target2 target3 target4 target5
+
+	stop load
+	sed 's/^/  /' "$tmp/load.err"
+	check "the client saw nothing but 200, from first to last" [ "$stopped_with" -eq 0 ]
+	end_scene
+}
+
+# ---- scene 3
+# -------------------------------------------------------------------------------------------------------------
+
+# The shortest time, in seconds, in which six requests arrived at the targets. Read from their log, whose times are
+# those at which the kernel received the bytes: on one machine that is while weir sends them.
+tightest_six() {
+	sort -n "$1" | awk '
+		{ at[NR] = $1 }
+		END {
+			best = 1e9
+			for (i = 6; i <= NR; i++)
+				if (at[i] - at[i - 5] < best)
+					best = at[i] - at[i - 5]
+			printf "%.3f\n", best
+		}'
+}
+
+# Five a second means that a sixth never starts within a second; a clock that is being set may cost some thousandths.
+is_about_a_second() { awk -v seconds="$1" 'BEGIN { exit !(seconds >= 0.99) }'; }
+
+show_seconds() {
+	sort -n "$1" | awk '
+		NR == 1 { first = $1 }
+		{ served[int($1 - first)]++; last = int($1 - first) }
+		END {
+			for (s = 0; s <= last; s++) {
+				bar = ""
+				for (i = 0; i < served[s]; i++)
+					bar = bar "#"
+				printf "    second %d: %-2d started  %s\n", s + 1, served[s], bar
+			}
+		}'
+}
+
+count_status() { awk -v status="$1" '$4 == status { count++ } END { print count + 0 }' "$tmp/answers"; }
+show_retry_after() {
+	awk '$4 == 429 { told[$6]++ }
+		END { for (s in told) printf "; Retry-After: %s (%d times)", s, told[s] }' "$tmp/answers"
+}
+refusals_say_when() { awk '$4 == 429 && $6 !~ /^[1-9][0-9]*$/ { exit 1 }' "$tmp/answers"; }
+
+scene_3() {
+	local served refused tightest
+	cat <<-END
+		  weir may start five requests a second, and lets two seconds' worth of others wait: ten. Thirty arrive at once.
+		  Five are served at once, ten in the next two seconds; fifteen are told at once to come back later (429), and
+		  when.
+
+	END
+	start_targets 2 --log "$tmp/arrivals"
+	start_weir --threshold 5 --backlog 2
+	run_client --count 30 --concurrency 30 --print answers
+	served=$(count_status 200) refused=$(count_status 429)
+	show_seconds "$tmp/arrivals"
+	echo "    refused:  $refused, at once$(show_retry_after)"
+	tightest=$(tightest_six "$tmp/arrivals")
+	echo "    any six requests in a row took at least $tightest s to start"
+	check "every request got an answer" [ "$client_status" -eq 0 ]
+	check "15 served: 5 at once and 10 that waited" [ "$served" -eq 15 ]
+	check "15 refused with 429" [ "$refused" -eq 15 ]
+	check "each refusal says when to come back" refusals_say_when
+	check "the targets saw what the client saw: 15 requests" [ "$(wc -l <"$tmp/arrivals")" -eq 15 ]
+	check "in no second did more than five start" is_about_a_second "$tightest"
+	end_scene
+}
+
+# ---- the programme
+# -------------------------------------------------------------------------------------------------------
+
+while [ $# -gt 0 ]; do
+	option=$1 value=''
+	case $option in
+	--*=*) value=${option#*=} option=${option%%=*} ;;
+	--scene | --bin)
+		[ $# -ge 2 ] || wrong "$option: nothing follows; allowed: a value, see --help"
+		value=$2
+		shift
+		;;
+	esac
+	shift
+	case $option in
+	--scene)
+		if ! [[ $value =~ ^[0-9]{1,3}$ ]] || ((10#$value < 1 || 10#$value > ${#scene_titles[@]})); then
+			wrong "--scene: '$value' was read; allowed: 1 to ${#scene_titles[@]}"
+		fi
+		scenes+=($((10#$value)))
+		;;
+	--bin)
+		bin=$(cd "$value" 2>/dev/null && pwd) || wrong "--bin: '$value' was read; allowed: a folder with the programs"
+		builds=no
+		;;
+	--list) list_scenes && exit 0 ;;
+	--help) usage && exit 0 ;;
+	*) wrong "unknown option '$option'; allowed: --scene --list --bin --help" ;;
+	esac
+done
+[ ${#scenes[@]} -gt 0 ] || mapfile -t scenes < <(seq ${#scene_titles[@]})
+
+if [ $builds = yes ]; then
+	"$here/deploy/prerequisites.sh" build
+	make --no-print-directory -C "$here" -j"$(nproc)" weir server_demo client_demo
+fi
+for program in weir server_demo client_demo; do
+	[ -x "$bin/$program" ] || fail "there is no $bin/$program"
+done
+
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+tmp=$(mktemp -d)
+
+for scene in "${scenes[@]}"; do
+	echo
+	echo "${bold}Scene $scene. ${scene_titles[scene - 1]}$plain"
+	"scene_$scene"
+done
+echo
+if [ $failed_checks -gt 0 ]; then
+	echo "${red}$failed_checks checks failed$plain"
+	exit 1
+fi
+echo "${green}everything was seen to be so$plain"

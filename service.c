@@ -1,0 +1,467 @@
+/* service.c: what a service is made of, and how it starts, changes and ends.
+ *
+ *      settings ──► balancer (targets, kept up to date by the resolver and the probes)
+ *               ├─► limiter
+ *               └─► listener ──► crew of threads ──► the road (proxy.c)
+ *
+ * A reload makes no new service. The balancer and the limiter stay, with their counters and windows, and are told what has changed;
+ * the settings themselves are an object that never changes: requests under way keep the one they began with, the next ones take
+ * the new one. Only a new port or address needs a new listener, with a crew of its own; the old one drains.
+ */
+#include "service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/listener.h"
+
+#define REAP_EVERY_US (5 * US_PER_S)
+
+/* A listener and its crew. One that a reload has replaced lives on until its last connection has ended. */
+struct serving {
+	struct serving *next;
+	struct crew *crew;
+	int listen_fd;
+};
+
+/* ---- targets -------------------------------------------------------------------------------------------------------- */
+
+static void release_target(void *item)
+{
+	upstream_destroy(item);
+}
+
+static struct balancer_options balancer_options(const struct settings *settings)
+{
+	static const enum balancer_policy policies[] = { [BALANCE_ROUNDROBIN] = BALANCER_ROUNDROBIN,
+		                                         [BALANCE_LEASTCONN] = BALANCER_LEASTCONN,
+		                                         [BALANCE_HASH] = BALANCER_HASH };
+	return (struct balancer_options){ .policy = policies[settings->balance],
+		                          .probe_interval_us = settings->probe_interval_us,
+		                          .probe_rise = settings->probe_rise,
+		                          .probe_fall = settings->probe_fall,
+		                          .probe_asks = settings->probe_path != NULL };
+}
+
+static struct limiter_options limiter_options(const struct settings *settings)
+{
+	return (struct limiter_options){ .threshold = settings->threshold.count,
+		                         .window_us = settings->threshold.window_us,
+		                         .burst = settings->burst,
+		                         .backlog = settings->backlog_requests,
+		                         .queue = LIMITER_FIFO };
+}
+
+static void endpoint_text(const struct settings_endpoint *endpoint, char *out, size_t size)
+{
+	if (endpoint->is_unix)
+		snprintf(out, size, "unix:%s", endpoint->host);
+	else
+		snprintf(out, size, strchr(endpoint->host, ':') != NULL ? "[%s]:%u" : "%s:%u", endpoint->host, endpoint->port);
+}
+
+/* Two names may lead to one address, and one name may list it twice: it is one target. */
+static bool is_listed(const struct balancer_entry *entries, size_t count, const char *name)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strcmp(entries[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+/* Makes a balancer's entry of one answer of the resolver. False when it is there already, or there is no memory. */
+static bool make_entry(struct upstreams *all, const struct settings *settings, const struct resolver_answer *answer,
+                       struct balancer_entry *entries, size_t count)
+{
+	const struct settings_endpoint *endpoint = &settings->endpoint.items[answer->question];
+	char name[ADDRESS_TEXT_MAX + 256];
+	endpoint_text(endpoint, name, sizeof name);
+	struct upstream *upstream = upstream_create(all, name, answer->has_address ? &answer->address : NULL);
+	if (upstream == NULL)
+		return false;
+	if (is_listed(entries, count, upstream_address(upstream))) {
+		upstream_destroy(upstream);
+		return false;
+	}
+	entries[count] = (struct balancer_entry){ .name = upstream_address(upstream),
+		                                  .weight = endpoint->weight,
+		                                  .out = !answer->has_address,
+		                                  .item = upstream };
+	return true;
+}
+
+static bool set_targets(struct proxy *proxy, const struct settings *settings, const struct resolver_answer *answers,
+                        size_t answer_count)
+{
+	struct balancer_entry *entries = calloc(answer_count + 1, sizeof *entries);
+	size_t count = 0;
+	if (entries == NULL)
+		return false;
+	for (size_t i = 0; i < answer_count && count < BALANCER_TARGETS_MAX; i++)
+		if (make_entry(proxy->upstreams, settings, &answers[i], entries, count))
+			count++;
+	bool good = balancer_set_targets(proxy->balancer, entries, count, clock_us()) == 0;
+	for (size_t i = 0; !good && i < count; i++)
+		upstream_destroy(entries[i].item);
+	free(entries);
+	return good;
+}
+
+/* The resolver has news. Called by its thread: the probe thread will see to it. */
+static void names_changed(void *context)
+{
+	struct proxy *proxy = context;
+	prober_kick(proxy->prober);
+}
+
+static struct resolver *start_resolver(struct proxy *proxy, const struct settings *settings)
+{
+	size_t count = settings->endpoint.count;
+	struct resolver_question *questions = calloc(count, sizeof *questions);
+	if (questions == NULL)
+		return NULL;
+	for (size_t i = 0; i < count; i++) {
+		const struct settings_endpoint *endpoint = &settings->endpoint.items[i];
+		questions[i] = (struct resolver_question){ endpoint->host, endpoint->port, endpoint->is_unix };
+	}
+	struct resolver *resolver = resolver_start(questions, count, settings->resolve_interval_us, names_changed, proxy);
+	free(questions);
+	return resolver;
+}
+
+static void names_lock(struct proxy *proxy) ACQUIRE(names_mutex) UNCHECKED
+{
+	pthread_mutex_lock(&proxy->names);
+}
+
+static void names_unlock(struct proxy *proxy) RELEASE(names_mutex) UNCHECKED
+{
+	pthread_mutex_unlock(&proxy->names);
+}
+
+/* Brings the balancer's list up to what the resolver knows now. One thread at a time: of two, the one with older news might
+   come last. */
+static void take_names(struct proxy *proxy)
+{
+	struct resolver_answer *answers = NULL;
+	unsigned generation = 0;
+	size_t count = 0;
+	names_lock(proxy);
+	proxy_lock(proxy);
+	struct settings *settings = settings_hold(proxy->settings);
+	if (proxy->resolver != NULL)
+		count = resolver_take(proxy->resolver, &answers, &generation);
+	proxy_unlock(proxy);
+	if (count > 0 && generation != proxy->answers_taken && set_targets(proxy, settings, answers, count))
+		proxy->answers_taken = generation;
+	names_unlock(proxy);
+	settings_release(settings);
+	free(answers);
+}
+
+void service_target_failed(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	if (proxy->resolver != NULL)
+		resolver_kick(proxy->resolver);
+	proxy_unlock(proxy);
+	prober_kick(proxy->prober);
+}
+
+/* ---- probes --------------------------------------------------------------------------------------------------------- */
+
+/* The probe thread asks what is to be done. */
+static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, uint64_t *wake_us)
+{
+	struct proxy *proxy = context;
+	unsigned generation;
+	take_names(proxy);
+	struct settings *settings = service_settings(proxy, &generation);
+	if (now_us >= proxy->reap_us) {
+		upstreams_reap(proxy->upstreams, settings->idle_timeout_us);
+		proxy->reap_us = now_us + REAP_EVERY_US;
+	}
+	struct balancer_pick pick;
+	bool due = balancer_probe_due(proxy->balancer, now_us, &pick, wake_us);
+	if (due) {
+		*job = (struct probe_job){ .upstream = pick.item,
+			                   .slot = pick.slot,
+			                   .stay = pick.stay,
+			                   .timeout_us = settings->connect_timeout_us };
+		if (settings->probe_path != NULL)
+			snprintf(job->path, sizeof job->path, "%s", settings->probe_path);
+	} else if (*wake_us > proxy->reap_us) {
+		*wake_us = proxy->reap_us;
+	}
+	settings_release(settings);
+	return due;
+}
+
+static void probe_done(void *context, const struct probe_job *job, bool good, const char *why)
+{
+	struct proxy *proxy = context;
+	char name[ADDRESS_TEXT_MAX + 256];
+	snprintf(name, sizeof name, "%s", upstream_address(job->upstream)); /* the item may be gone after the report */
+	struct balancer_pick pick = { .slot = job->slot, .stay = job->stay, .item = (void *)(uintptr_t)job->upstream };
+	switch (balancer_probed(proxy->balancer, &pick, good, clock_us())) {
+	case BALANCER_CAME_IN:
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy_name(proxy), "target %s is back in the rotation", name);
+		break;
+	case BALANCER_WENT_OUT:
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy_name(proxy), "target %s leaves the rotation: %s", name, why);
+		break;
+	case BALANCER_SAME:
+		log_write(proxy->log, LOG_LEVEL_DEBUG, proxy_name(proxy), "probe of target %s: %s", name, good ? "good" : why);
+		break;
+	}
+}
+
+/* ---- listening ------------------------------------------------------------------------------------------------------ */
+
+static void complain(void *context, const char *what, int error)
+{
+	struct proxy *proxy = context;
+	log_write(proxy->log, LOG_LEVEL_ERROR, proxy_name(proxy), "%s: %s", what, strerror(error));
+}
+
+/* Nobody accepts any more; connections end when they are done. */
+static void retire(struct serving *serving)
+{
+	if (serving == NULL)
+		return;
+	listener_retire(serving->listen_fd);
+	crew_drain(serving->crew);
+}
+
+/* Starts a crew on an open listener, in place of the present one if there is one. On failure the listener is closed. */
+static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
+{
+	struct crew_job job = proxy_crew_job;
+	job.context = proxy;
+	job.complain = complain;
+	struct serving *serving = calloc(1, sizeof *serving);
+	struct crew *crew = serving == NULL ? NULL : crew_start(fd, settings->max_clients, &job);
+	if (crew == NULL) {
+		snprintf(error, error_size, "no memory or threads to serve with");
+		listener_retire(fd);
+		close(fd);
+		free(serving);
+		return false;
+	}
+	*serving = (struct serving){ .crew = crew, .listen_fd = fd };
+	proxy_lock(proxy);
+	struct serving *before = proxy->serving;
+	serving->next = before;
+	proxy->serving = serving;
+	proxy_unlock(proxy);
+	retire(before);
+
+	struct address address;
+	char text[ADDRESS_TEXT_MAX];
+	listener_address(fd, &address);
+	address_text(&address, text);
+	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "reverse listens on %s port=%u", text, address_port(&address));
+	return true;
+}
+
+/* ---- life ----------------------------------------------------------------------------------------------------------- */
+
+struct settings *service_settings(struct proxy *proxy, unsigned *generation)
+{
+	proxy_lock(proxy);
+	struct settings *settings = settings_hold(proxy->settings);
+	*generation = atomic_load(&proxy->settings_generation);
+	proxy_unlock(proxy);
+	return settings;
+}
+
+const char *proxy_name(const struct proxy *proxy)
+{
+	return proxy->name;
+}
+
+static void choose_via(struct proxy *proxy)
+{
+	uint64_t token = clock_us();
+	if (getrandom(&token, sizeof token, GRND_NONBLOCK) != (ssize_t)sizeof token)
+		token ^= (uint64_t)getpid() << 32;
+	snprintf(proxy->via, sizeof proxy->via, "weir-%016llx", (unsigned long long)token);
+}
+
+static bool create_parts(struct proxy *proxy, struct settings *settings)
+{
+	struct balancer_options balancing = balancer_options(settings);
+	struct limiter_options limiting = limiter_options(settings);
+	struct probe_caller caller = { .context = proxy, .due = next_probe, .done = probe_done };
+	proxy->name = strdup(settings->name);
+	proxy->upstreams = upstreams_create();
+	proxy->balancer = balancer_create(&balancing, release_target);
+	proxy->limiter = limiter_create(&limiting, proxy_wake);
+	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL)
+		return false;
+	proxy->prober = prober_start(&caller);
+	if (proxy->prober == NULL)
+		return false;
+	struct resolver *resolver = start_resolver(proxy, settings);
+	if (resolver == NULL)
+		return false;
+	proxy_lock(proxy);
+	proxy->resolver = resolver;
+	proxy_unlock(proxy);
+	/* The first request should find its targets; a name service that is slow should not keep the port shut. */
+	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
+	take_names(proxy);
+	return true;
+}
+
+struct proxy *proxy_start(struct settings *settings, struct log *log, char *error, size_t error_size)
+{
+	struct proxy *proxy = calloc(1, sizeof *proxy);
+	snprintf(error, error_size, "no memory or threads to start with");
+	if (proxy == NULL)
+		return NULL;
+	pthread_mutex_init(&proxy->mutex, NULL);
+	pthread_mutex_init(&proxy->names, NULL);
+	proxy->log = log;
+	proxy_lock(proxy);
+	proxy->settings = settings_hold(settings);
+	proxy_unlock(proxy);
+	choose_via(proxy);
+	if (create_parts(proxy, settings)) {
+		int fd = listener_open(settings->bind, settings->port, error, error_size);
+		if (fd >= 0 && serve_on(proxy, fd, settings, error, error_size))
+			return proxy;
+	}
+	proxy_destroy(proxy);
+	return NULL;
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* Everything that can fail comes first; then the new settings are in force. */
+bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
+{
+	unsigned generation;
+	struct settings *old = service_settings(proxy, &generation);
+	struct balancer_options balancing = balancer_options(settings);
+	struct limiter_options limiting = limiter_options(settings);
+	bool moves = old->port != settings->port || !same_text(old->bind, settings->bind);
+	settings_release(old);
+
+	snprintf(error, error_size, "no memory or threads for the new settings");
+	struct resolver *resolver = start_resolver(proxy, settings);
+	if (resolver == NULL)
+		return false;
+	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
+	int fd = moves ? listener_open(settings->bind, settings->port, error, error_size) : -1;
+	if ((moves && fd < 0) || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+		if (fd >= 0) {
+			listener_retire(fd);
+			close(fd);
+		}
+		resolver_stop(resolver);
+		return false;
+	}
+	balancer_configure(proxy->balancer, &balancing);
+
+	names_lock(proxy);
+	proxy_lock(proxy);
+	struct settings *before = proxy->settings;
+	struct resolver *resolver_before = proxy->resolver;
+	proxy->settings = settings_hold(settings);
+	proxy->resolver = resolver;
+	proxy->answers_taken = 0;
+	atomic_fetch_add(&proxy->settings_generation, 1);
+	crew_set_limit(proxy->serving->crew, settings->max_clients);
+	proxy_unlock(proxy);
+	names_unlock(proxy);
+	resolver_stop(resolver_before);
+	settings_release(before);
+	take_names(proxy);
+	prober_kick(proxy->prober);
+	return !moves || serve_on(proxy, fd, settings, error, error_size);
+}
+
+unsigned proxy_port(struct proxy *proxy)
+{
+	struct address address;
+	proxy_lock(proxy);
+	listener_address(proxy->serving->listen_fd, &address);
+	proxy_unlock(proxy);
+	return address_port(&address);
+}
+
+static void log_counts(struct proxy *proxy)
+{
+	struct balancer_report *reports = calloc(BALANCER_TARGETS_MAX, sizeof *reports);
+	size_t count = reports == NULL ? 0 : balancer_report(proxy->balancer, reports, BALANCER_TARGETS_MAX);
+	for (size_t i = 0; i < count && i < BALANCER_TARGETS_MAX; i++)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "target %s was %s: requests=%llu failures=%llu", reports[i].name,
+		          reports[i].state == BALANCER_IN ? "in" : "out", (unsigned long long)reports[i].requests_total,
+		          (unsigned long long)reports[i].failures_total);
+	free(reports);
+	struct limiter_report limits;
+	limiter_report(proxy->limiter, clock_us(), &limits);
+	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "requests=%llu answered_here=%llu started=%llu refused=%llu",
+	          (unsigned long long)atomic_load(&proxy->requests_total), (unsigned long long)atomic_load(&proxy->answered_total),
+	          (unsigned long long)limits.started_total, (unsigned long long)limits.refused_total);
+}
+
+void proxy_drain(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	struct serving *serving = proxy->serving;
+	proxy_unlock(proxy);
+	retire(serving);
+}
+
+bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
+{
+	bool none_cut = true;
+	proxy_lock(proxy);
+	struct serving *serving = proxy->serving;
+	proxy->serving = NULL;
+	proxy_unlock(proxy);
+	while (serving != NULL) {
+		struct serving *next = serving->next;
+		if (!crew_wait(serving->crew, deadline_us)) {
+			none_cut = false;
+			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections are cut active=%u",
+			          crew_active(serving->crew));
+			crew_cut(serving->crew);
+			crew_wait(serving->crew, CLOCK_NEVER);
+		}
+		crew_destroy(serving->crew);
+		close(serving->listen_fd);
+		free(serving);
+		serving = next;
+	}
+	log_counts(proxy);
+	return none_cut;
+}
+
+void proxy_destroy(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	struct resolver *resolver = proxy->resolver;
+	struct settings *settings = proxy->settings;
+	proxy_unlock(proxy);
+	resolver_stop(resolver); /* before the prober, which it kicks */
+	prober_stop(proxy->prober);
+	limiter_destroy(proxy->limiter);
+	balancer_destroy(proxy->balancer);
+	upstreams_destroy(proxy->upstreams);
+	settings_release(settings);
+	pthread_mutex_destroy(&proxy->names);
+	pthread_mutex_destroy(&proxy->mutex);
+	free(proxy->name);
+	free(proxy);
+}

@@ -1,0 +1,56 @@
+/* service.h: what the threads of one service share. For service.c and proxy.c only. */
+#ifndef WEIR_SERVICE_H
+#define WEIR_SERVICE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "balancer.h"
+#include "lib/crew.h"
+#include "lib/probe.h"
+#include "lib/resolver.h"
+#include "lib/settings.h"
+#include "lib/ts.h"
+#include "lib/upstream.h"
+#include "limiter.h"
+#include "proxy.h"
+
+/* "weir-" and 16 hex digits. */
+#define VIA_MAX 32
+
+struct proxy {
+	/* Set once at the start, or objects with locks of their own. */
+	struct log *log;
+	char *name;
+	char via[VIA_MAX]; /* what we call ourselves in Via: random, so that two instances in a row are not taken for a loop */
+	struct upstreams *upstreams;
+	struct balancer *balancer;
+	struct limiter *limiter;
+	struct prober *prober;
+	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
+	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
+	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
+
+	pthread_mutex_t names;
+	unsigned answers_taken GUARDED_BY(names_mutex); /* the resolver's generation that the balancer has */
+
+	pthread_mutex_t mutex;
+	struct settings *settings GUARDED_BY(proxy_mutex);
+	struct resolver *resolver GUARDED_BY(proxy_mutex);
+	struct serving *serving GUARDED_BY(proxy_mutex); /* the listener and its crew; behind it those that a reload has replaced */
+};
+
+LOCK_VERBS(proxy, mutex, proxy_mutex)
+
+/* The settings in force, held: settings_release() them. generation is what to compare settings_generation with. */
+struct settings *service_settings(struct proxy *proxy, unsigned *generation);
+
+/* A connection to this target failed: perhaps its name has moved. */
+void service_target_failed(struct proxy *proxy);
+
+/* The crew's job, in proxy.c. */
+extern const struct crew_job proxy_crew_job;
+/* A waiting request's turn may have come; in proxy.c, for the limiter. */
+void proxy_wake(struct limiter_ticket *ticket);
+
+#endif

@@ -1,0 +1,89 @@
+#!/bin/bash
+# tests/run.sh FLAVOUR UNIT_FOLDER [BIN_FOLDER]: runs every test of one flavour and adds up what they say.
+#
+#       FLAVOUR      "" (plain), asan or tsan: which sanitizer's options to set
+#       UNIT_FOLDER  holds the unit tests' programs, test_*
+#       BIN_FOLDER   holds weir, server_demo and client_demo for the system tests; without it only unit tests are run
+#
+# Each program ends with a line "N passed, N failed"; so does this one, with the sum. A program that dies, hangs or says
+# nothing counts as one failure, and a run in which nothing was tested is a failure: silence is not a pass.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+flavour=$1 unit_folder=$2 bin_folder=${3:-}
+unit_seconds=300
+system_seconds=${SYSTEM_SECONDS:-1200}
+passed=0 failed=0
+under=()
+output=$(mktemp) || exit 1
+trap 'rm -f "$output"' EXIT
+
+# ThreadSanitizer of this age lays its shadow memory at fixed addresses; kernels that place programs more randomly than
+# it knew of get in its way ("unexpected memory mapping"). If so, the tests run with address randomisation off.
+use_thread_sanitizer() {
+	local probe
+	probe=$(mktemp -d) || exit 1
+	echo 'int main(void) { return 0; }' >"$probe/probe.c"
+	if ! ${CC:-gcc} -fsanitize=thread -fPIE -pie -o "$probe/probe" "$probe/probe.c"; then
+		echo "tests/run.sh: ${CC:-gcc} cannot build with -fsanitize=thread" >&2
+		rm -r "$probe"
+		exit 1
+	fi
+	for _ in 1 2 3 4 5 6 7 8; do
+		"$probe/probe" >/dev/null 2>&1 || under=(setarch -R)
+	done
+	if ! "${under[@]}" "$probe/probe"; then
+		echo "tests/run.sh: ThreadSanitizer does not run on this kernel (vm.mmap_rnd_bits above 28?)" >&2
+		rm -r "$probe"
+		exit 1
+	fi
+	rm -r "$probe"
+}
+
+case $flavour in
+asan)
+	export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99
+	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
+	;;
+tsan)
+	use_thread_sanitizer
+	export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:exitcode=99
+	;;
+esac
+
+# run NAME SECONDS COMMAND...: runs it and adds its last line to the sum. Its output is shown when it did not pass.
+run() {
+	local name=$1 seconds=$2 status summary
+	shift 2
+	timeout --kill-after=10 "$seconds" "${under[@]}" "$@" </dev/null >"$output" 2>&1
+	status=$?
+	summary=$(tail -n 1 "$output")
+	if [[ $summary =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+		local its_passed=${BASH_REMATCH[1]} its_failed=${BASH_REMATCH[2]}
+		passed=$((passed + its_passed)) failed=$((failed + its_failed))
+		if [ "$status" -eq 0 ] && [ "$its_failed" -eq 0 ] && [ "$its_passed" -gt 0 ]; then
+			printf '%-28s %s\n' "$name" "$summary"
+			return
+		fi
+		# It counted no failure and yet did not end well: a leak found at the end, say, or no test in it at all.
+		[ "$its_failed" -gt 0 ] || failed=$((failed + 1))
+	else
+		failed=$((failed + 1))
+		summary="died without a result"
+	fi
+	[ "$status" -ne 124 ] && [ "$status" -ne 137 ] || summary="$summary (more than $seconds s)"
+	sed 's/^/    /' "$output"
+	printf '%-28s %s, exit status %s\n' "$name" "$summary" "$status"
+}
+
+shopt -s nullglob
+for source in tests/unit/test_*.c; do
+	name=$(basename "$source" .c)
+	run "${name#test_}" $unit_seconds "$unit_folder/$name"
+done
+if [ -n "$bin_folder" ]; then
+	run "system" "$system_seconds" python3 tests/system/run.py --bin "$bin_folder"
+fi
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

@@ -1,0 +1,52 @@
+"""The names by which weir is known from outside, in one place.
+
+Tests speak of what weir does; how a log line, a flag or a JSON key is spelt stands here alone. When a name changes,
+or a later key is built, this is the only file to touch.
+"""
+import re
+
+# The line on stderr that says a service listens: "... info reverse listens on [::]:8000 port=8000".
+LISTENS = re.compile(r'listens on (?P<address>\S+).*\bport=(?P<port>\d+)')
+
+ALL_OUT_BODY = b'All servers is off'
+NOT_BUILT = 'not built yet'
+
+# What a sanitizer writes when it has found something.
+SANITIZER = re.compile(r'ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:'
+                       r'|SUMMARY: \w*Sanitizer|stack smashing detected|double free|corrupted size')
+
+# Text access line: the combined format, then key=value fields.
+ACCESS_TEXT = re.compile(
+    r'(?P<client>\S+) (?P<ident>\S+) (?P<user>\S+) \[(?P<time>[^\]]+)\] '
+    r'"(?P<method>\S+) (?P<uri>\S+) (?P<protocol>[^" ]+)" (?P<status>\d{3}) (?P<bytes_out>\d+|-) '
+    r'"(?P<referer>(?:[^"\\]|\\.)*)" "(?P<user_agent>(?:[^"\\]|\\.)*)" '
+    r'service=(?P<service>\S+) target=(?P<target>\S+) tries=(?P<tries>\d+) wait=(?P<wait>[\d.]+) '
+    r'upstream=(?P<upstream>[\d.]+) total=(?P<total>[\d.]+) bytes_in=(?P<bytes_in>\d+) outcome="(?P<outcome>[^"]*)"')
+
+ACCESS_JSON_KEYS = ('time', 'service', 'client', 'method', 'uri', 'protocol', 'status', 'bytes_out', 'bytes_in',
+                    'referer',
+                    'user_agent', 'target', 'tries', 'wait_us', 'upstream_us', 'total_us', 'outcome')
+ACCESS_JSON_NUMBERS = ('status', 'bytes_out', 'bytes_in', 'tries', 'wait_us', 'upstream_us', 'total_us')
+OUTCOME_OK = 'ok'
+
+# Every setting that works today, with a value that is not its default.
+BUILT_SETTINGS = {
+    'balance': 'leastconn', 'hash_key': 'uri', 'probe_interval': '2', 'probe_path': '/health', 'probe_rise': '2',
+    'probe_fall': '3', 'threshold': '7', 'backlog': '3', 'retries': '1', 'max_clients': '50', 'max_header': '16384',
+    'max_body': '1000', 'forwarded': 'off', 'connect_timeout': '2', 'header_timeout': '0.5', 'response_timeout': '7',
+    'idle_timeout': '8', 'tunnel_timeout': '9', 'drain_timeout': '4', 'unavailable_status': '503',
+    'reject_status': '503',
+}
+
+# Keys whose function comes later: refused with NOT_BUILT, so that nothing parses and does nothing.
+LATER_SETTINGS = {
+    'unicast': '127.0.0.255:7788', 'multicast': '239.1.2.3:7788', 'peers': '127.0.0.1:7788',
+    'cluster_secret': 'hush-hush',
+    'client_rate': '5', 'client_connections': '5', 'max_connections': '25', 'host_limits': 'example.com=3',
+    'redis_addr': '127.0.0.1:6379', 'redis_password': 'hush-hush', 'auth_file': '/nonexistent', 'ssl': 'yes',
+    'tls_keyfile': '/nonexistent', 'proxy_protocol': 'on', 'send_proxy': 'v1', 'parent': '127.0.0.1:3128',
+}
+SECRETS = ('redis_password', 'cluster_secret')
+
+# Environment variables that weir listens to; the harness clears them so that a test starts from nothing.
+ENVIRONMENT = re.compile(r'^(WEIR_|DPRL_|REDIS_|LOG_LEVEL$)')

@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Runs the system tests: every function in tests/system/test_*.py whose name does not begin with an underscore.
+
+    tests/system/run.py --bin DIR [--slow-factor X] [-k SUBSTRING] [-j N] [--list]
+
+DIR holds weir, server_demo and client_demo. Each test runs in a process of its own, in a process group of its own and
+with a directory of its own, so that a test that hangs is ended with everything it started. The last line is "N
+passed, N failed"; ", N skipped" follows when a client tool is not installed. Exit 0 only if a test ran and none
+failed.
+"""
+import argparse
+import glob
+import importlib
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.dont_write_bytecode = True
+sys.path.insert(0, HERE)
+
+import harness  # noqa: E402  pylint: disable=wrong-import-position
+
+EXIT = {'passed': 0, 'failed': 1, 'skipped': 77}
+GRACE_S = 15    # for a test's own watchdog to speak before the runner ends it
+
+
+def collect(substring):
+    tests = []
+    for path in sorted(glob.glob(os.path.join(HERE, 'test_*.py'))):
+        name = os.path.basename(path)[:-3]
+        module = importlib.import_module(name)
+        for attribute, value in vars(module).items():
+            if callable(value) and not attribute.startswith('_') and getattr(value, '__module__', '') == name \
+                    and not isinstance(value, type):
+                full = f'{name}: {attribute}'
+                if substring in full or substring in full.replace('_', ' '):
+                    tests.append((full, value))
+    return tests
+
+
+class Running:
+    """A test in its child process."""
+
+    def __init__(self, name, test, options, scratch):
+        self.name, self.test = name, test
+        self.tmp = tempfile.mkdtemp(dir=scratch)
+        self.output = tempfile.TemporaryFile()
+        self.started = time.monotonic()
+        self.deadline = self.started + harness.limit_of(test) * options.slow_factor + GRACE_S
+        sys.stdout.flush()
+        self.pid = os.fork()
+        if self.pid == 0:
+            self._child(options)
+        self.handle = os.pidfd_open(self.pid)
+
+    def _child(self, options):
+        os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.dup2(self.output.fileno(), 1)
+        os.dup2(self.output.fileno(), 2)
+        code = 1
+        try:
+            verdict, report = harness.run_case(self.test, options.bin, options.slow_factor, self.tmp)
+            print(report, flush=True)
+            code = EXIT[verdict]
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+
+    def end(self):
+        """Ends the whole group (its leader is not reaped yet, so its number can't belong to anyone else)."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+    def verdict(self):
+        self.end()
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.handle)
+        self.output.seek(0)
+        report = self.output.read().decode('utf-8', 'backslashreplace').strip('\n')
+        code = os.waitstatus_to_exitcode(status)
+        shutil.rmtree(self.tmp, ignore_errors=True)
+        return {0: 'passed', 77: 'skipped'}.get(code, 'failed'), report
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--bin', required=True, help='directory of the programs under test')
+    parser.add_argument('--slow-factor', type=float, default=1.0, help='stretches every deadline (sanitizer builds)')
+    parser.add_argument('-k', default='', metavar='SUBSTRING', help='only tests whose name contains this')
+    parser.add_argument('-j', type=int, default=2 * (os.cpu_count() or 1) + 2, metavar='N', help='tests at once')
+    parser.add_argument('--list', action='store_true', help='print the names and leave')
+    options = parser.parse_args()
+    options.bin = os.path.abspath(options.bin)
+
+    tests = collect(options.k)
+    if options.list:
+        for name, _ in tests:
+            print(name.replace('_', ' '))
+        return 0
+    if not os.access(os.path.join(options.bin, 'weir'), os.X_OK):
+        print(f'{options.bin}/weir is not there')
+        print('0 passed, 0 failed')
+        return 1
+
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    scratch = tempfile.mkdtemp(prefix='weir-system-')
+    counts = {'passed': 0, 'failed': 0, 'skipped': 0}
+    failed = []
+    # The long ones first: the whole is then over sooner.
+    waiting = sorted(tests, key=lambda pair: -harness.limit_of(pair[1]))
+    running = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < max(1, options.j):
+                child = Running(*waiting.pop(0), options, scratch)
+                running[child.handle] = child
+            pause = max(0.0, min(child.deadline for child in running.values()) - time.monotonic())
+            done = select.select(list(running), [], [], pause)[0]
+            if not done:
+                for child in running.values():
+                    if time.monotonic() >= child.deadline:
+                        child.end()
+                continue
+            for handle in done:
+                child = running.pop(handle)
+                verdict, report = child.verdict()
+                counts[verdict] += 1
+                seconds = time.monotonic() - child.started
+                word = {'passed': 'ok     ', 'failed': 'FAILED ', 'skipped': 'skipped'}[verdict]
+                print(f'{word} {seconds:6.2f} s  {child.name.replace("_", " ")}')
+                if verdict != 'passed':
+                    print(report)
+                if verdict == 'failed':
+                    failed.append(child.name)
+                sys.stdout.flush()
+    finally:
+        for child in running.values():
+            child.end()
+        shutil.rmtree(scratch, ignore_errors=True)
+    if failed:
+        print('\nfailed:')
+        for name in failed:
+            print('  ' + name.replace('_', ' '))
+    line = f'{counts["passed"]} passed, {counts["failed"]} failed'
+    print(line + (f', {counts["skipped"]} skipped' if counts['skipped'] else ''))
+    return 0 if counts['passed'] and not counts['failed'] else 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
