@@ -67,8 +67,8 @@ struct balancer {
 	pthread_mutex_t mutex;
 	void (*release)(void *item); /* never changes */
 	struct balancer_options options GUARDED_BY(balancer_mutex);
-	struct target *slots[BALANCER_TARGETS_MAX] GUARDED_BY(balancer_mutex); /* all, also those that left and still work */
-	unsigned slot_hint GUARDED_BY(balancer_mutex);                         /* where to look for a free slot */
+	struct target *slots[BALANCER_TARGETS_MAX] GUARDED_BY(balancer_mutex); /* also those that left and still work */
+	unsigned slot_hint GUARDED_BY(balancer_mutex);                         /* where to look for a free one */
 	struct target *list[BALANCER_TARGETS_MAX] GUARDED_BY(balancer_mutex);  /* in the caller's order */
 	size_t count GUARDED_BY(balancer_mutex);
 	size_t cursor GUARDED_BY(balancer_mutex); /* place in list, after the last pick: here the circle begins */
@@ -216,7 +216,7 @@ void balancer_configure(struct balancer *b, const struct balancer_options *optio
 	balancer_unlock(b);
 }
 
-/* ---- the list of targets ---------------------------------------------------------------------------------------- */
+/* ---- the list of targets ------------------------------------------------------------ */
 
 static struct target *find(struct target *const *list, size_t count, const char *name, uint64_t hash)
 {
@@ -365,7 +365,7 @@ int balancer_set_targets(struct balancer *b, const struct balancer_entry *entrie
 	return done ? 0 : -1;
 }
 
-/* ---- whose turn it is ------------------------------------------------------------------------------------------- */
+/* ---- whose turn it is ------------------------------------------------------------ */
 
 /* Rendezvous: key and name together throw a die for each target, and the highest wins. A target that leaves takes
    only its own keys away, for the others' dice stay as they fell. -weight / ln(u) makes a target win in proportion
@@ -453,7 +453,7 @@ bool balancer_any_in(struct balancer *b)
 	return found;
 }
 
-/* ---- what became of it ------------------------------------------------------------------------------------------ */
+/* ---- what became of it ------------------------------------------------------------ */
 
 void balancer_done(struct balancer *b, const struct balancer_pick *pick)
 {

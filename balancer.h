@@ -32,8 +32,8 @@ struct balancer_options {
 	uint64_t probe_interval_us; /* from a failure to the probe, and between probes */
 	unsigned probe_rise;        /* good probes in a row that bring a target back, at least 1 */
 	unsigned probe_fall;        /* bad probes in a row that take one out, at least 1 */
-	bool probe_asks;            /* probes speak HTTP (probe_path): those that are in are probed as well, and a good probe is
-	                               believed; a bare TCP connect is not, see balancer_failed() */
+	bool probe_asks;            /* probes speak HTTP (probe_path): those that are in are probed as well, and a good
+	                               probe is believed; a bare TCP connect is not, see balancer_failed() */
 };
 
 /* One target as the caller wants it. name is copied. item comes back with each pick. */
@@ -47,7 +47,7 @@ struct balancer_entry {
 /* What a pick hands out. The caller gives it back with exactly one balancer_done(). */
 struct balancer_pick {
 	unsigned slot;
-	unsigned stay; /* which of the target's stays in the rotation this pick belongs to: old news is told from new by it */
+	unsigned stay; /* in which of the target's stays in the rotation it was made: tells old news from new */
 	void *item;
 };
 
@@ -78,28 +78,28 @@ void balancer_destroy(struct balancer *b); /* no pick may be outstanding */
 /* Changes policy and probe settings; states and turns stay. */
 void balancer_configure(struct balancer *b, const struct balancer_options *options);
 
-/* Makes entries the list of targets, in this order. A name that was there keeps its state, counters and old item; the
-   new item is released. A name that is gone takes no new requests; should it come back, it begins anew. A name that stands
-   twice is one target: the first counts, the other's item is released. Returns 0, or -1 when out of memory or when count,
-   together with the targets that left and are still at work, is over BALANCER_TARGETS_MAX: then nothing changed and the
-   caller still owns every item. */
+/* Makes entries the list of targets, in this order. A name that was there keeps its state, counters and old item;
+   the new item is released. A name that is gone takes no new requests; should it come back, it begins anew. A name
+   that stands twice is one target: the first counts, the other's item is released. Returns 0, or -1 when out of
+   memory or when count, together with the targets that left and are still at work, is over BALANCER_TARGETS_MAX:
+   then nothing changed and the caller still owns every item. */
 int balancer_set_targets(struct balancer *b, const struct balancer_entry *entries, size_t count, uint64_t now_us);
 
-/* Picks the next target that is in and not in tried, marks it in tried and counts the request as active. key_hash is read by
-   BALANCER_HASH only. False when there is none. */
+/* Picks the next target that is in and not in tried, marks it in tried and counts the request as active. key_hash
+   is read by BALANCER_HASH only. False when there is none. */
 bool balancer_pick(struct balancer *b, uint64_t key_hash, struct balancer_tried *tried, struct balancer_pick *out);
 /* True when balancer_pick() with nothing tried would find a target. */
 bool balancer_any_in(struct balancer *b);
 
 /* The request that this pick was for is over. */
 void balancer_done(struct balancer *b, const struct balancer_pick *pick);
-/* The target gave a good answer: what was suspected of it is forgotten. Bad probes are not: a target may answer requests and
-   ask by its probe_path to be left alone. Before balancer_done(). */
+/* The target gave a good answer: what was suspected of it is forgotten. Bad probes are not: a target may answer
+   requests and ask by its probe_path to be left alone. Before balancer_done(). */
 void balancer_succeeded(struct balancer *b, const struct balancer_pick *pick);
-/* The target refused, reset or stayed silent: it leaves the rotation at once. A target that a TCP probe brought back and
-   that fails its next request waits twice as long for the next probe each time, up to 32 intervals. A pick that was made
-   before the target was last taken out is old news: it is counted and changes nothing. Returns true if this call is the one
-   that took it out (for the log, and to wake the probe thread). Before balancer_done(). */
+/* The target refused, reset or stayed silent: it leaves the rotation at once. A target that a TCP probe brought
+   back and that fails its next request waits twice as long for the next probe each time, up to 32 intervals. A pick
+   that was made before the target was last taken out is old news: it is counted and changes nothing. Returns true
+   if this call is the one that took it out (for the log, and to wake the probe thread). Before balancer_done(). */
 bool balancer_failed(struct balancer *b, const struct balancer_pick *pick, uint64_t now_us);
 
 /* The next probe that is due at now_us, if any: true, and *out is a pick to be given back with balancer_probed(). Else
@@ -108,8 +108,8 @@ bool balancer_probe_due(struct balancer *b, uint64_t now_us, struct balancer_pic
 enum balancer_change { BALANCER_SAME, BALANCER_CAME_IN, BALANCER_WENT_OUT };
 enum balancer_change balancer_probed(struct balancer *b, const struct balancer_pick *pick, bool good, uint64_t now_us);
 
-/* An operator's hand: drain a target, or let it back in (out, if it was out before or failed meanwhile: its probe is then due).
-   False when there is no such target. */
+/* An operator's hand: drain a target, or let it back in (out, if it was out before or failed meanwhile: its probe
+   is then due). False when there is no such target. */
 bool balancer_drain(struct balancer *b, const char *name, bool drain);
 
 /* Copies the state of up to capacity targets, in their order. Returns how many there are. */

@@ -7,7 +7,7 @@
  * lie in a ring, ordered by that start, so the one that comes free next is always in front:
  *
  *              front                              back
- *      ring    [ 0.003 | 0.003 | 0.010 | ... | 0.951 ]  ◄── limiter_started: the slot returns with the time of its start
+ *      ring    [ 0.003 | 0.003 | 0.010 | ... | 0.951 ]  ◄── limiter_started: a slot returns with its start
  *                 │
  *                 └──► at 0.003 + window + guard: a request takes it; until it started, the slot is in flight
  *
@@ -78,7 +78,7 @@ struct limiter {
 	uint64_t step_us GUARDED_BY(limiter_mutex);    /* between starts of an even flow; 0: no spacing */
 	uint64_t slack_us GUARDED_BY(limiter_mutex);   /* how far ahead of an even flow a burst may run */
 	uint64_t forgiven_us GUARDED_BY(limiter_mutex);
-	/* The slots. count + outstanding == threshold; outstanding alone may be more after the threshold was lowered. */
+	/* The slots. count + outstanding == threshold; after the threshold was lowered, outstanding may be more. */
 	uint64_t *ring GUARDED_BY(limiter_mutex); /* starts, ascending */
 	size_t front GUARDED_BY(limiter_mutex), count GUARDED_BY(limiter_mutex), capacity GUARDED_BY(limiter_mutex);
 	unsigned outstanding GUARDED_BY(limiter_mutex);
@@ -92,7 +92,7 @@ struct limiter {
 	unsigned spare_count GUARDED_BY(limiter_mutex);
 	const struct limiter_ticket *told GUARDED_BY(limiter_mutex); /* the front, once it was told or woken */
 	uint64_t told_us GUARDED_BY(limiter_mutex);                  /* what it was told; 0: it is awake and will ask */
-	uint64_t promised_us GUARDED_BY(limiter_mutex);              /* refused clients were promised starts up to here */
+	uint64_t promised_us GUARDED_BY(limiter_mutex);              /* the next promise to a refused client */
 	uint64_t started_total GUARDED_BY(limiter_mutex), refused_total GUARDED_BY(limiter_mutex);
 	uint64_t cancelled_total GUARDED_BY(limiter_mutex);
 };
@@ -109,7 +109,7 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-/* ---- the slots ---------------------------------------------------------------------------------------------------- */
+/* ---- the slots ------------------------------------------------------------ */
 
 static uint64_t free_us(const struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
 {
@@ -165,11 +165,12 @@ static uint64_t foreseen_us(const struct limiter *l, unsigned ahead, uint64_t no
 	return l->step_us > 0 ? later(at_us, minus(l->even_us + ahead * l->step_us, l->slack_us)) : at_us;
 }
 
-static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, bool waited) REQUIRES(limiter_mutex)
+static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, bool waited)
+	REQUIRES(limiter_mutex)
 {
 	if (l->options.threshold > 0)
 		forget(l, take_front(l));
-	/* Who waited was woken late: the even flow goes on from when it was due, or nearly. Who did not wait was not late. */
+	/* Who waited was woken late: the even flow goes on from when it was due. Who did not wait was not late. */
 	if (l->step_us > 0)
 		l->even_us = later(l->even_us, waited ? minus(now_us, l->forgiven_us) : now_us) + l->step_us;
 	l->last_grant_us = later(l->last_grant_us, now_us);
@@ -200,7 +201,7 @@ static void return_unused(struct limiter *l) REQUIRES(limiter_mutex)
 		put_front(l, l->forgotten_us);
 }
 
-/* ---- the line ----------------------------------------------------------------------------------------------------- */
+/* ---- the line ------------------------------------------------------------ */
 
 static struct limiter_ticket *front_of_line(const struct limiter *l) REQUIRES(limiter_mutex)
 {
@@ -384,7 +385,7 @@ static void settle(struct limiter *l, uint64_t now_us, const struct limiter_tick
 	l->told = front;
 }
 
-/* ---- the requests ------------------------------------------------------------------------------------------------- */
+/* ---- the requests ------------------------------------------------------------ */
 
 enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *ticket, uint64_t client, uint64_t now_us)
 {
@@ -487,7 +488,7 @@ uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
 }
 
 /* ---- the limits
-   ----------------------------------------------------------------------------------------------------- */
+   ------------------------------------------------------------ */
 
 static void set_times(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
 {
@@ -507,7 +508,8 @@ static void set_times(struct limiter *l, const struct limiter_options *options, 
 	l->even_us = l->even_us < now_us + l->slack_us + l->step_us ? l->even_us : now_us + l->slack_us + l->step_us;
 }
 
-/* The new ring takes over the latest starts; the slots that are new begin as if used when the last forgotten one was. */
+/* The new ring takes over the latest starts; the slots that are new begin as if used when the last forgotten one
+   was. */
 static void move_ring(struct limiter *l, uint64_t *ring, unsigned threshold) REQUIRES(limiter_mutex)
 {
 	size_t room = threshold > l->outstanding ? threshold - l->outstanding : 0;

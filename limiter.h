@@ -1,7 +1,7 @@
 /* limiter.h: decides WHEN a request may start, or why it may not.
  *
- * The promise: in no window of window_us do more than threshold requests start. Requests over that stand in a line of at
- * most backlog; the rest are refused at once.
+ * The promise: in no window of window_us do more than threshold requests start. Requests over that stand in a line of
+ * at most backlog; the rest are refused at once.
  *
  * The life of one request:
  *
@@ -31,7 +31,7 @@ enum limiter_queue {
 struct limiter_options {
 	unsigned threshold;  /* starts in one window; 0: no limit */
 	uint64_t window_us;  /* the window, at least 1 */
-	unsigned burst;      /* how many may start at once, 1 spaces them evenly; 0 or >= threshold: as many as the window allows */
+	unsigned burst;      /* how many may start at once, 1 spaces them evenly; 0 or >= threshold: all */
 	unsigned backlog;    /* requests that may stand in line */
 	enum limiter_queue queue;
 };
@@ -44,8 +44,8 @@ enum limiter_answer {
 	LIMITER_FULL, /* refused: the line is full, or was given to another client (LIMITER_FAIR) */
 };
 
-/* One request's place. The memory is the caller's and must stay where it is from limiter_enter() until started, cancelled or
-   refused; the fields are the limiter's own, guarded by its mutex. */
+/* One request's place. The memory is the caller's and must stay where it is from limiter_enter() until started,
+   cancelled or refused; the fields are the limiter's own, guarded by its mutex. */
 struct limiter_ticket {
 	struct limiter_ticket *next, *previous;
 	struct limiter_client *client; /* in whose part of the line it stands; NULL when it does not wait */
@@ -60,24 +60,24 @@ struct limiter_report {
 	unsigned available;    /* slots that could be taken at the time asked; UINT32_MAX when there is no limit */
 	unsigned outstanding;  /* slots given to requests that have neither started nor been cancelled */
 	uint64_t started_total, refused_total, cancelled_total;
-	uint64_t next_slot_us; /* when the next slot comes free; the time asked when one is free now; UINT64_MAX when all slots
-	                          are with requests that have not started yet */
+	uint64_t next_slot_us; /* when the next slot comes free; the time asked when one is free now; UINT64_MAX when
+	                          all slots are with requests that have not started yet */
 };
 
 struct limiter;
 
-/* wake(ticket) is called when a waiting ticket's turn may have come, or when it lost its place (LIMITER_FAIR). It is called
-   with the limiter's mutex held: it must not block and must not call the limiter. Clients' lines are counted in memory that
-   is asked for as they come; all else is allocated here and in limiter_configure(). NULL when out of memory or when the
-   threshold is over LIMITER_THRESHOLD_MAX. */
+/* wake(ticket) is called when a waiting ticket's turn may have come, or when it lost its place (LIMITER_FAIR). It
+   is called with the limiter's mutex held: it must not block and must not call the limiter. Clients' lines are
+   counted in memory that is asked for as they come; all else is allocated here and in limiter_configure(). NULL
+   when out of memory or when the threshold is over LIMITER_THRESHOLD_MAX. */
 struct limiter *limiter_create(const struct limiter_options *options, void (*wake)(struct limiter_ticket *));
 void limiter_destroy(struct limiter *l); /* no ticket may be outstanding */
 
 /* Asks for a start. client tells clients apart for LIMITER_FAIR (any number made of the client's address or key). */
 enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *ticket, uint64_t client, uint64_t now_us);
-/* A waiting ticket asks whether its turn has come; the first time right after limiter_enter(), which does not say when.
-   LIMITER_WAIT: ask again at *wake_us (UINT64_MAX: when woken), or sooner when woken. LIMITER_FULL: it was pushed out of the
-   line and has nothing to give back. */
+/* A waiting ticket asks whether its turn has come; the first time right after limiter_enter(), which does not say
+   when. LIMITER_WAIT: ask again at *wake_us (UINT64_MAX: when woken), or sooner when woken. LIMITER_FULL: it was
+   pushed out of the line and has nothing to give back. */
 enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, uint64_t *wake_us);
 /* The request was sent: now_us is read AFTER its first bytes left. */
 void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us);
@@ -88,10 +88,11 @@ void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t n
    moment to one client, so that a thousand refused clients do not all return for one free slot. */
 uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us);
 
-/* Changes the limits. Nothing is refilled: what started within the last window still counts. Those in line stay there, also
-   when the line is now too long. The limiter remembers no more starts than it has slots: a slot that is added counts as used
-   when the latest start that it no longer knows was, which after a change to a longer window can hold the new slots back for
-   one window. -1 when out of memory or when the threshold is too large: nothing changed. */
+/* Changes the limits. Nothing is refilled: what started within the last window still counts. Those in line stay
+   there, also when the line is now too long. The limiter remembers no more starts than it has slots: a slot that is
+   added counts as used when the latest start that it no longer knows was, which after a change to a longer window
+   can hold the new slots back for one window. -1 when out of memory or when the threshold is too large: nothing
+   changed. */
 int limiter_configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us);
 
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out);

@@ -66,22 +66,27 @@ static rlim_t files_needed(const struct configuration *configuration)
 	return needed;
 }
 
-/* Raises the limit on open files to what the configuration needs; says so when it can't. */
-static void raise_file_limit(const struct configuration *configuration, struct log *log)
+/* Raises the limit on open files to what the configuration needs. Returns what it is now when that is less, else 0. */
+static rlim_t raise_file_limit(const struct configuration *configuration)
 {
 	struct rlimit limit;
 	rlim_t needed = files_needed(configuration);
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
-		return;
+		return 0;
 	struct rlimit raised = { .rlim_cur = needed, .rlim_max = limit.rlim_max < needed ? needed : limit.rlim_max };
 	if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
-		return;
+		return 0;
 	raised = (struct rlimit){ .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max }; /* as far as we may */
-	if (setrlimit(RLIMIT_NOFILE, &raised) != 0)
-		raised = limit;
+	return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
+}
+
+static void warn_of_file_limit(rlim_t limit, const struct configuration *configuration, struct log *log)
+{
+	if (limit == 0)
+		return;
 	log_write(log, LOG_LEVEL_WARN, NULL,
 	          "open files are limited to %llu and max_clients needs %llu: raise \"ulimit -n\" (LimitNOFILE=) or lower max_clients",
-	          (unsigned long long)raised.rlim_cur, (unsigned long long)needed);
+	          (unsigned long long)limit, (unsigned long long)files_needed(configuration));
 }
 
 /* ---- becoming a daemon ---------------------------------------------------------------------------------------------- */
@@ -169,7 +174,7 @@ static struct configuration *reload(struct weir *weir, struct log *log, struct c
 		return configuration;
 	}
 	struct log_options options = log_options(fresh);
-	raise_file_limit(fresh, log);
+	warn_of_file_limit(raise_file_limit(fresh), fresh, log);
 	if (!log_configure(log, &options, error, sizeof error))
 		log_write(log, LOG_LEVEL_ERROR, NULL, "%s", error);
 	if (weir_reload(weir, fresh, error, sizeof error))
@@ -213,7 +218,7 @@ static int run(struct configuration *configuration, struct log *log, const sigse
 {
 	char error[ERROR_MAX];
 	const char *pidfile = configuration->globals.pidfile;
-	raise_file_limit(configuration, log);
+	rlim_t file_limit = raise_file_limit(configuration);
 	struct weir *weir = weir_start(configuration, log, error, sizeof error);
 	if (weir == NULL) {
 		say_error(error);
@@ -223,6 +228,7 @@ static int run(struct configuration *configuration, struct log *log, const sigse
 	bool good = write_pidfile(pidfile, error) && drop_rights(configuration->globals.user, error);
 	if (good) {
 		char *path = pidfile == NULL ? NULL : strdup(pidfile);
+		warn_of_file_limit(file_limit, configuration, log);
 		daemon_is_up(daemon_fd);
 		configuration = wait_for_stop(signals, weir, log, configuration);
 		let_second_signal_kill();

@@ -67,6 +67,7 @@ struct road {
 	/* this request */
 	struct limiter_ticket ticket;
 	bool has_slot;
+	bool client_has_more; /* it sent more than this request, and may have finished sending */
 	bool has_pick;
 	struct balancer_pick pick;
 	struct balancer_tried tried;
@@ -198,7 +199,10 @@ static enum step refuse_over_limit(struct road *r)
 /* Sleeps until wake_us or a wake-up. False when the client has hung up. */
 static bool sleep_in_line(struct road *r, uint64_t wake_us)
 {
-	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN }, { .fd = r->exchange.client.fd, .events = POLLRDHUP } };
+	struct conn *client = &r->exchange.client;
+	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN }, { .fd = client->fd, .events = POLLRDHUP } };
+	if (r->client_has_more) /* its end is no news while there is something to read before it */
+		fds[1].fd = -1;
 	uint64_t left_us = clock_left_us(wake_us);
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
@@ -206,7 +210,10 @@ static bool sleep_in_line(struct road *r, uint64_t wake_us)
 	uint64_t count;
 	if (fds[0].revents != 0 && read(r->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
 		return false;
-	return fds[1].revents == 0;
+	if (fds[1].revents == 0)
+		return true;
+	r->client_has_more = !conn_has_hung_up(client);
+	return r->client_has_more;
 }
 
 /* Stands in line until the limiter says go. */
@@ -411,7 +418,7 @@ static enum attempt judge(struct road *r, enum exchange_result result, bool was_
 	case EXCHANGE_OK:
 		return ATTEMPT_ANSWERED;
 	case EXCHANGE_CLIENT_GONE:
-		return refused(over(r, "client went away while it sent its body"));
+		return refused(over(r, "client went away before the answer"));
 	case EXCHANGE_CLIENT_SILENT:
 		return refused(refuse(r, 408, "http_request_error", "the body stopped coming"));
 	case EXCHANGE_CLIENT_BAD:
@@ -449,6 +456,9 @@ static enum attempt try_target(struct road *r, bool fresh)
 		blame_target(r, strerror(errno));
 		return ATTEMPT_NEXT;
 	}
+	if (log_shows(r->proxy->log, LOG_LEVEL_DEBUG))
+		log_write(r->proxy->log, LOG_LEVEL_DEBUG, proxy_name(r->proxy), "%s connection to target %s for %s",
+		          reused ? "an idle" : "a new", r->target_text, r->client_text);
 	struct rewrite_request how = how_to_send(r, upstream_name(upstream));
 	enum exchange_result result = exchange_send(x, &how);
 	r->upstream_begun_us = clock_us();
@@ -605,6 +615,7 @@ static void begin_request(struct road *r)
 {
 	r->begun_us = clock_us();
 	r->has_request = false;
+	r->client_has_more = false;
 	r->ending = END_CLOSE;
 	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->client_text, .minor_version = 1, .outcome = "" };
 	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire)) {

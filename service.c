@@ -453,6 +453,7 @@ void proxy_destroy(struct proxy *proxy)
 	proxy_lock(proxy);
 	struct resolver *resolver = proxy->resolver;
 	struct settings *settings = proxy->settings;
+	proxy->resolver = NULL; /* the probe thread may be about to ask it */
 	proxy_unlock(proxy);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);

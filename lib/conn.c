@@ -178,6 +178,15 @@ bool conn_is_quiet(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+bool conn_has_hung_up(const struct conn *conn)
+{
+	char byte;
+	if (conn_available(conn) > 0)
+		return false;
+	ssize_t count = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+	return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
 enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us)
 {
 	for (;;) {
@@ -199,6 +208,20 @@ int conn_socket(const struct address *to)
 	return socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
 
+/* Two ways to be connected to nobody, without an error. A connect that another thread cut (cut.h) has no peer. And one to a
+   local port that nobody listens on may be given that very port for its own end: TCP then connects the socket to itself
+   (simultaneous open), and a dead target would seem to have come back. */
+static int error_of_peer(int fd)
+{
+	struct address peer, own;
+	peer.length = sizeof peer.storage;
+	own.length = sizeof own.storage;
+	if (getpeername(fd, &peer.any, &peer.length) != 0 || getsockname(fd, &own.any, &own.length) != 0)
+		return errno;
+	bool itself = peer.any.sa_family != AF_UNIX && peer.length == own.length && memcmp(&peer.any, &own.any, peer.length) == 0;
+	return itself ? ECONNREFUSED : 0;
+}
+
 /* A connect() that blocks has no deadline of its own short of minutes, so this one call is made on a socket that doesn't
    block, and poll() waits for the outcome. */
 enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us)
@@ -213,12 +236,9 @@ enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadlin
 		socklen_t length = sizeof error;
 		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
 			error = errno;
-		/* A connect that another thread cut (cut.h) ends without an error, and without a peer. */
-		struct sockaddr_storage peer;
-		length = sizeof peer;
-		if (error == 0 && getpeername(fd, (struct sockaddr *)&peer, &length) != 0)
-			error = errno;
 	}
+	if (error == 0)
+		error = error_of_peer(fd);
 	if (error != 0) {
 		errno = error;
 		return CONN_BROKEN;

@@ -73,6 +73,10 @@ enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *cou
 /* Is an idle connection still good: open, and silent? A peer that closed, or said something unasked, is not. */
 bool conn_is_quiet(int fd);
 
+/* Has the peer closed its side, with nothing left to read? An answer would have no reader: as nginx does, the end of the
+   client's sending is taken for its going away. */
+bool conn_has_hung_up(const struct conn *conn);
+
 /* Waits until fd can be read (for_read) or written. CONN_OK, CONN_TIMEOUT or CONN_BROKEN. */
 enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us);
 

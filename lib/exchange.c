@@ -20,6 +20,8 @@
 
 /* Interim answers to one request: a flood of them is no progress. */
 #define INTERIM_MAX 100
+/* How often a thread that waits for a target looks whether its client is still there. */
+#define LOOK_EVERY_US US_PER_S
 
 void exchange_begin(struct exchange *x)
 {
@@ -139,12 +141,28 @@ static enum exchange_result wait_for_either(struct exchange *x)
 	return target_is_waited_for ? EXCHANGE_TARGET_SILENT : EXCHANGE_CLIENT_SILENT;
 }
 
+/* Waits for more of the answer. A wait that lasts is cut into pieces, and after each the client is looked at: nobody should
+   keep a target busy for a client that is gone. */
+static enum conn_result wait_for_answer(struct exchange *x, uint64_t deadline_us, enum exchange_result *trouble)
+{
+	for (;;) {
+		uint64_t look_us = clock_us() + LOOK_EVERY_US;
+		enum conn_result result = conn_fill(&x->upstream, look_us < deadline_us ? look_us : deadline_us);
+		if (result != CONN_TIMEOUT || look_us >= deadline_us)
+			return result;
+		if (conn_has_hung_up(&x->client)) {
+			*trouble = EXCHANGE_CLIENT_GONE;
+			return CONN_OK;
+		}
+	}
+}
+
 /* Gets more of the answer into the buffer. While the request is on its way: whatever has come, perhaps nothing. Then: waits. */
 static enum conn_result more_of_answer(struct exchange *x, uint64_t deadline_us, enum exchange_result *trouble)
 {
 	*trouble = EXCHANGE_OK;
 	if (up_is_over(x))
-		return conn_fill(&x->upstream, deadline_us);
+		return wait_for_answer(x, deadline_us, trouble);
 	*trouble = move_up(x);
 	if (*trouble != EXCHANGE_OK)
 		return CONN_OK;
@@ -187,7 +205,7 @@ static enum exchange_result bad_answer(struct exchange *x, const char *why)
 /* Reads one head: interim or final. */
 static enum exchange_result read_answer_head(struct exchange *x)
 {
-	struct http_scan scan = { .seen = 0 };
+	struct http_scan scan = { .is_response = true };
 	size_t length = 0;
 	uint64_t deadline_us = clock_us() + x->limits.response_us;
 	for (;;) {

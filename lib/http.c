@@ -32,13 +32,11 @@
 
 /* ---- the scan -------------------------------------------------------------------------------------------------- */
 
-/* Could these be the first bytes of a head, or of an empty line before it? */
+/* Could these, at least one, be the first bytes of a head, or of an empty line before it? */
 static bool begins_well(const struct http_scan *scan, const char *bytes, size_t length)
 {
 	const char *at = bytes + scan->skipped;
 	size_t count = length - scan->skipped;
-	if (count == 0)
-		return true;
 	if (scan->is_response)
 		return memcmp(at, "HTTP/", count < 5 ? count : 5) == 0;
 	if (at[0] == '\r')

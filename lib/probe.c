@@ -52,7 +52,7 @@ static bool ask(struct conn *conn, const struct probe_job *job, uint64_t deadlin
 	if (length >= (int)sizeof request || conn_send(conn, &part, 1, deadline_us, NULL) != CONN_OK)
 		return false;
 
-	struct http_scan scan = { .seen = 0 };
+	struct http_scan scan = { .is_response = true };
 	struct http_head head;
 	size_t head_length;
 	enum http_scan_result result;

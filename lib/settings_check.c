@@ -145,7 +145,7 @@ bool settings_check_ids(const struct ini_file *file, char *error)
 	return true;
 }
 
-/* Do two addresses to listen on take the same port from each other? "::" is IPv6 alone: weir opens a socket for each. */
+/* Do two addresses take one port from each other? "::" is IPv6 alone: weir opens a socket for each family. */
 static bool binds_overlap(const char *a, const char *b)
 {
 	struct in6_addr address_a, address_b;

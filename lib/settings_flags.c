@@ -20,7 +20,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define TWO_FORMS "allowed: weir reverse --port 8000 --endpoint HOST:PORT, or weir -c FILE; see weir --help"
 

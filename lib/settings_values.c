@@ -270,9 +270,16 @@ static enum value_result read_text(const struct settings_row *row, const char *t
 	return VALUE_GOOD;
 }
 
+/* A line of the file has 64 KiB; --check writes the key and the origin beside the value. */
+#define TEXT_MAX_BYTES 61440u
+
 /* What no INI file could say is not allowed elsewhere either: --check prints what can be read back. */
 static bool fits_in_a_file(const char *text, char *why)
 {
+	if (strlen(text) > TEXT_MAX_BYTES) {
+		value_wrong(why, "more than 61440 bytes");
+		return false;
+	}
 	for (const char *at = text; *at != '\0'; at++) {
 		if (((unsigned char)*at < ' ' && *at != '\t') || *at == 0x7f) {
 			value_wrong(why, "a control character");

@@ -350,13 +350,15 @@ def an_answer_may_come_while_the_body_is_still_being_sent(t):
         conn.send(answer(length=False, fields=[f'Content-Length: {total}']))
 
         def write():
-            for piece in _pattern(total):
+            for piece in _pattern(total - 1):
                 down.update(piece)
                 conn.send(piece)
         writer = threading.Thread(target=write, daemon=True)
         writer.start()
         conn.body(req, up.update)
         writer.join()
+        down.update(b'.')
+        conn.send(b'.')                             # the answer ends after the request
         conn.hold()
     origin = t.origin(handler=handler)
     weir = t.weir(origin)
@@ -377,6 +379,38 @@ def an_answer_may_come_while_the_body_is_still_being_sent(t):
     t.equal(got.hexdigest(), down.hexdigest(), 'down')
     t.equal(up.hexdigest(), sent.hexdigest(), 'up')
     _grew(t, weir, before, 8)
+
+
+def a_long_answer_arrives_whole_although_the_client_is_still_sending(t):
+    """The origin answers at once and reads no more; closing must not throw away what the client has not read yet."""
+    total = 16 * MIB
+    digest = hashlib.sha256()
+
+    def handler(conn):
+        if conn.head() is not None:
+            conn.send(answer(length=False, fields=[f'Content-Length: {total}', 'Connection: close']))
+            for piece in _pattern(total):
+                digest.update(piece)
+                conn.send(piece)
+            conn.closing.wait(t.s(20))
+    weir = t.weir(t.origin(handler=handler))
+    client = t.client(weir, seconds=15)
+    client.send(request('POST', '/', [f'Content-Length: {256 * MIB}']))
+    read = threading.Event()
+
+    def write():
+        try:
+            while not read.is_set():
+                client.sock.sendall(b'x' * MIB)
+        except OSError:
+            pass
+    threading.Thread(target=write, daemon=True).start()
+    got = hashlib.sha256()
+    try:
+        client.response(sink=got.update)
+    finally:
+        read.set()
+    t.equal(got.hexdigest(), digest.hexdigest())
 
 
 def a_refusal_reaches_a_client_that_is_still_sending(t):

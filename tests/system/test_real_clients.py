@@ -199,46 +199,18 @@ def pythons_http_server_is_served_through_weir(t):
     connection.close()
 
 
-@takes(60)
-def a_real_server_killed_under_load_is_never_seen_by_real_clients(t):
-    folder, _ = _folder(t)
-    steady, port = _nginx(t, folder), t.free_port()
-    process = t.start_tool(sys.executable, '-m', 'http.server', port, '--bind', '127.0.0.1', '--directory', folder)
-    t.until(lambda: _accepts(port), 10, 'http.server listens')
-    weir = t.weir(f'127.0.0.1:{steady}', f'127.0.0.1:{port}', probe_interval=0.2)
-    bad, done = [], [0]
-    stop = threading.Event()
-
-    def load():
-        connection = http.client.HTTPConnection('127.0.0.1', weir.port, timeout=t.s(20))
-        while not stop.is_set():
-            connection.request('GET', '/hello.txt')
-            response = connection.getresponse()
-            body = response.read()
-            done[0] += 1
-            if response.status != 200 or len(body) != 1400:
-                bad.append((response.status, body[:50]))
-
-    def drama():
-        try:
-            t.until(lambda: done[0] > 100, 20, 'load')
-            process.kill()
-            process.wait()
-            goal = done[0] + 300
-            t.until(lambda: done[0] > goal, 20, 'load')
-        finally:
-            stop.set()
-    t.parallel([drama] + [load] * 6, seconds=50)
-    t.equal(bad, [])
-
-
 # The demonstration programs
 
 def _server_demo(t, name, delay_ms=0):
     port = t.free_port()
-    t.start_tool(os.path.join(t.bin, 'server_demo'), '--http', port, '--name', name, '--delay', delay_ms)
-    t.until(lambda: _accepts(port), 10, f'server_demo {name} listens')
+    _start_demo(t, port, name, delay_ms)
     return f'127.0.0.1:{port}'
+
+
+def _start_demo(t, port, name, delay_ms=0):
+    process = t.start_tool(os.path.join(t.bin, 'server_demo'), '--http', port, '--name', name, '--delay', delay_ms)
+    t.until(lambda: _accepts(port), 10, f'server_demo {name} listens')
+    return process
 
 
 def server_demo_says_hello_and_answers_pings(t):
@@ -247,6 +219,41 @@ def server_demo_says_hello_and_answers_pings(t):
     t.equal(response.status, 200)
     t.check(b'Hello, world!' in response.body, f'{response}')
     t.equal(t.get(weir, '/ping/').status, 200)
+
+
+@takes(60)
+def a_demo_server_killed_and_started_again_under_load_is_never_seen(t):
+    steady, port = [_server_demo(t, name) for name in ('target1', 'target2')], t.free_port()
+    victim = _start_demo(t, port, 'target3')
+    weir = t.weir(*steady, f'127.0.0.1:{port}', probe_interval=0.2)
+    bad, done, by_victim = [], [0], [0]
+    stop = threading.Event()
+
+    def load():
+        connection = http.client.HTTPConnection('127.0.0.1', weir.port, timeout=t.s(20))
+        while not stop.is_set():
+            connection.request('GET', '/')
+            response = connection.getresponse()
+            body = response.read()
+            done[0] += 1
+            by_victim[0] += response.getheader('X-Target') == 'target3'
+            if response.status != 200 or b'Hello, world!' not in body:
+                bad.append((response.status, body[:50]))
+
+    def drama():
+        try:
+            t.until(lambda: by_victim[0] > 50, 20, 'answers of target3')
+            victim.kill()
+            victim.wait()
+            goal = done[0] + 500
+            t.until(lambda: done[0] > goal, 20, 'load')
+            _start_demo(t, port, 'target3')
+            goal = by_victim[0] + 50
+            t.until(lambda: by_victim[0] > goal, 20, 'answers of target3')
+        finally:
+            stop.set()
+    t.parallel([drama] + [load] * 6, seconds=50)
+    t.equal(bad, [])
 
 
 def client_demo_counts_what_it_got_from_five_targets(t):

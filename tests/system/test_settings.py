@@ -1,6 +1,9 @@
 """Flags, environment and file: one table, one order, and errors that say where and what."""
 import os
+import pwd
 import re
+import select
+import signal
 import socket
 
 import contract
@@ -29,7 +32,7 @@ def _check(t, *arguments, environment=()):
     for line in result.out.decode().splitlines():
         match = re.fullmatch(r'(\S+) = (.*?)\s+# (.+)', line)
         if match:
-            found[match[1]] = (match[2], match[3])
+            found[match[1]] = (match[2], match[3].replace(t.tmp + '/', ''))
     return found
 
 
@@ -265,15 +268,15 @@ def two_nodes_of_one_group_with_the_same_id_are_an_error(t):
 
 def comments_and_blanks_are_as_documented(t):
     text = ('; a comment\n# another\n\n  [main]   \n  endpoint = 127.0.0.1:1   ; where\n'
-            '\tthreshold=5 # five\nprobe_path = /a#b;c\n'
+            '\tthreshold=5 # five\nprobe_path = /a;b\n'
             'backlog   =   2\r\n')
     settings = _check(t, '-c', t.file('weir.ini', text), '--node', 'main')
     t.equal([settings[key][0] for key in ('endpoint', 'threshold', 'probe_path', 'backlog')],
-            ['127.0.0.1:1', '5', '/a#b;c', '2'])
+            ['127.0.0.1:1', '5', '/a;b', '2'])
 
 
 def values_of_ten_kibibytes_arrive_whole(t):
-    endpoints = ','.join(f'127.0.0.1:{port}*{port % 9 + 1}' for port in range(10000, 10560))
+    endpoints = ','.join(f'127.0.0.1:{port}*{port % 9 + 1}' for port in range(10000, 10700))
     t.check(len(endpoints) > 10240, 'the value is long enough')
     path = t.file('weir.ini', f'[{"n" * 200}]\nendpoint = {endpoints}\nthreshold = 5\n')
     settings = _check(t, '-c', path, '--node', 'n' * 200)
@@ -308,7 +311,7 @@ def a_port_that_is_taken_is_a_run_time_failure(t):
         taken.bind(('0.0.0.0', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        error = _refuses(t, ['reverse', '--port', port, '--endpoint', origin.address], str(port), code=1)
+        error = _refuses(t, ['reverse', '--port', port, '--endpoint', origin.address, '--max-clients', 50], str(port), code=1)
         t.check('use' in error.lower() or 'taken' in error.lower(), f'{error!r}')
 
 
@@ -332,6 +335,7 @@ def bind_decides_the_address(t):
 def a_pidfile_holds_the_process_id_and_goes_away(t):
     path = t.tmp + '/weir.pid'
     weir = t.weir(t.origin(), pidfile=path)
+    t.until(lambda: os.path.exists(path) and os.path.getsize(path), 10, 'a pidfile')
     with open(path, encoding='ascii') as file:
         t.equal(int(file.read()), weir.pid)
     weir.stop()
@@ -342,3 +346,39 @@ def a_log_file_that_cannot_be_opened_is_an_error(t):
     result = t.run('reverse', '--endpoint', '127.0.0.1:1', '--port', '0', '--logfile', '/nonexistent/weir.log')
     t.check(result.code in (1, 2) and '/nonexistent/weir.log' in result.err and ONE_LINE.fullmatch(result.err),
             f'{result}')
+
+
+def daemon_goes_to_the_background_and_sigterm_ends_it(t):
+    origin, port = t.origin(name='A'), t.free_port()
+    pidfile, log = t.tmp + '/weir.pid', t.tmp + '/weir.log'
+    path = t.file('weir.ini', f'[globals]\nlogfile = {log}\n[main]\nport = {port}\nendpoint = {origin.address}\n')
+    result = t.run('-c', path, '--node', 'main', '--daemon', '--pidfile', pidfile)
+    t.check(result.code == 0 and not result.err, f'{result}')
+    t.until(lambda: os.path.exists(pidfile) and os.path.getsize(pidfile), 10, 'a pidfile')
+    with open(pidfile, encoding='ascii') as file:
+        pid = int(file.read())
+    handle = os.pidfd_open(pid)         # names this process for good, even when its number is given to another
+    try:
+        t.equal(t.get(port).body, b'A')
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        t.check(select.select([handle], [], [], t.s(10))[0], 'it ends')
+        t.check(not os.path.exists(pidfile), 'the pidfile is still there')
+    finally:
+        try:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        os.close(handle)
+
+
+def user_is_who_weir_becomes(t):
+    if os.getuid() != 0:
+        t.skip('only root can become another user')
+    weir = t.weir(t.origin(name='A'), user='nobody')
+    t.equal(t.get(weir).body, b'A')
+    nobody = pwd.getpwnam('nobody')
+    with open(f'/proc/{weir.pid}/status', encoding='ascii') as file:
+        status = file.read()
+    t.check(re.search(rf'^Uid:(\t{nobody.pw_uid}){{4}}$', status, re.M), 'user ids')
+    t.check(re.search(rf'^Gid:(\t{nobody.pw_gid}){{4}}$', status, re.M), 'group ids')
+    t.check(not re.search(r'^Groups:.*\b0\b', status, re.M), 'the groups of root')

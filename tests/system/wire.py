@@ -211,7 +211,9 @@ class Wire:
         """True if neither a byte nor the end came within seconds."""
         if self.buffer or self.ended:
             return False
-        return not select.select([self.sock], [], [], seconds)[0]
+        waiting = select.poll()         # not select(): there may be thousands of descriptors
+        waiting.register(self.sock, select.POLLIN)
+        return not waiting.poll(1000 * seconds)
 
     def closed(self, seconds=None):
         """Waits for the end of the stream; bytes before it fail the test."""

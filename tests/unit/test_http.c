@@ -128,6 +128,8 @@ static void a_request_line_has_three_parts_and_exactly_one_blank_between_them(vo
 		{ "GET / a HTTP/1.1\r\nHost: a\r\n\r\n", 400 },
 		{ "GET /\r\nHost: a\r\n\r\n", 400 },
 		{ "GET\r\nHost: a\r\n\r\n", 400 },
+		{ " / HTTP/1.1\r\nHost: a\r\n\r\n", 400 },
+		{ "GET  HTTP/1.1\r\nHost: a\r\n\r\n", 400 },
 		{ "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", 400 },
 		{ "", 400 },
 		{ "\r\n", 400 },
@@ -356,6 +358,8 @@ static void http_1_1_needs_exactly_one_valid_host(void)
 		{ "GET / HTTP/1.1\r\nHost: []\r\n\r\n", 400 },
 		{ "GET / HTTP/1.1\r\nHost: [fe80::1%25eth0]\r\n\r\n", 400 },
 		{ "GET / HTTP/1.1\r\nHost: [1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17:18:19:20:21]\r\n\r\n", 400 },
+		{ "GET / HTTP/1.1\r\nHost: [00000:00000:00000:00000:00000:00000:00000:0000]\r\n\r\n", 400 },
+		{ "GET / HTTP/1.1\r\nHost: [0000:0000:0000:0000:0000:ffff:192.0.2.123:8]\r\n\r\n", 400 },
 		{ "GET / HTTP/1.1\r\nHost: ::1\r\n\r\n", 400 },
 		{ "GET / HTTP/1.1\r\nHost: 192.0.2.1:80\r\n\r\n", 0 },
 		{ "GET / HTTP/1.1\r\nHost: a_b-c.d~e\r\n\r\n", 0 },
@@ -415,6 +419,26 @@ static void a_field_line_is_a_token_a_colon_at_once_and_a_value_without_control_
 		{ GET "A: b\r\n\r\nGET", 400 },
 	};
 	EXPECT_REQUESTS(list);
+}
+
+static void the_phrase_says_what_was_wrong_with_a_field_line(void)
+{
+	static const struct {
+		const char *bytes, *why;
+	} list[] = {
+		{ GET "A: b\r\n c\r\n\r\n", "a folded field line" },
+		{ GET "A: b\r\n\tc\r\n\r\n", "a folded field line" },
+		{ GET "A : b\r\n\r\n", "a blank before the colon of a field" },
+		{ GET "A\t: b\r\n\r\n", "a blank before the colon of a field" },
+		{ GET "A\r\n\r\n", "malformed field name" },
+		{ GET "(: b\r\n\r\n", "malformed field name" },
+		{ GET "A: b\rc\r\n\r\n", "a forbidden character in a field value" },
+	};
+	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
+		struct sample s = request(list[i].bytes);
+		CU_ASSERT_STRING_EQUAL_FATAL(s.fault.why, list[i].why);
+		drop(&s);
+	}
 }
 
 static void a_nul_is_refused_wherever_it_stands(void)
@@ -583,6 +607,32 @@ static void the_framing_of_a_request_comes_from_its_fields(void)
 	drop(&s);
 }
 
+static void a_fault_is_not_forgotten_because_what_follows_is_in_order(void)
+{
+	static const struct expectation list[] = {
+		{ "OPTIONS / HTTP/1.1\r\nMax-Forwards: 1\r\n\r\n", 400 },
+		{ "POST / HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 400 },
+		{ POST "Connection: a b\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n", 400 },
+		{ POST "Content-Length: x\r\nExpect: 100-continue\r\n\r\n", 400 },
+		{ "OPTIONS / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: x\r\nMax-Forwards: 1\r\n\r\n", 501 },
+		{ "OPTIONS / HTTP/1.1\r\nHost: a\r\nExpect: x\r\nMax-Forwards: 1\r\n\r\n", 417 },
+		{ "CONNECT x HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", 400 },
+	};
+	EXPECT_REQUESTS(list);
+}
+
+static void letters_are_compared_without_regard_to_case_and_nothing_else_is(void)
+{
+	static const char upper[] = "@ABCDEFGHIJKLMNOPQRSTUVWXYZ[", lower[] = "`abcdefghijklmnopqrstuvwxyz{";
+	for (size_t i = 0; i < sizeof upper - 1; i++) {
+		bool is_letter = i > 0 && i < sizeof upper - 2;
+		char word[] = { lower[i], '\0' };
+		CU_ASSERT_EQUAL(http_text_is((struct http_text){ upper + i, 1 }, word), is_letter);
+	}
+	CU_ASSERT(!http_text_is((struct http_text){ "clos", 4 }, "close"));
+	CU_ASSERT(http_text_is((struct http_text){ NULL, 0 }, ""));
+}
+
 static void a_connect_has_no_body(void)
 {
 	static const struct expectation list[] = {
@@ -651,14 +701,16 @@ static void hop_by_hop_fields_are_those_always_so_and_those_that_connection_name
 		"connection: x-mine, Host, content-length, Via, X-Forwarded-For, accept\r\n"
 		"Connection: X-Forwarded-Proto, X-Forwarded-Host, " LONG_NAME "\r\n"
 		"Content-Length: 0\r\nVia: 1.1 x\r\nX-Forwarded-For: y\r\nX-Forwarded-Proto: y\r\n"
-		"X-Forwarded-Host: y\r\nAccept: z\r\nX-MINE: 2\r\nKeep-Alive: 1\r\nTE: trailers\r\nUpgrade: x\r\nProxy-Connection: x\r\n"
+		"X-Forwarded-Host: y\r\nAccept: z\r\nX-MINE: 2\r\nKeep-Alive: 1\r\nTE: trailers\r\nUpgrade: x\r\n"
+		"Proxy-Connection: x\r\n"
 		"Proxy-Authorization: x\r\nHTTP2-Settings: x\r\nTrailer: x\r\nX-Mine2: 1\r\n" LONG_NAME ": 1\r\n\r\n");
 	static const struct {
 		const char *name;
 		bool hop_by_hop;
 	} list[] = {
 		{ "X-Mine", true }, { "Connection", true }, { "Host", false }, { "Content-Length", false },
-		{ "Via", false }, { "X-Forwarded-For", false }, { "X-Forwarded-Proto", false }, { "X-Forwarded-Host", false },
+		{ "Via", false },
+		{ "X-Forwarded-For", false }, { "X-Forwarded-Proto", false }, { "X-Forwarded-Host", false },
 		{ "Accept", true },
 		{ "Keep-Alive", true }, { "TE", true }, { "Upgrade", true }, { "Proxy-Connection", true },
 		{ "Proxy-Authorization", true }, { "HTTP2-Settings", true }, { "Trailer", false }, { "X-Mine2", false },
@@ -761,6 +813,7 @@ static void a_status_line_is_a_version_and_three_digits_and_may_lack_the_reason(
 		{ "HTTP/1.1 2xx X\r\n\r\n", 502 },
 		{ "HTTP/1.1  200 X\r\n\r\n", 502 },
 		{ "HTTP/1.1 200X\r\n\r\n", 502 },
+		{ "HTTP/1.1X200 OK\r\n\r\n", 502 },
 		{ "HTTP/2.0 200 X\r\n\r\n", 502 },
 		{ "HTTP/2 200\r\n\r\n", 502 },
 		{ "http/1.1 200 X\r\n\r\n", 502 },
@@ -820,6 +873,8 @@ static void the_end_of_a_response_body_depends_on_status_request_and_fields(void
 		{ HTTP_GET, "HTTP/1.1 100 X\r\n\r\n", HTTP_NO_BODY, false, 0 },
 		{ HTTP_GET, "HTTP/1.1 101 X\r\n\r\n", HTTP_NO_BODY, false, 0 },
 		{ HTTP_CONNECT, OK "Content-Length: 7\r\n\r\n", HTTP_NO_BODY, false, 0 },
+		{ HTTP_CONNECT, "HTTP/1.1 299 X\r\nTransfer-Encoding: chunked\r\n\r\n", HTTP_NO_BODY, false, 0 },
+		{ HTTP_CONNECT, "HTTP/1.1 300 X\r\nContent-Length: 7\r\n\r\n", HTTP_BY_LENGTH, true, 7 },
 		{ HTTP_CONNECT, "HTTP/1.1 403 X\r\nContent-Length: 7\r\n\r\n", HTTP_BY_LENGTH, true, 7 },
 	};
 	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++) {
@@ -839,6 +894,7 @@ static void a_response_is_read_into_its_parts(void)
 	CU_ASSERT_EQUAL_FATAL(s.fault.status, 0);
 	CU_ASSERT_EQUAL(s.head.status, 101);
 	CU_ASSERT(same(s.head.reason, "Switching Protocols"));
+	CU_ASSERT_EQUAL(s.head.field_count, 2);
 	CU_ASSERT(same(s.head.upgrade, "x"));
 	CU_ASSERT(s.head.keep_alive);
 	drop(&s);
@@ -1060,6 +1116,7 @@ int main(void)
 		TEST(http_1_1_needs_exactly_one_valid_host),
 		TEST(http_1_0_may_lack_host_and_one_that_is_there_is_checked),
 		TEST(a_field_line_is_a_token_a_colon_at_once_and_a_value_without_control_characters),
+		TEST(the_phrase_says_what_was_wrong_with_a_field_line),
 		TEST(a_nul_is_refused_wherever_it_stands),
 		TEST(as_many_fields_as_fit_are_accepted_and_one_more_is_431),
 		TEST(each_known_name_is_recognised_in_any_case_and_nothing_else_is),
@@ -1067,6 +1124,8 @@ int main(void)
 		TEST(transfer_encoding_is_exactly_chunked_and_only_an_unknown_coding_is_501),
 		TEST(content_length_together_with_transfer_encoding_is_refused_in_any_order_and_spelling),
 		TEST(the_framing_of_a_request_comes_from_its_fields),
+		TEST(a_fault_is_not_forgotten_because_what_follows_is_in_order),
+		TEST(letters_are_compared_without_regard_to_case_and_nothing_else_is),
 		TEST(a_connect_has_no_body),
 		TEST(a_connection_stays_open_as_version_and_connection_say_together),
 		TEST(a_malformed_or_endless_connection_field_is_refused),

@@ -1,8 +1,9 @@
 /* test_limiter.c: when a request may start, as a specification. All time is made up.
  *
- * The small tests give one rule each. Then a model (slots in a plain array, searched anew each time) is compared with the
- * limiter over random histories, and a simulation lets hundreds of clients loop through it, all of them late in waking and
- * in sending, to show the two promises: never more than the threshold in any window, and never less than 99 % of it.
+ * The small tests give one rule each. Then a model (slots in a plain array, searched anew each time) is compared with
+ * the limiter over random histories, and a simulation lets hundreds of clients loop through it, all of them late in
+ * waking and in sending, to show the two promises: never more than the threshold in any window, and never less than
+ * 99 % of it.
  */
 #include "../../limiter.h"
 #include "unit.h"
@@ -90,7 +91,7 @@ static uint64_t wake_of(struct limiter *l, struct limiter_ticket *ticket, uint64
 	return wake_us;
 }
 
-/* ---- the window --------------------------------------------------------------------------------------------------- */
+/* ---- the window ------------------------------------------------------------ */
 
 static void a_threshold_of_nought_is_no_limit(void)
 {
@@ -164,7 +165,7 @@ static void a_slot_that_is_handed_back_is_used_once_more_and_only_once(void)
 	limiter_destroy(l);
 }
 
-/* ---- the line ----------------------------------------------------------------------------------------------------- */
+/* ---- the line ------------------------------------------------------------ */
 
 static void exactly_the_backlog_may_wait(void)
 {
@@ -191,7 +192,8 @@ static void who_arrives_does_not_overtake_who_waits(void)
 	CU_ASSERT_TRUE(starts(l, 1));
 	CU_ASSERT_EQUAL(limiter_enter(l, &first, 0, 1), LIMITER_WAIT);
 	CU_ASSERT_EQUAL(limiter_enter(l, &second, 0, 2), LIMITER_WAIT);
-	CU_ASSERT_EQUAL(limiter_enter(l, &third, 0, ROUND + 1), LIMITER_WAIT); /* the slot that is free now is not for it */
+	/* The slot that is free now is not for it. */
+	CU_ASSERT_EQUAL(limiter_enter(l, &third, 0, ROUND + 1), LIMITER_WAIT);
 	CU_ASSERT_EQUAL(turn(l, &third, ROUND + 1), LIMITER_WAIT);
 	CU_ASSERT_EQUAL(turn(l, &second, ROUND + 1), LIMITER_WAIT);
 	CU_ASSERT_EQUAL(turn(l, &first, ROUND + 1), LIMITER_GO);
@@ -260,7 +262,7 @@ static void one_call_serves_everybody_whose_slot_is_free(void)
 	limiter_destroy(l);
 }
 
-/* ---- clients in turn ---------------------------------------------------------------------------------------------- */
+/* ---- clients in turn ------------------------------------------------------------ */
 
 static void fair_clients_take_turns_and_a_single_request_is_not_held_up_by_a_thousand(void)
 {
@@ -331,7 +333,7 @@ static void clients_that_wait_for_one_request_each_do_not_push_each_other_out(vo
 	limiter_destroy(l);
 }
 
-/* ---- burst -------------------------------------------------------------------------------------------------------- */
+/* ---- burst ------------------------------------------------------------ */
 
 static void a_burst_of_one_spaces_starts_evenly(void)
 {
@@ -369,6 +371,19 @@ static void a_burst_is_spent_at_once_and_comes_back_with_time(void)
 	limiter_destroy(l);
 }
 
+static void a_burst_that_is_set_later_is_not_a_gift(void)
+{
+	struct limiter_options options = options_of(10, 0);
+	struct limiter *l = make(10, 0);
+
+	CU_ASSERT_EQUAL(count_starts(l, 4, SECOND), 4);
+	options.burst = 3;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, SECOND + 1), 0);
+	CU_ASSERT_EQUAL(count_starts(l, 9, SECOND + ROUND / 10 - 1), 0);
+	CU_ASSERT_EQUAL(count_starts(l, 9, SECOND + ROUND / 10), 1);
+	limiter_destroy(l);
+}
+
 static void a_cancelled_start_gives_its_turn_in_the_even_flow_back(void)
 {
 	struct limiter_options options = options_of(5, 0);
@@ -384,7 +399,7 @@ static void a_cancelled_start_gives_its_turn_in_the_even_flow_back(void)
 	limiter_destroy(l);
 }
 
-/* ---- Retry-After -------------------------------------------------------------------------------------------------- */
+/* ---- Retry-After ------------------------------------------------------------ */
 
 static void refused_clients_that_obey_get_in(void)
 {
@@ -422,13 +437,14 @@ static void promises_come_after_those_in_line_and_end_at_a_horizon(void)
 	for (size_t i = 0; i < 1000; i++)
 		last = limiter_retry_after_us(l, 1);
 	CU_ASSERT_TRUE(last >= 15 * (uint64_t)ROUND && last <= 17 * (uint64_t)ROUND);
-	CU_ASSERT_TRUE(limiter_retry_after_us(l, 40 * (uint64_t)SECOND) <= 2 * ROUND); /* nobody came: forgotten with time */
+	/* Nobody came: forgotten with time. */
+	CU_ASSERT_TRUE(limiter_retry_after_us(l, 40 * (uint64_t)SECOND) <= 2 * ROUND);
 	for (size_t i = 0; i < 3; i++)
 		limiter_cancel(l, &t[i], 1);
 	limiter_destroy(l);
 }
 
-/* ---- changes ------------------------------------------------------------------------------------------------------ */
+/* ---- changes ------------------------------------------------------------ */
 
 static void change(struct limiter *l, unsigned threshold, unsigned backlog, uint64_t now_us)
 {
@@ -579,7 +595,7 @@ static void a_threshold_over_the_maximum_changes_nothing(void)
 	limiter_destroy(l);
 }
 
-/* ---- a model, over random histories --------------------------------------------------------------------------------- */
+/* ---- a model, over random histories ------------------------------------------------------------ */
 
 #define MODEL_SLOTS_MAX 8u
 #define MODEL_TICKETS 24u
@@ -647,7 +663,8 @@ static enum limiter_answer model_enter(struct model *m, size_t ticket, uint64_t 
 }
 
 /* One step of both. Returns false at the first difference. */
-static bool same_step(struct model *m, struct limiter *l, struct limiter_ticket *tickets, unsigned *seed, uint64_t now_us)
+static bool same_step(struct model *m, struct limiter *l, struct limiter_ticket *tickets, unsigned *seed,
+                      uint64_t now_us)
 {
 	size_t i = (size_t)rand_r(seed) % MODEL_TICKETS;
 	uint64_t next_us = UINT64_MAX;
@@ -707,7 +724,7 @@ static void the_limiter_does_what_a_plain_model_does_over_random_histories(void)
 	}
 }
 
-/* ---- a simulation of late threads ----------------------------------------------------------------------------------- */
+/* ---- a simulation of late threads ------------------------------------------------------------ */
 
 #define ACTORS_MAX 500u
 
@@ -727,7 +744,7 @@ struct world {
 	size_t actor_count;
 	unsigned seed;
 	uint64_t now_us;
-	unsigned late_us;    /* how late a thread may be that is woken, and again before it notes the time of its send */
+	unsigned late_us;    /* how late a woken thread may be; an eighth of it again before and after the send */
 	unsigned think_us;
 	unsigned hang_up_in; /* one in so many gives up, 0: none */
 	uint64_t *arrivals;  /* as the target sees them */
@@ -804,7 +821,8 @@ static void act(struct actor *a)
 			give_up(a);
 			break;
 		}
-		if (world.arrival_count < world.arrivals_max) /* the road hurries some and delays others, up to the guard */
+		/* The road hurries some and delays others, up to the guard. */
+		if (world.arrival_count < world.arrivals_max)
 			world.arrivals[world.arrival_count++] = world.now_us + upto(GUARD);
 		a->place = SENT;
 		a->alarm_us = world.now_us + upto(world.late_us / 8);
@@ -881,8 +899,9 @@ static size_t fullest_window(uint64_t window_us)
 	return fullest;
 }
 
-/* How much of the threshold was used, from the end of the first window's worth of arrivals to that of the last whole one:
-   slots that come free together keep together, so a cut elsewhere would count a part of a bunch. Arrivals are sorted. */
+/* How much of the threshold was used, from the end of the first window's worth of arrivals to that of the last
+   whole one: slots that come free together keep together, so a cut elsewhere would count a part of a bunch.
+   Arrivals are sorted. */
 static double share_used(const struct limiter_options *options)
 {
 	size_t last = world.arrival_count / options->threshold * options->threshold;
@@ -922,8 +941,8 @@ static void no_window_of_a_saturated_service_holds_more_than_the_threshold_nor_l
 		double share = share_used(&options);
 
 		if (getenv("UNIT_VERBOSE") != NULL)
-			printf("%6u a second, %3u clients, burst %3u: fullest window %5zu, used %.2f %%\n", loads[i].threshold,
-			       loads[i].actors, loads[i].burst, most, share * 100);
+			printf("%6u a second, %3u clients, burst %3u: fullest window %5zu, used %.2f %%\n",
+			       loads[i].threshold, loads[i].actors, loads[i].burst, most, share * 100);
 		CU_ASSERT_TRUE(most <= loads[i].threshold);
 		CU_ASSERT_TRUE(share >= 0.99);
 		end_world();
@@ -993,7 +1012,7 @@ static void changes_under_load_never_pass_the_largest_threshold_in_force(void)
 	}
 }
 
-/* ---- from many threads at once -------------------------------------------------------------------------------------- */
+/* ---- from many threads at once ------------------------------------------------------------ */
 
 #define THREADS 6u
 #define REQUESTS_EACH 1500u
@@ -1115,6 +1134,7 @@ int main(void)
 		TEST(clients_that_wait_for_one_request_each_do_not_push_each_other_out),
 		TEST(a_burst_of_one_spaces_starts_evenly),
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
+		TEST(a_burst_that_is_set_later_is_not_a_gift),
 		TEST(a_cancelled_start_gives_its_turn_in_the_even_flow_back),
 		TEST(refused_clients_that_obey_get_in),
 		TEST(promises_come_after_those_in_line_and_end_at_a_horizon),
