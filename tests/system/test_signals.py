@@ -71,15 +71,15 @@ def a_good_file_is_taken_over_with_no_connection_dropped(t):
 def a_request_in_flight_on_a_target_that_is_removed_finishes(t):
     go = threading.Event()
 
-    def handler(conn):
-        if conn.request() is not None:
+    def reply(req):
+        if req.target == '/slow':
             go.wait(t.s(20))
-            conn.send(answer(b'finished'))
-            conn.hold()
-    old, new = t.origin(handler=handler), t.origin(name='new')
+            return answer(b'finished')
+        return answer(b'old')
+    old, new = t.origin(reply), t.origin(name='new')
     weir, path = t.weir_of_file(_ini(old), '--node', 'main')
     client = t.client(weir)
-    client.send(request())
+    client.send(request(target='/slow'))
     old.wait_requests(1)
     _rewrite(path, _ini(new))
     weir.signal(signal.SIGHUP)
