@@ -219,13 +219,14 @@ static int run(struct configuration *configuration, struct log *log, const sigse
 	char error[ERROR_MAX];
 	const char *pidfile = configuration->globals.pidfile;
 	rlim_t file_limit = raise_file_limit(configuration);
-	struct weir *weir = weir_start(configuration, log, error, sizeof error);
+	struct weir *weir = weir_create(configuration, log, error, sizeof error);
 	if (weir == NULL) {
 		say_error(error);
 		configuration_free(configuration);
 		return EXIT_FAILED;
 	}
-	bool good = write_pidfile(pidfile, error) && drop_rights(configuration->globals.user, error);
+	bool good = write_pidfile(pidfile, error) && drop_rights(configuration->globals.user, error) &&
+	            weir_start(weir, error, sizeof error);
 	if (good) {
 		char *path = pidfile == NULL ? NULL : strdup(pidfile);
 		warn_of_file_limit(file_limit, configuration, log);

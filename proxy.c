@@ -33,8 +33,10 @@
 /* Room for a body behind a head of the greatest size, and for the fields we add to a head. */
 #define BODY_ROOM (16u * 1024u)
 #define HEAD_ROOM (4u * 1024u)
-/* After an answer that ends a connection: how long the client may take to read it. */
-#define LINGER_US (2 * US_PER_S)
+/* After an answer that ends a connection while the client still sends: how long it is listened to, in all and in silence,
+   so that it can read the answer. */
+#define LINGER_US (30 * US_PER_S)
+#define LINGER_SILENCE_US (2 * US_PER_S)
 /* A request that could not be repeated takes an idle connection only if it was in use this recently: a target that closes
    idle connections after some seconds is then unlikely to be closing just this one just now. */
 #define UNREPEATABLE_IDLE_US US_PER_S
@@ -652,7 +654,7 @@ static void close_client(struct road *r)
 {
 	struct conn *client = &r->exchange.client;
 	if (r->ending == END_LINGER)
-		conn_linger(client, clock_us() + LINGER_US);
+		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	if (r->ending == END_RESET)
 		conn_close_hard(client);

@@ -15,9 +15,11 @@
 
 struct proxy;
 
-/* Starts a service: listens, resolves, probes, serves. settings is held, log must outlive the proxy. NULL and a line in error when it
-   cannot. Returns when the port is open. */
-struct proxy *proxy_start(struct settings *settings, struct log *log, char *error, size_t error_size);
+/* Makes a service: opens its port, resolves names, starts the probes. settings is held, log must outlive the proxy. NULL and a
+   line in error when it cannot. Nobody is served yet: the caller may first give up rights that opening the port took. */
+struct proxy *proxy_create(struct settings *settings, struct log *log, char *error, size_t error_size);
+/* Begins to serve. False, and a line in error, when there is no memory or thread to do it with. Once. */
+bool proxy_start(struct proxy *proxy, char *error, size_t error_size);
 
 /* Puts new settings into force; no connection is dropped, no limit refilled. False, and a line in error, when the new ones can't be
    used (the new port is taken, no memory): then the old ones stay. One thread at a time. */

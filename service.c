@@ -229,16 +229,14 @@ static void complain(void *context, const char *what, int error)
 	log_write(proxy->log, LOG_LEVEL_ERROR, proxy_name(proxy), "%s: %s", what, strerror(error));
 }
 
-/* Nobody accepts any more; connections end when they are done. */
-static void retire(struct serving *serving)
+static void close_listener(int fd)
 {
-	if (serving == NULL)
-		return;
-	listener_retire(serving->listen_fd);
-	crew_drain(serving->crew);
+	listener_retire(fd);
+	close(fd);
 }
 
-/* Starts a crew on an open listener, in place of the present one if there is one. On failure the listener is closed. */
+/* Starts a crew on an open listener, in place of the present one if there is one: that takes no more connections, and those it
+   has go on. On failure the listener is closed. */
 static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
 {
 	struct crew_job job = proxy_crew_job;
@@ -248,8 +246,7 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	struct crew *crew = serving == NULL ? NULL : crew_start(fd, settings->max_clients, &job);
 	if (crew == NULL) {
 		snprintf(error, error_size, "no memory or threads to serve with");
-		listener_retire(fd);
-		close(fd);
+		close_listener(fd);
 		free(serving);
 		return false;
 	}
@@ -259,7 +256,10 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	serving->next = before;
 	proxy->serving = serving;
 	proxy_unlock(proxy);
-	retire(before);
+	if (before != NULL) {
+		listener_retire(before->listen_fd);
+		crew_retire(before->crew);
+	}
 
 	struct address address;
 	char text[ADDRESS_TEXT_MAX];
@@ -293,8 +293,9 @@ static void choose_via(struct proxy *proxy)
 	snprintf(proxy->via, sizeof proxy->via, "weir-%016llx", (unsigned long long)token);
 }
 
-static bool create_parts(struct proxy *proxy, struct settings *settings)
+static bool create_parts(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
 {
+	snprintf(error, error_size, "no memory or threads to start with");
 	struct balancer_options balancing = balancer_options(settings);
 	struct limiter_options limiting = limiter_options(settings);
 	struct probe_caller caller = { .context = proxy, .due = next_probe, .done = probe_done };
@@ -316,15 +317,17 @@ static bool create_parts(struct proxy *proxy, struct settings *settings)
 	/* The first request should find its targets; a name service that is slow should not keep the port shut. */
 	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	take_names(proxy);
+	prober_kick(proxy->prober); /* a name that does not resolve is a target that is out: its probe is due */
 	return true;
 }
 
-struct proxy *proxy_start(struct settings *settings, struct log *log, char *error, size_t error_size)
+struct proxy *proxy_create(struct settings *settings, struct log *log, char *error, size_t error_size)
 {
 	struct proxy *proxy = calloc(1, sizeof *proxy);
-	snprintf(error, error_size, "no memory or threads to start with");
-	if (proxy == NULL)
+	if (proxy == NULL) {
+		snprintf(error, error_size, "out of memory");
 		return NULL;
+	}
 	pthread_mutex_init(&proxy->mutex, NULL);
 	pthread_mutex_init(&proxy->names, NULL);
 	proxy->log = log;
@@ -332,13 +335,22 @@ struct proxy *proxy_start(struct settings *settings, struct log *log, char *erro
 	proxy->settings = settings_hold(settings);
 	proxy_unlock(proxy);
 	choose_via(proxy);
-	if (create_parts(proxy, settings)) {
-		int fd = listener_open(settings->bind, settings->port, error, error_size);
-		if (fd >= 0 && serve_on(proxy, fd, settings, error, error_size))
-			return proxy;
-	}
+	proxy->opened_fd = listener_open(settings->bind, settings->port, error, error_size);
+	if (proxy->opened_fd >= 0 && create_parts(proxy, settings, error, error_size))
+		return proxy;
 	proxy_destroy(proxy);
 	return NULL;
+}
+
+bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
+{
+	unsigned generation;
+	int fd = proxy->opened_fd;
+	struct settings *settings = service_settings(proxy, &generation);
+	proxy->opened_fd = -1;
+	bool good = serve_on(proxy, fd, settings, error, error_size);
+	settings_release(settings);
+	return good;
 }
 
 static bool same_text(const char *a, const char *b)
@@ -363,10 +375,8 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	int fd = moves ? listener_open(settings->bind, settings->port, error, error_size) : -1;
 	if ((moves && fd < 0) || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
-		if (fd >= 0) {
-			listener_retire(fd);
-			close(fd);
-		}
+		if (fd >= 0)
+			close_listener(fd);
 		resolver_stop(resolver);
 		return false;
 	}
@@ -394,7 +404,7 @@ unsigned proxy_port(struct proxy *proxy)
 {
 	struct address address;
 	proxy_lock(proxy);
-	listener_address(proxy->serving->listen_fd, &address);
+	listener_address(proxy->serving != NULL ? proxy->serving->listen_fd : proxy->opened_fd, &address);
 	proxy_unlock(proxy);
 	return address_port(&address);
 }
@@ -420,7 +430,10 @@ void proxy_drain(struct proxy *proxy)
 	proxy_lock(proxy);
 	struct serving *serving = proxy->serving;
 	proxy_unlock(proxy);
-	retire(serving);
+	for (; serving != NULL; serving = serving->next) {
+		listener_retire(serving->listen_fd);
+		crew_drain(serving->crew);
+	}
 }
 
 bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
@@ -430,6 +443,7 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 	struct serving *serving = proxy->serving;
 	proxy->serving = NULL;
 	proxy_unlock(proxy);
+	bool has_served = serving != NULL;
 	while (serving != NULL) {
 		struct serving *next = serving->next;
 		if (!crew_wait(serving->crew, deadline_us)) {
@@ -444,7 +458,8 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 		free(serving);
 		serving = next;
 	}
-	log_counts(proxy);
+	if (has_served)
+		log_counts(proxy);
 	return none_cut;
 }
 
@@ -455,6 +470,8 @@ void proxy_destroy(struct proxy *proxy)
 	struct settings *settings = proxy->settings;
 	proxy->resolver = NULL; /* the probe thread may be about to ask it */
 	proxy_unlock(proxy);
+	if (proxy->opened_fd >= 0) /* never started */
+		close_listener(proxy->opened_fd);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
 	limiter_destroy(proxy->limiter);

@@ -29,6 +29,7 @@ struct proxy {
 	struct prober *prober;
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
+	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
 	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
 
 	pthread_mutex_t names;

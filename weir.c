@@ -30,14 +30,14 @@ static struct service *find(struct weir *weir, const char *name)
 	return service;
 }
 
-static bool start_service(struct weir *weir, struct settings *settings, char *error, size_t error_size)
+static bool create_service(struct weir *weir, struct settings *settings, char *error, size_t error_size)
 {
 	struct service *service = calloc(1, sizeof *service);
 	if (service == NULL) {
 		snprintf(error, error_size, "out of memory");
 		return false;
 	}
-	service->proxy = proxy_start(settings, weir->log, error, error_size);
+	service->proxy = proxy_create(settings, weir->log, error, error_size);
 	if (service->proxy == NULL) {
 		free(service);
 		return false;
@@ -64,7 +64,7 @@ static bool finish(struct service *service)
 	return none_cut;
 }
 
-struct weir *weir_start(const struct configuration *configuration, struct log *log, char *error, size_t error_size)
+struct weir *weir_create(const struct configuration *configuration, struct log *log, char *error, size_t error_size)
 {
 	struct weir *weir = calloc(1, sizeof *weir);
 	if (weir == NULL) {
@@ -73,12 +73,20 @@ struct weir *weir_start(const struct configuration *configuration, struct log *l
 	}
 	weir->log = log;
 	for (size_t i = 0; i < configuration->service_count; i++) {
-		if (start_service(weir, configuration->services[i], error, error_size))
+		if (create_service(weir, configuration->services[i], error, error_size))
 			continue;
 		weir_stop(weir);
 		return NULL;
 	}
 	return weir;
+}
+
+bool weir_start(struct weir *weir, char *error, size_t error_size)
+{
+	for (struct service *service = weir->running; service != NULL; service = service->next)
+		if (!proxy_start(service->proxy, error, error_size))
+			return false;
+	return true;
 }
 
 /* Moves services that are wanted no more over to those that drain. */
@@ -123,7 +131,12 @@ bool weir_reload(struct weir *weir, const struct configuration *configuration, c
 		struct settings *settings = configuration->services[i];
 		struct service *service = find(weir, settings->name);
 		if (service == NULL) {
-			good = start_service(weir, settings, error, error_size) && good;
+			/* A new one stands first in the list. One that can't start drains at once, with nobody to wait for. */
+			bool made = create_service(weir, settings, error, error_size);
+			bool started = made && proxy_start(weir->running->proxy, error, error_size);
+			if (made)
+				weir->running->is_wanted = started;
+			good = good && started;
 			continue;
 		}
 		service->is_wanted = true;

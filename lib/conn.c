@@ -20,8 +20,6 @@
 
 #include "clock.h"
 
-#define LINGER_BYTES_MAX (256u * 1024u)
-
 void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity)
 {
 	memset(conn, 0, sizeof *conn);
@@ -266,11 +264,13 @@ void conn_close_hard(struct conn *conn)
 	conn_close(conn);
 }
 
-void conn_linger(struct conn *conn, uint64_t deadline_us)
+void conn_linger(struct conn *conn, uint64_t silence_us, uint64_t deadline_us)
 {
 	shutdown(conn->fd, SHUT_WR);
-	conn->start = conn->end = conn->kept = 0;
-	for (size_t thrown_away = 0; thrown_away < LINGER_BYTES_MAX; thrown_away += conn->end, conn->end = 0)
-		if (conn_fill(conn, deadline_us) != CONN_OK)
-			break;
+	enum conn_result result = CONN_OK;
+	while (result == CONN_OK) {
+		conn->start = conn->end = conn->kept = 0;
+		uint64_t silent_us = clock_us() + silence_us;
+		result = conn_fill(conn, silent_us < deadline_us ? silent_us : deadline_us);
+	}
 }

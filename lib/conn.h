@@ -87,9 +87,9 @@ int conn_socket(const struct address *to);
 enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us);
 
 /* Before a close: makes sure that the peer can read what was sent last. Says "no more from me", then reads and throws away what
-   the peer goes on sending, up to a bound in time and bytes. A plain close() with unread bytes would send a reset, and a
-   reset destroys an answer that the peer has not read yet (RFC 9112 §9.6). */
-void conn_linger(struct conn *conn, uint64_t deadline_us);
+   the peer goes on sending, until it ends, is silent for silence_us, or the deadline comes. A plain close() with unread bytes
+   would send a reset, and a reset destroys an answer that the peer has not read yet (RFC 9112 §9.6). */
+void conn_linger(struct conn *conn, uint64_t silence_us, uint64_t deadline_us);
 /* Closes with a reset: the peer must not take what it has for a whole message. */
 void conn_close_hard(struct conn *conn);
 void conn_close(struct conn *conn);

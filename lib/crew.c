@@ -38,7 +38,8 @@ struct crew {
 	int listen_fd;
 	struct crew_job job;
 	atomic_uint waiting, total, limit;
-	atomic_bool draining;
+	atomic_bool retired;  /* nobody accepts any more */
+	atomic_bool draining; /* and connections end */
 	atomic_ullong complained_us;
 	pthread_mutex_t mutex;
 	pthread_cond_t ended; /* signalled when the last worker has ended */
@@ -85,7 +86,7 @@ static void give_place_back(struct crew *crew, bool was_surplus)
 static void keep_one_waiting(struct crew *crew)
 {
 	unsigned none = 0;
-	if (atomic_load_explicit(&crew->waiting, memory_order_relaxed) != 0 || atomic_load(&crew->draining))
+	if (atomic_load_explicit(&crew->waiting, memory_order_relaxed) != 0 || atomic_load(&crew->retired))
 		return;
 	if (!reserve_place(crew))
 		return;
@@ -104,7 +105,7 @@ static void keep_one_waiting(struct crew *crew)
 /* Waits in accept(). -1 when this thread is to end. */
 static int next_connection(struct crew *crew, struct address *peer)
 {
-	while (!atomic_load(&crew->draining)) {
+	while (!atomic_load(&crew->retired)) {
 		peer->length = sizeof peer->storage;
 		int fd = accept4(crew->listen_fd, &peer->any, &peer->length, SOCK_CLOEXEC);
 		if (fd >= 0)
@@ -174,7 +175,7 @@ static bool is_surplus(struct crew *crew)
 static void *begin(struct crew *crew, struct worker *worker)
 {
 	void *state;
-	while ((state = crew->job.begin(crew->job.context, worker)) == NULL && !atomic_load(&crew->draining)) {
+	while ((state = crew->job.begin(crew->job.context, worker)) == NULL && !atomic_load(&crew->retired)) {
 		complain(crew, "cannot begin another thread", ENOMEM);
 		poll(NULL, 0, BACK_OFF_MS);
 	}
@@ -233,10 +234,16 @@ void crew_set_limit(struct crew *crew, unsigned max_workers)
 	keep_one_waiting(crew);
 }
 
+void crew_retire(struct crew *crew)
+{
+	atomic_store(&crew->retired, true);
+	shutdown(crew->listen_fd, SHUT_RD); /* wakes every accept() */
+}
+
 void crew_drain(struct crew *crew)
 {
+	crew_retire(crew);
 	atomic_store(&crew->draining, true);
-	shutdown(crew->listen_fd, SHUT_RD); /* wakes every accept() */
 	crew_lock(crew);
 	for (struct worker *worker = crew->workers; worker != NULL; worker = worker->next)
 		if (atomic_load(&worker->resting))

@@ -44,6 +44,8 @@ struct crew *crew_start(int listen_fd, unsigned max_workers, const struct crew_j
 /* A new limit. Threads over it end when their connection does. */
 void crew_set_limit(struct crew *crew, unsigned max_workers);
 
+/* Nobody accepts any more; connections that are there go on to their natural end. The listener must be shut down (listener_retire()). */
+void crew_retire(struct crew *crew);
 /* Nobody accepts any more; connections that are idle are closed; workers see worker_is_draining() and close theirs after the
    request in hand. Does not wait. */
 void crew_drain(struct crew *crew);

@@ -43,7 +43,7 @@ LOCK_VERBS(prober, mutex, probe_mutex)
 /* GET path: is the status 2xx or 3xx? */
 static bool ask(struct conn *conn, const struct probe_job *job, uint64_t deadline_us, const char **why)
 {
-	char request[640];
+	char request[PROBE_PATH_MAX + 512];
 	int length = snprintf(request, sizeof request,
 	                      "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: weir-probe\r\nConnection: close\r\n\r\n", job->path,
 	                      upstream_name(job->upstream));

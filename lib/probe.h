@@ -14,6 +14,9 @@
 
 #include "upstream.h"
 
+/* What the settings allow, and its NUL. */
+#define PROBE_PATH_MAX 2049
+
 struct prober;
 
 /* One probe to be made: of that target, and how. */
@@ -21,7 +24,7 @@ struct probe_job {
 	const struct upstream *upstream;
 	unsigned slot, stay;     /* the caller's */
 	uint64_t timeout_us;     /* for all of it */
-	char path[256];          /* "": a TCP connect is enough */
+	char path[PROBE_PATH_MAX]; /* "": a TCP connect is enough */
 };
 
 struct probe_caller {

@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "network.h"
+
 /* The kinds of values, as C types. */
 
 /* count in window_us; count 0: no limit. "100" is 100 in 1 s, "600/m" 600 in 60 s, "0.5/s" 1 in 2 s, "2.5/s" 5 in 2 s. */
@@ -42,10 +44,46 @@ struct settings_hash_key {
 	char *header; /* HASH_KEY_HEADER */
 };
 
+/* What tells clients apart: the parts that are asked for, together. */
+struct settings_key {
+	bool client;  /* its address */
+	bool path;    /* the request's path */
+	char *header; /* a field's value; NULL: not asked for */
+};
+
+struct settings_header {
+	char *name;
+	char *value;
+};
+
+struct settings_exemptions {
+	struct networks networks;
+	struct settings_header *headers; /* any one of them will do */
+	size_t header_count;
+};
+
+/* One limit.NAME. It concerns the requests that are all that is said below; what is NULL or empty says nothing. */
+#define SETTINGS_RULES_MAX 16
+struct settings_rule {
+	char *name;                /* in lower case, with _ for - */
+	struct settings_rate rate; /* count is at least 1 */
+	unsigned burst;            /* at least 1 */
+	struct settings_key key;
+	char *method;              /* "POST" or "POST,PUT" */
+	char *path;                /* as the request's path is once it is normalized; without the * */
+	bool path_is_prefix;       /* there was a * */
+	char *host;                /* without port */
+	struct settings_header *headers;
+	size_t header_count;
+	bool shadow;               /* count and log, never refuse */
+};
+
 /* Choices, in the order in which settings.def spells them. */
 enum settings_mode { MODE_REVERSE, MODE_FORWARD, MODE_PACKET };
 enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
 enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
+enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
+enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
@@ -68,6 +106,17 @@ struct settings {
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
+	int queue;
+	struct settings_rate client_rate;
+	unsigned client_burst;
+	unsigned client_connections;
+	struct settings_key client_key;
+	uint64_t client_block_us;
+	struct settings_exemptions exempt;
+	struct networks allow, deny, trust_forwarded;
+	int ratelimit_headers;
+	struct settings_rule *rules;
+	size_t rule_count;
 	unsigned backlog_requests; /* worked out: threshold × backlog, at least 1 when both are set */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */

@@ -40,12 +40,15 @@ use_thread_sanitizer() {
 	rm -r "$probe"
 }
 
+slow_factor=1 # how much more time the system tests get
 case $flavour in
 asan)
+	slow_factor=2
 	export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99
 	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
 	;;
 tsan)
+	slow_factor=4
 	use_thread_sanitizer
 	export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:exitcode=99
 	;;
@@ -58,7 +61,7 @@ run() {
 	timeout --kill-after=10 "$seconds" "${under[@]}" "$@" </dev/null >"$output" 2>&1
 	status=$?
 	summary=$(tail -n 1 "$output")
-	if [[ $summary =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+	if [[ $summary =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ [0-9]+\ skipped)?$ ]]; then
 		local its_passed=${BASH_REMATCH[1]} its_failed=${BASH_REMATCH[2]}
 		passed=$((passed + its_passed)) failed=$((failed + its_failed))
 		if [ "$status" -eq 0 ] && [ "$its_failed" -eq 0 ] && [ "$its_passed" -gt 0 ]; then
@@ -82,7 +85,7 @@ for source in tests/unit/test_*.c; do
 	run "${name#test_}" $unit_seconds "$unit_folder/$name"
 done
 if [ -n "$bin_folder" ]; then
-	run "system" "$system_seconds" python3 tests/system/run.py --bin "$bin_folder"
+	run "system" "$system_seconds" python3 tests/system/run.py --bin "$bin_folder" --slow-factor "$slow_factor"
 fi
 
 echo "$passed passed, $failed failed"

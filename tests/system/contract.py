@@ -8,6 +8,10 @@ import re
 # The line on stderr that says a service listens: "... info reverse listens on [::]:8000 port=8000".
 LISTENS = re.compile(r'listens on (?P<address>\S+).*\bport=(?P<port>\d+)')
 
+# What the log says when a SIGHUP has done its work, and when a SIGTERM has begun to.
+RELOADED = r'settings (are|stay) in force'
+DRAINING = r'SIGTERM'
+
 ALL_OUT_BODY = b'All servers is off'
 NOT_BUILT = 'not built yet'
 

@@ -12,7 +12,6 @@ sends upstream must be beyond doubt.
 import re
 import socket
 import threading
-import time
 
 from wire import SO_TIMESTAMPNS, Cut, Fields, Late, Wire, framing_of, parse_fields
 
@@ -244,8 +243,3 @@ class Refused:
         self.port = self._sock.getsockname()[1]
         self.address = f'127.0.0.1:{self.port}'
         case.cleanup(self._sock.close)
-
-
-def now_like(conn):
-    """The clock that conn.arrived is read from."""
-    return time.time() if conn.stamped else time.monotonic()

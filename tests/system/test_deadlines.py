@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 
+import contract
 from client import request
 from harness import takes
 from origin import answer
@@ -272,9 +273,8 @@ def a_second_sigterm_ends_at_once(t):
     client = t.client(weir)
     client.send(request())
     origin.wait_requests(1)
-    seen = len(weir.log.lines)
     weir.signal(signal.SIGTERM)
-    weir.wait_log('.', after=seen)              # it has said that it leaves
+    weir.wait_log(contract.DRAINING)
     started = time.monotonic()
     weir.signal(signal.SIGTERM)
     weir.wait_exit()

@@ -503,6 +503,31 @@ def the_rest_of_a_body_after_an_early_answer_is_never_read_as_a_request(t):
     t.equal(t.get(weir).body, b'early', 'another client')
 
 
+def every_answer_that_weir_makes_itself_says_why_in_proxy_status(t):
+    def resets(conn):
+        if conn.request() is not None:
+            conn.abort()
+    hung = t.origin(handler=lambda conn: conn.hold())
+    rows = [(t.weir(t.refused()), _get(), 500), (t.weir(t.origin(handler=resets)), _post(b'Content-Length: 5\r\n'),
+                                                 502),
+            (t.weir(hung, response_timeout=0.2), _post(b'Content-Length: 5\r\n'), 504)]
+    strict = t.weir(t.origin(), max_body=10, threshold='1/m')
+    t.equal(t.get(strict).status, 200)
+    rows += [(strict, _get(), 429), (strict, _get(host=b''), 400), (strict, _post(b'Content-Length: 11\r\n'), 413),
+             (strict, _get(b'X: ' + b'x' * 40000 + b'\r\n'), 431), (strict, _get(line=b'GET / HTTP/2.0\r\n'), 505),
+             (strict, b'CONNECT a.test:1 HTTP/1.1\r\nHost: a.test:1\r\n\r\n', 405),
+             (strict, _post(b'Transfer-Encoding: cow\r\n'), 501)]
+    for weir, data, status in rows:
+        client = t.client(weir)
+        client.send(data)
+        response = client.response()
+        t.equal(response.status, status)
+        t.check('weir' in (response.get('proxy-status') or ''),
+                f'{status}: Proxy-Status {response.get("proxy-status")!r}')
+    response = t.get(t.weir(t.origin(lambda req: answer(b'', 404, 'Not Found'))))
+    t.check(not response.fields.has('proxy-status'), 'Proxy-Status on an answer of the target')
+
+
 def an_error_answered_to_head_has_no_body(t):
     weir = t.weir(t.refused())
     client = t.client(weir)

@@ -311,7 +311,8 @@ def a_port_that_is_taken_is_a_run_time_failure(t):
         taken.bind(('0.0.0.0', 0))
         taken.listen()
         port = taken.getsockname()[1]
-        error = _refuses(t, ['reverse', '--port', port, '--endpoint', origin.address, '--max-clients', 50], str(port), code=1)
+        error = _refuses(t, ['reverse', '--port', port, '--endpoint', origin.address, '--max-clients', 50], str(port),
+                         code=1)
         t.check('use' in error.lower() or 'taken' in error.lower(), f'{error!r}')
 
 

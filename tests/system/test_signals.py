@@ -117,7 +117,7 @@ def a_changed_timeout_is_in_force_after_sighup(t):
     seen = len(weir.log.lines)
     _rewrite(path, _ini(hung, 'response_timeout = 0.3', 'probe_interval = 0.1'))
     weir.signal(signal.SIGHUP)
-    weir.wait_log('.', after=seen)
+    weir.wait_log(contract.RELOADED, after=seen)
     t.equal(t.get(weir, method='POST', body=b'x').status, 504)
 
 
@@ -127,7 +127,7 @@ def sighup_without_a_file_changes_nothing(t):
     t.equal(client.ask().body, b'A')
     seen = len(weir.log.lines)
     weir.signal(signal.SIGHUP)
-    weir.wait_log('.', after=seen)
+    weir.wait_log(contract.RELOADED, after=seen)
     t.equal(client.ask().body, b'A')
 
 
@@ -139,7 +139,7 @@ def a_target_that_is_out_stays_out_over_a_sighup(t):
     seen = len(weir.log.lines)
     _rewrite(path, text + 'backlog = 1\n')
     weir.signal(signal.SIGHUP)
-    weir.wait_log('.', after=seen)
+    weir.wait_log(contract.RELOADED, after=seen)
     t.equal([t.get(weir).body for _ in range(3)], [b'good'] * 3)
 
 

@@ -253,8 +253,9 @@ class Wire:
 class Unread:
     """Asks the kernel (sock_diag) how many bytes the other end of a connection has received and not read yet.
 
-    This is how a test knows that the program under test has read what was sent, so that the next piece arrives in a read
-    of its own. /proc/net/tcp says the same, but is slow when other tests have left thousands of connections in TIME_WAIT.
+    This is how a test knows that the program under test has read what was sent, so that the next piece arrives in a
+    read of its own. /proc/net/tcp says the same, but is slow when other tests have left thousands of connections in
+    TIME_WAIT.
     """
     _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST, _NLMSG_ERROR, _LISTEN = 20, 1, 2, 10
     _HEADER, _ID = struct.Struct('=IHHII'), struct.Struct('!HH16s16s')
@@ -268,7 +269,8 @@ class Unread:
         address = [socket.inet_pton(family, end[0]).ljust(16, b'\0') for end in (reader, writer)]
         asked = struct.pack('=BBBBI', family, socket.IPPROTO_TCP, 0, 0, 0xffffffff) \
             + self._ID.pack(reader[1], writer[1], *address) + struct.pack('=III', 0, 0xffffffff, 0xffffffff)
-        self.netlink.send(self._HEADER.pack(16 + len(asked), self._SOCK_DIAG_BY_FAMILY, self._NLM_F_REQUEST, 1, 0) + asked)
+        self.netlink.send(self._HEADER.pack(16 + len(asked), self._SOCK_DIAG_BY_FAMILY, self._NLM_F_REQUEST, 1, 0)
+                          + asked)
         told = self.netlink.recv(8192)
         kind = self._HEADER.unpack(told[:16])[1]
         # No such connection (it was closed), or only its listener: nothing is waiting to be read.
