@@ -22,14 +22,17 @@ unit: ; $(call run_tests,,unit) ## the unit tests alone
 asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
 fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
-bench: ; $(run_bench) ## weir beside HAProxy and nginx, and a target killed under load
+bench: ; $(run_bench) ## weir beside HAProxy and nginx, a target killed under load, the limits' exactness and cost
+bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
+bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
 docs: ; $(write_docs) ## write docs/settings.md from the settings table
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo ## remove everything that was built
-help: ; @sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18 ## this list
-.PHONY: all test unit asan tsan fuzz bench lint docs install uninstall clean help objects unit_tests fuzz_targets FORCE
+help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
+.PHONY: all test unit asan tsan fuzz bench bench_limits bench_decision lint docs install uninstall clean help objects \
+	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION = 0.1.0
 
@@ -42,6 +45,7 @@ LIBRARY_SOURCES = weir.c service.c proxy.c $(wildcard lib/*.c)
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
+BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 
 BUILD = build
 FLAVOUR =
@@ -55,7 +59,8 @@ LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS)
 MAIN_OBJECTS = $(O)/main.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
-OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS)
+BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
+OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS) $(BENCH_OBJECTS)
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------------
 
@@ -154,6 +159,11 @@ $(FUZZ_TARGETS:%=$(O)/%): $(O)/%: $(O)/fuzz/%.o $(LIBRARY)
 	echo "  link     $@"
 	$(LINK) -fsanitize=fuzzer -o $@ $^ $(LIBS)
 
+bench_programs: $(BENCH_PROGRAMS:%=$(O)/%)
+$(BENCH_PROGRAMS:%=$(O)/%): %: %.o $(LIBRARY)
+	echo "  link     $@"
+	$(LINK) -o $@ $^ $(LIBS)
+
 objects: $(OBJECTS)
 
 # ---- what the table of contents calls --------------------------------------------------------------------------------
@@ -165,7 +175,7 @@ make_flavour = $(MAKE) --no-print-directory $(jobs)
 # $(1) the flavour, $(2) "unit" for the unit tests alone
 define run_tests
 	deploy/prerequisites.sh test
-	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS)) unit_tests
+	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) bench_programs) unit_tests
 	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
 endef
 
@@ -181,6 +191,20 @@ define run_bench
 	+$(make_flavour) all
 	python3 bench/run.py --bin $(BIN)
 	python3 bench/failover.py --bin $(BIN)
+	$(run_bench_limits)
+	$(run_bench_decision)
+endef
+
+define run_bench_limits
+	deploy/prerequisites.sh bench
+	+$(make_flavour) all bench_programs
+	python3 bench/limits.py --bin $(BIN) --arrivals $(O)/bench/arrivals
+endef
+
+define run_bench_decision
+	deploy/prerequisites.sh build
+	+$(make_flavour) bench_programs
+	$(O)/bench/decision
 endef
 
 define run_lint

@@ -31,6 +31,9 @@
  * the clock; the invariant that no wake-up is lost: the front was told a time not after its slot, or wake() was
  * called since (settle() sees to it).
  *
+ * Who is refused is promised a time, and those times are kept in a book with as many lines as there are slots, each
+ * used again one round after the time that stands on it: the ring once more, of what is to come.
+ *
  * Sources: the sliding window log, with its memory bounded by the threshold; ITU-T I.371 (GCRA); Nagle, RFC 970 (fair
  * lines).
  */
@@ -45,7 +48,10 @@
 #define UNKNOWN UINT64_MAX
 #define GUARD_MAX_US 4000u
 #define FORGIVEN_MAX_US 10000u
-#define PROMISED_WINDOWS 16u
+#define PAGES 16u
+#define PROMISED_ROUNDS 16u
+#define LATE_MAX_US 100000u /* how much later than promised a client that obeys may come */
+#define SECOND_US UINT64_C(1000000)
 #define BUCKETS_MAX 65536u
 
 enum place { AWAY, IN_LINE, GRANTED, PUSHED_OUT };
@@ -67,6 +73,17 @@ struct line {
 	size_t bucket_count;               /* a power of two */
 	struct limiter_client **by_length; /* finds the longest without a search; NULL when FIFO */
 	unsigned longest;
+};
+
+/* A book of promises: as many lines as may start at once, divided over a few pages. A page is filled, then the next;
+   when it comes round again it is free for who comes back a round after the last that it promised. */
+struct book {
+	struct page {
+		unsigned made;      /* promises on it */
+		uint64_t latest_us; /* when the last of those clients comes back */
+		uint64_t free_us;   /* before that nobody may be promised a place on it */
+	} pages[PAGES];
+	unsigned open; /* the page that is being filled */
 };
 
 struct limiter {
@@ -92,7 +109,8 @@ struct limiter {
 	unsigned spare_count GUARDED_BY(limiter_mutex);
 	const struct limiter_ticket *told GUARDED_BY(limiter_mutex); /* the front, once it was told or woken */
 	uint64_t told_us GUARDED_BY(limiter_mutex);                  /* what it was told; 0: it is awake and will ask */
-	uint64_t promised_us GUARDED_BY(limiter_mutex);              /* the next promise to a refused client */
+	struct book slot_book GUARDED_BY(limiter_mutex); /* what the ring will allow */
+	struct book even_book GUARDED_BY(limiter_mutex); /* what the even flow will allow */
 	uint64_t started_total GUARDED_BY(limiter_mutex), refused_total GUARDED_BY(limiter_mutex);
 	uint64_t cancelled_total GUARDED_BY(limiter_mutex);
 };
@@ -467,28 +485,70 @@ void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t n
 	limiter_unlock(l);
 }
 
+/* ---- promises to those who are refused ------------------------------------------------------------ */
+
+/* The page for the next promise, in a book with that many lines, each to be used again after round_us. */
+static struct page *open_page(struct book *book, unsigned lines, uint64_t round_us)
+{
+	unsigned on_a_page = (lines + PAGES - 1) / PAGES;
+	struct page *page = &book->pages[book->open];
+
+	if (page->made < on_a_page)
+		return page;
+	book->open = (book->open + 1) % (lines / on_a_page);
+	page = &book->pages[book->open];
+	if (page->made > 0)
+		page->free_us = page->latest_us + round_us + LATE_MAX_US;
+	page->made = 0;
+	return page;
+}
+
+static void write_down(struct page *page, uint64_t back_us)
+{
+	page->made++;
+	page->latest_us = later(page->latest_us, back_us);
+}
+
+/* Those in line go first, and those who were promised something and have not come yet. */
+static unsigned count_ahead(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	unsigned ahead = l->line.waiting;
+
+	for (unsigned i = 0; i < PAGES; i++)
+		if (l->slot_book.pages[i].latest_us + LATE_MAX_US > now_us)
+			ahead += l->slot_book.pages[i].made;
+	return ahead;
+}
+
+/* Why the books are needed: Retry-After counts whole seconds, so clients come later than their slots are free, and in
+   bunches. But of as many promises as there are lines, and one more, two stood on the same line: they lie a round
+   apart. */
 uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
 {
-	uint64_t at_us = now_us, horizon_us, step_us;
+	uint64_t at_us, horizon_us, seconds = 0;
 
 	limiter_lock(l);
 	if (l->options.threshold > 0) {
-		horizon_us = now_us + PROMISED_WINDOWS * l->round_us;
-		step_us = (l->round_us + l->options.threshold - 1) / l->options.threshold;
-		at_us = foreseen_us(l, l->line.waiting, now_us);
-		if (l->promised_us <= horizon_us) {
-			at_us = later(at_us, l->promised_us);
-			l->promised_us = at_us + step_us;
-		} else {
-			at_us = later(at_us, horizon_us); /* so far ahead one guess is as good as another */
-		}
+		struct page *slot_page = open_page(&l->slot_book, l->options.threshold, l->round_us);
+		struct page *even_page = l->step_us == 0 ? slot_page :
+			open_page(&l->even_book, l->options.burst, l->options.burst * l->step_us);
+
+		horizon_us = now_us + PROMISED_ROUNDS * later(l->round_us, SECOND_US);
+		at_us = foreseen_us(l, count_ahead(l, now_us), now_us);
+		at_us = later(at_us, later(slot_page->free_us, even_page->free_us));
+		/* So far ahead one guess is as good as another: it is not written down. */
+		seconds = (minus(at_us < horizon_us ? at_us : horizon_us, now_us) + SECOND_US - 1) / SECOND_US;
+		seconds = later(seconds, 1);
+		if (at_us < horizon_us)
+			write_down(slot_page, now_us + seconds * SECOND_US);
+		if (at_us < horizon_us && even_page != slot_page)
+			write_down(even_page, now_us + seconds * SECOND_US);
 	}
 	limiter_unlock(l);
-	return at_us - now_us;
+	return seconds * SECOND_US;
 }
 
-/* ---- the limits
-   ------------------------------------------------------------ */
+/* ---- the limits ------------------------------------------------------------ */
 
 static void set_times(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
 {
@@ -576,7 +636,7 @@ static int configure(struct limiter *l, const struct limiter_options *options, u
 	move_ring(l, ring, options->threshold);
 	set_times(l, options, now_us);
 	move_line(l, &line);
-	l->promised_us = 0; /* made under other limits */
+	l->slot_book = l->even_book = (struct book){ .open = 0 }; /* promises made under other limits */
 	settle(l, now_us, NULL);
 	return 0;
 }

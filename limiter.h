@@ -84,8 +84,11 @@ void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t 
 /* The request will not be sent: its place in line or its slot goes to the next. */
 void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us);
 
-/* In how many microseconds a request that was refused at now_us should come back to be let in. Each call promises that
-   moment to one client, so that a thousand refused clients do not all return for one free slot. */
+/* When a request that was refused at now_us should come back to be let in: a whole number of seconds, in
+   microseconds, at least one second (0 when there is no limit), for Retry-After has no fractions. Each call promises
+   a start at that moment, or up to 50 ms later, to one client, so that a thousand refused clients do not all return
+   for one free slot. It holds among those who obey, as far as the limits stay and nobody else comes first; promises
+   reach 16 windows ahead. */
 uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us);
 
 /* Changes the limits. Nothing is refilled: what started within the last window still counts. Those in line stay

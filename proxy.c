@@ -24,14 +24,14 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "lib/admission.h"
 #include "lib/answer.h"
 #include "lib/clock.h"
 #include "lib/exchange.h"
 #include "lib/tunnel.h"
 #include "service.h"
 
-/* Room for a body behind a head of the greatest size, and for the fields we add to a head. */
-#define BODY_ROOM (16u * 1024u)
+/* Room for the fields we add to a head. */
 #define HEAD_ROOM (4u * 1024u)
 /* After an answer that ends a connection while the client still sends: how long it is listened to, in all and in silence,
    so that it can read the answer. */
@@ -62,11 +62,12 @@ struct road {
 	int wake_fd; /* made at the first wait: a request in line is woken by it */
 
 	/* this connection */
-	char client_text[ADDRESS_TEXT_MAX];
-	uint64_t client_number;
+	struct address peer;
+	char peer_text[ADDRESS_TEXT_MAX];
 	bool is_first_request;
 
 	/* this request */
+	struct admission admission; /* who is asking: see client_text in there */
 	struct limiter_ticket ticket;
 	bool has_slot;
 	bool client_has_more; /* it sent more than this request, and may have finished sending */
@@ -78,7 +79,9 @@ struct road {
 	enum ending ending;
 	struct log_access record;
 	char target_text[ADDRESS_TEXT_MAX + 256];
-	char body[1024]; /* of an answer of ours */
+	char body[1024];             /* of an answer of ours */
+	char details[128];           /* why, when that is no fixed phrase */
+	char fields[RATELIMIT_MAX];
 	uint64_t begun_us, upstream_begun_us;
 };
 
@@ -136,8 +139,10 @@ static enum step wait_for_request(struct road *r)
 	if (conn_available(&x->client) > 0)
 		return STEP_ON;
 	uint64_t patience_us = r->is_first_request ? r->settings->header_timeout_us : r->settings->idle_timeout_us;
-	if (!worker_rest(r->worker))
-		return STEP_OVER;
+	if (!worker_rest(r->worker)) {
+		worker_resume(r->worker);
+		return conn_try_fill(&x->client) == CONN_OK ? STEP_ON : STEP_OVER; /* what has come already is served */
+	}
 	enum conn_result result = conn_fill(&x->client, clock_us() + patience_us);
 	worker_resume(r->worker);
 	return result == CONN_OK ? STEP_ON : STEP_OVER;
@@ -164,6 +169,7 @@ static enum step read_head(struct road *r)
 	if (length > r->max_header_bytes)
 		return refuse(r, 431, "http_request_error", "the head is longer than max_header");
 	conn_use(&x->client, scan.skipped);
+	conn_make_room(&x->client, length);
 	struct http_fault fault = http_parse_request(conn_bytes(&x->client), length, &x->request);
 	r->record.method = x->request.method_text;
 	r->record.uri = x->request.target;
@@ -187,24 +193,69 @@ void proxy_wake(struct limiter_ticket *ticket)
 	(void)written;
 }
 
-static enum step refuse_over_limit(struct road *r)
+/* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how
+   long it should stay away; else 0. Returns the fields, which may be empty. */
+static struct http_text ratelimit_fields(struct road *r, uint64_t refused_after_us)
 {
-	uint64_t after_us = limiter_retry_after_us(r->proxy->limiter, clock_us());
-	enum step step = refuse(r, (int)r->settings->reject_status, "http_request_denied", "over threshold");
+	struct ratelimit limits[ADMISSION_LIMITS_MAX + 1];
+	size_t count = r->admission.limit_count;
+	int form = r->settings->ratelimit_headers;
+	if (form == RATELIMIT_OFF || (count == 0 && r->settings->threshold.count == 0))
+		return (struct http_text){ NULL, 0 };
+	memcpy(limits, r->admission.limits, count * sizeof limits[0]);
+	if (r->settings->threshold.count > 0) {
+		uint64_t now_us = clock_us();
+		struct limiter_report now;
+		limiter_report(r->proxy->limiter, now_us, &now);
+		uint64_t reset_us = now.next_slot_us > now_us && now.next_slot_us != UINT64_MAX ? now.next_slot_us - now_us : 0;
+		limits[count++] = (struct ratelimit){ .name = "threshold",
+			                              .quota = r->settings->threshold.count,
+			                              .window_us = r->settings->threshold.window_us,
+			                              .remaining = refused_after_us > 0 ? 0 : now.available,
+			                              .reset_us = refused_after_us > 0 ? refused_after_us : reset_us };
+	}
+	size_t length = ratelimit_write(limits, count, form == RATELIMIT_BOTH || form == RATELIMIT_DRAFT,
+	                                form == RATELIMIT_BOTH || form == RATELIMIT_LEGACY, r->fields);
+	return (struct http_text){ r->fields, length };
+}
+
+/* A limit says no: which, and when to come back. */
+static enum step refuse_over_limit(struct road *r, const char *limit, uint64_t after_us)
+{
+	snprintf(r->details, sizeof r->details, "over %s", limit);
+	enum step step = refuse(r, (int)r->settings->reject_status, "http_request_denied", r->details);
+	bool by_threshold = r->admission.refused_by == NULL;
+	struct http_text fields = ratelimit_fields(r, by_threshold ? after_us : 0);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = (unsigned)((after_us + US_PER_S - 1) / US_PER_S);
 	if (r->answer.retry_after_s == 0)
 		r->answer.retry_after_s = 1;
+	if (fields.length > 0)
+		r->answer.fields = r->fields;
 	return step;
 }
 
-/* Sleeps until wake_us or a wake-up. False when the client has hung up. */
+static enum step refuse_over_threshold(struct road *r)
+{
+	return refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
+}
+
+/* A client that has finished sending has gone away, unless it sent more than this request: then it waits for answers. How much
+   a body in chunks takes of what has come is not known before it is read. */
+static bool client_has_sent_more(const struct road *r)
+{
+	const struct http_head *request = &r->exchange.request;
+	size_t unread_bytes = conn_unread(&r->exchange.client);
+	return request->framing == HTTP_CHUNKED ? unread_bytes > 0 : unread_bytes > request->content_length;
+}
+
+/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. */
 static bool sleep_in_line(struct road *r, uint64_t wake_us)
 {
-	struct conn *client = &r->exchange.client;
-	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN }, { .fd = client->fd, .events = POLLRDHUP } };
-	if (r->client_has_more) /* its end is no news while there is something to read before it */
-		fds[1].fd = -1;
+	/* The end of a client's sending is no news once it is known that there is more before it; its hang-up always is. */
+	short end_of_sending = r->client_has_more ? 0 : POLLRDHUP;
+	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN },
+		                 { .fd = r->exchange.client.fd, .events = end_of_sending } };
 	uint64_t left_us = clock_left_us(wake_us);
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
@@ -214,7 +265,7 @@ static bool sleep_in_line(struct road *r, uint64_t wake_us)
 		return false;
 	if (fds[1].revents == 0)
 		return true;
-	r->client_has_more = !conn_has_hung_up(client);
+	r->client_has_more = (fds[1].revents & (POLLHUP | POLLERR)) == 0 && client_has_sent_more(r);
 	return r->client_has_more;
 }
 
@@ -229,7 +280,7 @@ static enum step wait_in_line(struct road *r)
 			r->has_slot = true;
 			return STEP_ON;
 		case LIMITER_FULL:
-			return refuse_over_limit(r);
+			return refuse_over_threshold(r);
 		case LIMITER_WAIT:
 			break;
 		}
@@ -240,25 +291,36 @@ static enum step wait_in_line(struct road *r)
 	}
 }
 
+/* Asks for a slot, with something to be woken by should it be given a place in line instead. Whether there is a line is the
+   limiter's to say: a reload may have made one since this request began. */
+static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
+{
+	struct limiter *limiter = r->proxy->limiter;
+	r->ticket.owner = r;
+	enum limiter_answer answer = limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
+	if (answer != LIMITER_WAIT || r->wake_fd >= 0)
+		return answer;
+	limiter_cancel(limiter, &r->ticket, now_us);
+	r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return r->wake_fd < 0 ? LIMITER_WAIT : limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
+}
+
 /* Takes a slot of the limiter; waits for one if need be. */
 static enum step take_slot(struct road *r)
 {
 	if (r->has_slot)
 		return STEP_ON;
-	if (r->wake_fd < 0 && r->settings->backlog_requests > 0)
-		r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (r->wake_fd < 0 && r->settings->backlog_requests > 0)
-		return refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
 	uint64_t now_us = clock_us();
-	r->ticket.owner = r;
 	enum step step = STEP_ON;
-	switch (limiter_enter(r->proxy->limiter, &r->ticket, r->client_number, now_us)) {
+	switch (enter_line(r, now_us)) {
 	case LIMITER_GO:
 		r->has_slot = true;
 		return STEP_ON;
 	case LIMITER_FULL:
-		return refuse_over_limit(r);
+		return refuse_over_threshold(r);
 	case LIMITER_WAIT:
+		if (r->wake_fd < 0)
+			return refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
 		step = wait_in_line(r);
 		break;
 	}
@@ -294,9 +356,44 @@ static bool is_last_hop(const struct http_head *request)
 	       http_parse_number(field->value, &left) && left == 0;
 }
 
+/* A rule in shadow mode would have refused this request: the log says so, at most once a second. */
+static void note_shadow(struct road *r)
+{
+	struct proxy *proxy = r->proxy;
+	uint64_t now_us = clock_us();
+	unsigned long long total = atomic_fetch_add(&proxy->shadowed_total, 1) + 1;
+	unsigned long long last_us = atomic_load(&proxy->shadow_logged_us);
+	r->record.shadow = r->admission.shadowed_by;
+	if (last_us != 0 && now_us - last_us < US_PER_S)
+		return;
+	if (atomic_compare_exchange_strong(&proxy->shadow_logged_us, &last_us, now_us))
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy_name(proxy),
+		          "limit.%s (mode=shadow) would have refused %s; %llu requests would have been refused so far",
+		          r->admission.shadowed_by, r->record.client, total);
+}
+
+/* Whose request is it, may it come in, and is its client within its own limits? */
+static enum step check_client(struct road *r)
+{
+	enum admission_verdict verdict = admission_check(r->proxy->client_limits, r->settings, &r->peer, &r->exchange.request,
+	                                                 clock_us(), &r->admission);
+	r->record.client = r->admission.client_text;
+	if (r->admission.shadowed_by != NULL)
+		note_shadow(r);
+	if (verdict == ADMISSION_OVER_LIMIT)
+		return refuse_over_limit(r, r->admission.refused_by, r->admission.retry_after_us);
+	if (verdict == ADMISSION_PASS)
+		return STEP_ON;
+	r->exchange.request.keep_alive = false;
+	return refuse(r, 403, "http_request_denied", "this client may not come in");
+}
+
 /* May this request go on at all? And when? */
 static enum step admit(struct road *r)
 {
+	enum step admitted = check_client(r);
+	if (admitted != STEP_ON)
+		return admitted;
 	struct http_head *request = &r->exchange.request;
 	if (request->method == HTTP_CONNECT) {
 		enum step step = refuse(r, 405, "http_request_denied", "CONNECT is for forward proxies");
@@ -338,7 +435,7 @@ static uint64_t key_of(const struct road *r)
 		const struct http_field *field = http_find_name(request, r->settings->hash_key.header);
 		return field == NULL ? 0 : hash_of(field->value.at, field->value.length);
 	}
-	return hash_of(r->client_text, strlen(r->client_text));
+	return hash_of(r->admission.client_text, strlen(r->admission.client_text));
 }
 
 static struct rewrite_request how_to_send(const struct road *r, const char *target)
@@ -348,7 +445,7 @@ static struct rewrite_request how_to_send(const struct road *r, const char *targ
 	uint64_t left;
 	struct rewrite_request how = { .via = r->proxy->via,
 		                       .forwarded = (enum rewrite_forwarded)r->settings->forwarded,
-		                       .client = { r->client_text, strlen(r->client_text) },
+		                       .client = { r->peer_text, strlen(r->peer_text) },
 		                       .scheme = "http",
 		                       .target_host = { target, strlen(target) },
 		                       .upgrades = request->upgrade.at != NULL,
@@ -432,15 +529,22 @@ static enum attempt judge(struct road *r, enum exchange_result result, bool was_
 	default:
 		break;
 	}
-	/* An idle connection that the target was just closing says nothing about the target. */
+	/* An idle connection that the target was just closing says nothing about the target. Nor does one that it closed because
+	   the rest of the request did not come: whoever can take targets out of the rotation by saying nothing, will. */
 	bool was_stale = was_reused && !silent && !x->has_answer_bytes;
-	if (!was_stale)
+	if (!was_stale && !exchange_client_is_waited_for(x))
 		blame_target(r, silent ? "it was silent for response_timeout" : "it closed the connection without an answer");
 	if (is_repeatable(r))
 		return was_stale ? ATTEMPT_FRESH : ATTEMPT_NEXT;
 	if (silent)
 		return refused(refuse(r, 504, "http_response_timeout", "the target was silent for response_timeout"));
 	return refused(refuse(r, 502, "connection_terminated", "the target closed the connection without an answer"));
+}
+
+/* No target would do better: to blame this one, and then the next, would only empty the rotation. */
+static bool is_our_own_lack(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
 /* One try: a connection, the request, the head of the answer. */
@@ -455,13 +559,16 @@ static enum attempt try_target(struct road *r, bool fresh)
 	r->record.tries++;
 	if (upstream_lease(upstream, &x->upstream, worker_cut(r->worker), fresh ? 0 : idle_max_us,
 	                   r->settings->connect_timeout_us, &reused) != CONN_OK) {
-		blame_target(r, strerror(errno));
+		int error = errno;
+		if (is_our_own_lack(error))
+			return refused(refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection"));
+		blame_target(r, strerror(error));
 		return ATTEMPT_NEXT;
 	}
 	if (log_shows(r->proxy->log, LOG_LEVEL_DEBUG))
 		log_write(r->proxy->log, LOG_LEVEL_DEBUG, proxy_name(r->proxy), "%s connection to target %s for %s",
-		          reused ? "an idle" : "a new", r->target_text, r->client_text);
-	struct rewrite_request how = how_to_send(r, upstream_name(upstream));
+		          reused ? "an idle" : "a new", r->target_text, r->record.client);
+	struct rewrite_request how = how_to_send(r, upstream_host(upstream));
 	enum exchange_result result = exchange_send(x, &how);
 	r->upstream_begun_us = clock_us();
 	settle_slot(r);
@@ -558,6 +665,8 @@ static enum step relay_answer(struct road *r)
 		return x->request.upgrade.at != NULL && x->response.upgrade.at != NULL ?
 		               run_tunnel(r) :
 		               refuse(r, 502, "http_protocol_error", "the target switched protocols unasked");
+	if (http_find_name(&x->response, "RateLimit") == NULL && http_find_name(&x->response, "RateLimit-Limit") == NULL)
+		x->extra = ratelimit_fields(r, 0);
 	enum exchange_result result = exchange_relay(x, via, keep_alive);
 	if (result == EXCHANGE_TARGET_BAD)
 		return refuse(r, 502, "http_protocol_error", x->why);
@@ -618,8 +727,10 @@ static void begin_request(struct road *r)
 	r->begun_us = clock_us();
 	r->has_request = false;
 	r->client_has_more = false;
+	r->admission.limit_count = 0;
+	r->admission.refused_by = NULL;
 	r->ending = END_CLOSE;
-	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->client_text, .minor_version = 1, .outcome = "" };
+	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->peer_text, .minor_version = 1, .outcome = "" };
 	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire)) {
 		settings_release(r->settings);
 		r->settings = service_settings(r->proxy, &r->settings_generation);
@@ -653,7 +764,8 @@ static bool serve_request(struct road *r)
 static void close_client(struct road *r)
 {
 	struct conn *client = &r->exchange.client;
-	if (r->ending == END_LINGER)
+	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
+	if (r->ending == END_LINGER || (r->ending != END_RESET && conn_unread(client) > 0))
 		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	if (r->ending == END_RESET)
@@ -670,7 +782,7 @@ static bool make_buffers(struct road *r)
 	size_t max_header = (size_t)r->settings->max_header_bytes;
 	if (r->buffers != NULL && r->max_header_bytes == max_header)
 		return true;
-	size_t read_bytes = max_header + BODY_ROOM, head_bytes = max_header + HEAD_ROOM;
+	size_t read_bytes = max_header + CONN_BODY_ROOM, head_bytes = max_header + HEAD_ROOM;
 	char *buffers = malloc(2 * read_bytes + head_bytes);
 	if (buffers == NULL)
 		return false;
@@ -715,17 +827,16 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 {
 	struct road *r = state;
 	struct conn *client = &r->exchange.client;
-	address_host_text(peer, r->client_text);
-	r->client_number = address_client_number(peer);
+	r->peer = *peer;
+	address_host_text(peer, r->peer_text);
 	r->is_first_request = true;
 	r->ending = END_CLOSE;
-	conn_init(client, fd, client->buffer, client->capacity);
 	if (r->settings_generation != atomic_load(&r->proxy->settings_generation)) {
 		settings_release(r->settings);
 		r->settings = service_settings(r->proxy, &r->settings_generation);
-		make_buffers(r); /* without memory for new ones the old ones serve on */
-		conn_init(client, fd, client->buffer, client->capacity);
 	}
+	make_buffers(r); /* without memory for new ones the old ones serve on */
+	conn_init(client, fd, client->buffer, client->capacity);
 	while (serve_request(r))
 		r->is_first_request = false;
 	close_client(r);

@@ -54,7 +54,7 @@ static struct limiter_options limiter_options(const struct settings *settings)
 		                         .window_us = settings->threshold.window_us,
 		                         .burst = settings->burst,
 		                         .backlog = settings->backlog_requests,
-		                         .queue = LIMITER_FIFO };
+		                         .queue = settings->queue == QUEUE_FAIR ? LIMITER_FAIR : LIMITER_FIFO };
 }
 
 static void endpoint_text(const struct settings_endpoint *endpoint, char *out, size_t size)
@@ -235,6 +235,30 @@ static void close_listener(int fd)
 	close(fd);
 }
 
+static void end_serving(struct serving *serving)
+{
+	crew_destroy(serving->crew);
+	close(serving->listen_fd);
+	free(serving);
+}
+
+/* Those that were replaced and have served their last connection: nothing else would give back what they hold. */
+static void end_retired(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	struct serving **place = &proxy->serving->next;
+	while (*place != NULL) {
+		struct serving *serving = *place;
+		if (!crew_wait(serving->crew, 0)) {
+			place = &serving->next;
+			continue;
+		}
+		*place = serving->next;
+		end_serving(serving);
+	}
+	proxy_unlock(proxy);
+}
+
 /* Starts a crew on an open listener, in place of the present one if there is one: that takes no more connections, and those it
    has go on. On failure the listener is closed. */
 static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
@@ -303,7 +327,10 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->upstreams = upstreams_create();
 	proxy->balancer = balancer_create(&balancing, release_target);
 	proxy->limiter = limiter_create(&limiting, proxy_wake);
-	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL)
+	proxy->client_limits = client_limits_create(CLIENTS_REMEMBERED);
+	proxy->client_counts = client_counts_create();
+	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
+	    proxy->client_limits == NULL || proxy->client_counts == NULL)
 		return false;
 	proxy->prober = prober_start(&caller);
 	if (proxy->prober == NULL)
@@ -335,7 +362,7 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 	proxy->settings = settings_hold(settings);
 	proxy_unlock(proxy);
 	choose_via(proxy);
-	proxy->opened_fd = listener_open(settings->bind, settings->port, error, error_size);
+	proxy->opened_fd = listener_open(settings->bind, settings->port, false, error, error_size);
 	if (proxy->opened_fd >= 0 && create_parts(proxy, settings, error, error_size))
 		return proxy;
 	proxy_destroy(proxy);
@@ -358,6 +385,24 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
 }
 
+static bool listens_elsewhere(const struct settings *old, const struct settings *new)
+{
+	bool has_port = new->bind == NULL || strncmp(new->bind, "unix:", 5) != 0;
+	return !same_text(old->bind, new->bind) || (has_port && old->port != new->port);
+}
+
+/* Opens the new listener while the old one still listens, perhaps on the same port of an address that includes the new one. */
+static int open_beside(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
+{
+	proxy_lock(proxy);
+	int old_fd = proxy->serving->listen_fd;
+	proxy_unlock(proxy);
+	listener_share(old_fd, true);
+	int fd = listener_open(settings->bind, settings->port, true, error, error_size);
+	listener_share(old_fd, false);
+	return fd;
+}
+
 /* Everything that can fail comes first; then the new settings are in force. */
 bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
 {
@@ -365,15 +410,15 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	struct settings *old = service_settings(proxy, &generation);
 	struct balancer_options balancing = balancer_options(settings);
 	struct limiter_options limiting = limiter_options(settings);
-	bool moves = old->port != settings->port || !same_text(old->bind, settings->bind);
+	bool moves = listens_elsewhere(old, settings);
 	settings_release(old);
 
 	snprintf(error, error_size, "no memory or threads for the new settings");
 	struct resolver *resolver = start_resolver(proxy, settings);
 	if (resolver == NULL)
 		return false;
-	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
-	int fd = moves ? listener_open(settings->bind, settings->port, error, error_size) : -1;
+	bool names_are_known = resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
+	int fd = moves ? open_beside(proxy, settings, error, error_size) : -1;
 	if ((moves && fd < 0) || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
 		if (fd >= 0)
 			close_listener(fd);
@@ -388,13 +433,15 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	struct resolver *resolver_before = proxy->resolver;
 	proxy->settings = settings_hold(settings);
 	proxy->resolver = resolver;
-	proxy->answers_taken = 0;
+	/* While the name service keeps us waiting, the old targets are better than none. */
+	proxy->answers_taken = names_are_known ? 0 : RESOLVER_WITHOUT_NAMES;
 	atomic_fetch_add(&proxy->settings_generation, 1);
 	crew_set_limit(proxy->serving->crew, settings->max_clients);
 	proxy_unlock(proxy);
 	names_unlock(proxy);
 	resolver_stop(resolver_before);
 	settings_release(before);
+	end_retired(proxy);
 	take_names(proxy);
 	prober_kick(proxy->prober);
 	return !moves || serve_on(proxy, fd, settings, error, error_size);
@@ -430,10 +477,10 @@ void proxy_drain(struct proxy *proxy)
 	proxy_lock(proxy);
 	struct serving *serving = proxy->serving;
 	proxy_unlock(proxy);
-	for (; serving != NULL; serving = serving->next) {
+	if (serving != NULL) /* those behind it are retired: a path that was theirs may be somebody else's by now */
 		listener_retire(serving->listen_fd);
+	for (; serving != NULL; serving = serving->next)
 		crew_drain(serving->crew);
-	}
 }
 
 bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
@@ -453,9 +500,7 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 			crew_cut(serving->crew);
 			crew_wait(serving->crew, CLOCK_NEVER);
 		}
-		crew_destroy(serving->crew);
-		close(serving->listen_fd);
-		free(serving);
+		end_serving(serving);
 		serving = next;
 	}
 	if (has_served)
@@ -475,6 +520,8 @@ void proxy_destroy(struct proxy *proxy)
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
 	limiter_destroy(proxy->limiter);
+	client_limits_destroy(proxy->client_limits);
+	client_counts_destroy(proxy->client_counts);
 	balancer_destroy(proxy->balancer);
 	upstreams_destroy(proxy->upstreams);
 	settings_release(settings);

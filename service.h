@@ -6,6 +6,8 @@
 #include <stdatomic.h>
 
 #include "balancer.h"
+#include "lib/client_counts.h"
+#include "lib/client_limits.h"
 #include "lib/crew.h"
 #include "lib/probe.h"
 #include "lib/resolver.h"
@@ -15,6 +17,8 @@
 #include "limiter.h"
 #include "proxy.h"
 
+/* How many clients' rates a service remembers (see client_limits.h). */
+#define CLIENTS_REMEMBERED (1u << 21)
 /* "weir-" and 16 hex digits. */
 #define VIA_MAX 32
 
@@ -26,7 +30,10 @@ struct proxy {
 	struct upstreams *upstreams;
 	struct balancer *balancer;
 	struct limiter *limiter;
+	struct client_limits *client_limits;
+	struct client_counts *client_counts;
 	struct prober *prober;
+	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
 	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */

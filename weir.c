@@ -1,11 +1,14 @@
 /* weir.c: see weir.h. A list of services, and nothing that belongs to the process: no signals, no globals, no exit. */
 #include "weir.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "lib/clock.h"
+#include "lib/thread.h"
 #include "proxy.h"
 
 struct service {
@@ -14,11 +17,15 @@ struct service {
 	uint64_t drain_us;
 	uint64_t drain_deadline_us; /* while it drains */
 	bool is_wanted;             /* by the configuration that is coming into force */
+	/* A service that a reload has removed is brought to its end by a thread of its own: nobody else waits for it. */
+	pthread_t finisher;
+	bool has_finisher, none_cut;
+	atomic_bool has_finished;
 };
 
 struct weir {
 	struct log *log;
-	struct service *running;
+	struct service *running;  /* in the order of their making */
 	struct service *draining; /* a reload has no more use for them */
 };
 
@@ -30,23 +37,25 @@ static struct service *find(struct weir *weir, const char *name)
 	return service;
 }
 
-static bool create_service(struct weir *weir, struct settings *settings, char *error, size_t error_size)
+static struct service *create_service(struct weir *weir, struct settings *settings, char *error, size_t error_size)
 {
 	struct service *service = calloc(1, sizeof *service);
 	if (service == NULL) {
 		snprintf(error, error_size, "out of memory");
-		return false;
+		return NULL;
 	}
 	service->proxy = proxy_create(settings, weir->log, error, error_size);
 	if (service->proxy == NULL) {
 		free(service);
-		return false;
+		return NULL;
 	}
 	service->drain_us = settings->drain_timeout_us;
 	service->is_wanted = true;
-	service->next = weir->running;
-	weir->running = service;
-	return true;
+	struct service **place = &weir->running;
+	while (*place != NULL)
+		place = &(*place)->next;
+	*place = service;
+	return service;
 }
 
 static void drain(struct service *service)
@@ -55,11 +64,23 @@ static void drain(struct service *service)
 	proxy_drain(service->proxy);
 }
 
+static void *run_to_its_end(void *argument)
+{
+	struct service *service = argument;
+	service->none_cut = proxy_finish(service->proxy, service->drain_deadline_us);
+	proxy_destroy(service->proxy);
+	atomic_store(&service->has_finished, true);
+	return NULL;
+}
+
 /* Waits for the end of a service that drains. */
 static bool finish(struct service *service)
 {
-	bool none_cut = proxy_finish(service->proxy, service->drain_deadline_us);
-	proxy_destroy(service->proxy);
+	if (service->has_finisher)
+		pthread_join(service->finisher, NULL);
+	else
+		run_to_its_end(service);
+	bool none_cut = service->none_cut;
 	free(service);
 	return none_cut;
 }
@@ -73,7 +94,7 @@ struct weir *weir_create(const struct configuration *configuration, struct log *
 	}
 	weir->log = log;
 	for (size_t i = 0; i < configuration->service_count; i++) {
-		if (create_service(weir, configuration->services[i], error, error_size))
+		if (create_service(weir, configuration->services[i], error, error_size) != NULL)
 			continue;
 		weir_stop(weir);
 		return NULL;
@@ -106,13 +127,23 @@ static void drain_unwanted(struct weir *weir)
 	}
 }
 
-/* Frees those whose time to drain is over. */
+/* Those that drain while others run are waited for in the background. Without a thread for it the next reload looks after them. */
+static void finish_in_background(struct weir *weir)
+{
+	for (struct service *service = weir->draining; service != NULL; service = service->next)
+		if (!service->has_finisher)
+			service->has_finisher = thread_start(&service->finisher, run_to_its_end, service) == 0;
+}
+
+/* Frees those that have drained. */
 static void finish_drained(struct weir *weir)
 {
 	struct service **place = &weir->draining;
 	while (*place != NULL) {
 		struct service *service = *place;
-		if (clock_us() < service->drain_deadline_us) {
+		bool is_over = service->has_finisher ? atomic_load(&service->has_finished) :
+		                                       clock_us() >= service->drain_deadline_us;
+		if (!is_over) {
 			place = &service->next;
 			continue;
 		}
@@ -121,32 +152,55 @@ static void finish_drained(struct weir *weir)
 	}
 }
 
-bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+/* Those that run already take on their new settings. */
+static bool change_services(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
 {
 	bool good = true;
-	finish_drained(weir);
-	for (struct service *service = weir->running; service != NULL; service = service->next)
-		service->is_wanted = false;
 	for (size_t i = 0; i < configuration->service_count; i++) {
 		struct settings *settings = configuration->services[i];
 		struct service *service = find(weir, settings->name);
-		if (service == NULL) {
-			/* A new one stands first in the list. One that can't start drains at once, with nobody to wait for. */
-			bool made = create_service(weir, settings, error, error_size);
-			bool started = made && proxy_start(weir->running->proxy, error, error_size);
-			if (made)
-				weir->running->is_wanted = started;
-			good = good && started;
+		if (service == NULL)
 			continue;
-		}
 		service->is_wanted = true;
 		if (proxy_reload(service->proxy, settings, error, error_size))
 			service->drain_us = settings->drain_timeout_us;
 		else
 			good = false;
 	}
-	drain_unwanted(weir);
 	return good;
+}
+
+/* Those that do not run yet start. */
+static bool start_missing(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+{
+	bool good = true;
+	for (size_t i = 0; i < configuration->service_count; i++) {
+		struct settings *settings = configuration->services[i];
+		if (find(weir, settings->name) != NULL)
+			continue;
+		struct service *service = create_service(weir, settings, error, error_size);
+		bool has_started = service != NULL && proxy_start(service->proxy, error, error_size);
+		if (service != NULL)
+			service->is_wanted = has_started; /* one that can't start drains at once, with nobody to wait for */
+		good = good && has_started;
+	}
+	return good;
+}
+
+bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+{
+	finish_drained(weir);
+	for (struct service *service = weir->running; service != NULL; service = service->next)
+		service->is_wanted = false;
+	bool changed = change_services(weir, configuration, error, error_size);
+	bool started = start_missing(weir, configuration, error, error_size);
+	drain_unwanted(weir);
+	/* A stanza that was renamed finds its port taken by the one that it was: that has let go of it now. */
+	if (!started)
+		started = start_missing(weir, configuration, error, error_size);
+	drain_unwanted(weir);
+	finish_in_background(weir);
+	return changed && started;
 }
 
 bool weir_stop(struct weir *weir)

@@ -1,9 +1,9 @@
 /* client_limits.c: see client_limits.h.
  *
- * The debt. A leaky bucket in whole numbers: a rate of count in window_us is count / window_us requests in a microsecond, so
- * if one request counts window_us units, each microsecond takes away exactly count units. Nothing is ever rounded, so
- * nothing drifts, and between any two moments no more than burst + rate × time requests can pass: each added window_us, the
- * debt never passes burst × window_us, and time took count for each microsecond.
+ * The debt. A leaky bucket in whole numbers: a rate of count in window_us is count / window_us requests in a
+ * microsecond, so if one request counts window_us units, each microsecond takes away exactly count units. Nothing is
+ * ever rounded, so nothing drifts, and between any two moments no more than burst + rate × time requests can pass:
+ * each added window_us, the debt never passes burst × window_us, and each microsecond took count at most.
  *
  *      debt │    ╱╲  ╱╲                        the burst is the height, the rate the slope;
  *           │ ╱╲╱  ╲╱  ╲___╱╲                  where it would meet the ground: the theoretical arrival time
@@ -11,16 +11,17 @@
  *
  * The table. A key's set follows from its hash; a set has eight places, and its keys lie together in one cache line, so
  * a look-up reads one line for the keys and one or two for the entry. A new key in a full set takes the place of the
- * entry that is the first to mean nothing, most often one that already does. A flood of new keys therefore pushes out its
- * own, which have the debt of one request, before those that are far over or blocked.
+ * entry that is the first to mean nothing, most often one that already does. A flood of new keys therefore pushes out
+ * its own, which have the debt of one request, before those that are far over or blocked.
  *
  *      hash ──► [ set | set | set | ... ]      set: [ 8 keys | 8 entries ]      lock number = set number mod STRIPES
  *
- * All or nothing. The asks of one request may lie under several locks. They are taken in the order of their numbers, each
- * once, so that two requests can't wait for each other in a circle. Debts are worked out in copies, and written back only
- * when the whole request is let in; a refusal writes no more than that a client went over.
+ * All or nothing. The asks of one request may lie under several locks. They are taken in the order of their numbers,
+ * each once, so that two requests can't wait for each other in a circle. Debts are worked out in copies, and written
+ * back only when the whole request is let in; a refusal writes no more than that a client went over.
  *
- * Without all this: a map that grows with each address is a way to fill the memory, and a sweep over it stops the service.
+ * Without all this: a map that grows with each address is a way to fill the memory, and a sweep over it stops the
+ * service.
  */
 #include "client_limits.h"
 
@@ -54,20 +55,24 @@ struct set {
 	struct entry entries[PLACES];
 };
 
+/* The locks of all stripes are one role: the compiler checks that some are held, ThreadSanitizer that they are the
+   right ones. */
+extern struct lock_role client_limits_mutex ACQUIRED_AFTER(cut_mutex);
+
 struct stripe {
 	pthread_mutex_t mutex;
-	uint64_t keys, forgotten_total;
+	uint64_t keys GUARDED_BY(client_limits_mutex), forgotten_total GUARDED_BY(client_limits_mutex);
 	char padding[CACHE_LINE_BYTES]; /* two locks in one cache line would slow each other down */
 };
 
-/* The locks of all stripes are one role: the compiler checks that some are held, ThreadSanitizer that they are the right ones. */
-extern struct lock_role client_limits_mutex ACQUIRED_AFTER(cut_mutex);
+LOCK_VERBS(stripe, mutex, client_limits_mutex)
 
 struct client_limits {
 	uint8_t secret[SIPHASH_SECRET_BYTES]; /* never changes, as all of these */
 	size_t set_count;                     /* a power of two */
 	size_t bytes;
 	struct set *sets PT_GUARDED_BY(client_limits_mutex);
+	void *memory; /* the sets lie in it, moved to the next cache line */
 	struct stripe stripes[STRIPES];
 };
 
@@ -98,54 +103,44 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-/* ---- the debt ------------------------------------------------------------------------------------------------------- */
+/* ---- the debt ---------------------------------------------------------------------------------------------------- */
 
-/* debt in units of another window, rounded up by less than a thousandth of a request: a change forgives nothing. */
-static uint64_t convert_debt(uint64_t debt, uint64_t from_window_us, uint64_t to_window_us)
+/* debt in units of another window: debt × to / from, rounded up, so that a change forgives nothing. The product may
+   have more than 64 bits, so it is divided in two steps of 21 bits, as on paper: windows have at most 42. */
+static uint64_t convert_debt(uint64_t debt, uint64_t from_us, uint64_t to_us)
 {
-	uint64_t requests = debt / from_window_us, rest = debt % from_window_us;
+	uint64_t requests = debt / from_us, rest = debt % from_us;
+	uint64_t high = rest * (to_us >> 21), low = rest * (to_us & 0x1fffff);
 
-	while (from_window_us > UINT32_MAX || rest > UINT32_MAX) { /* rest × to_window_us must fit */
-		from_window_us >>= 1;
-		rest = (rest >> 1) + 1;
-	}
-	while (to_window_us > 0 && rest > UINT64_MAX / to_window_us) {
-		from_window_us >>= 1;
-		rest = (rest >> 1) + 1;
-	}
-	return requests * to_window_us + divide_up(rest * to_window_us, from_window_us);
+	return requests * to_us + (high / from_us << 21) + divide_up((high % from_us << 21) + low, from_us);
 }
 
-/* Is a in b_us slower than c in d_us? Both products fit: a count has 20 bits, a window 42. */
-static bool is_slower(uint64_t a, uint64_t b_us, uint64_t c, uint64_t d_us)
+static void change_rate(struct entry *e, const struct client_ask *ask)
 {
-	return a * d_us < c * b_us;
+	if (e->window_us != ask->window_us)
+		e->debt = convert_debt(e->debt, e->window_us, ask->window_us);
+	e->window_us = ask->window_us;
+	e->count = ask->count;
 }
 
-static uint64_t debt_after(const struct entry *e, uint64_t count, uint64_t elapsed_us)
+static void pay(struct entry *e, uint64_t elapsed_us)
 {
-	return elapsed_us > e->debt / count ? 0 : e->debt - elapsed_us * count;
+	e->debt = elapsed_us > e->debt / e->count ? 0 : e->debt - elapsed_us * e->count;
 }
 
-/* Brings an entry to the present, and to the ask's rate. */
+/* Brings an entry to the present, and to the ask's rate: before or after, so that the slower of the two has its way. */
 static void update(struct entry *e, const struct client_ask *ask, uint64_t now_us)
 {
 	uint64_t elapsed_us = minus(now_us, e->seen_us);
+	bool is_slower_now = ask->count * e->window_us < e->count * ask->window_us; /* 20 bits and 42 */
 
 	if (e->count == 0) /* a new key */
-		*e = (struct entry){ .seen_us = now_us, .window_us = ask->window_us, .count = ask->count };
-	if (e->window_us == ask->window_us) {
-		e->debt = debt_after(e, ask->count < e->count ? ask->count : e->count, elapsed_us);
-	} else if (is_slower(ask->count, ask->window_us, e->count, e->window_us)) {
-		e->debt = convert_debt(e->debt, e->window_us, ask->window_us);
-		e->debt = debt_after(e, ask->count, elapsed_us);
-	} else {
-		e->debt = debt_after(e, e->count, elapsed_us);
-		e->debt = convert_debt(e->debt, e->window_us, ask->window_us);
-	}
+		*e = (struct entry){ .window_us = ask->window_us, .count = ask->count };
+	if (is_slower_now)
+		change_rate(e, ask);
+	pay(e, elapsed_us);
+	change_rate(e, ask);
 	e->seen_us = later(e->seen_us, now_us); /* another thread may have read the clock later and come here sooner */
-	e->window_us = ask->window_us;
-	e->count = ask->count;
 	e->block_ms = (uint32_t)(ask->block_us < UINT64_C(0xffffffff) * US_A_MS ? divide_up(ask->block_us, US_A_MS) : UINT32_MAX);
 }
 
@@ -173,7 +168,7 @@ static uint64_t matters_until_us(const struct entry *e)
 	return e->over_us > 0 ? later(arrival_us, e->over_us + (uint64_t)e->block_ms * US_A_MS) : arrival_us;
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------ */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static size_t set_number(const struct client_limits *limits, uint64_t key)
 {
@@ -219,7 +214,7 @@ static struct entry *take_place(struct client_limits *limits, uint64_t key, uint
 	return &set->entries[place];
 }
 
-/* ---- the locks ------------------------------------------------------------------------------------------------------ */
+/* ---- the locks --------------------------------------------------------------------------------------------------- */
 
 /* The stripes that a request needs, in order and each once. */
 static void note_stripe(struct request *r, unsigned number)
@@ -247,7 +242,7 @@ static void unlock_stripes(struct client_limits *limits, const struct request *r
 		pthread_mutex_unlock(&limits->stripes[r->stripes[i]].mutex);
 }
 
-/* ---- one request ---------------------------------------------------------------------------------------------------- */
+/* ---- one request ------------------------------------------------------------------------------------------------- */
 
 static uint64_t within(uint64_t value, uint64_t max)
 {
@@ -362,7 +357,7 @@ bool client_limits_ask(struct client_limits *limits, struct client_ask *asks, si
 	return may_pass;
 }
 
-/* ---- the whole ------------------------------------------------------------------------------------------------------ */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 uint64_t client_limits_hash(const struct client_limits *limits, const char *part, const char *bytes, size_t length)
 {
@@ -384,32 +379,39 @@ static bool draw_secret(uint8_t secret[SIPHASH_SECRET_BYTES])
 	return drawn == SIPHASH_SECRET_BYTES;
 }
 
-/* calloc leaves pages as the kernel gave them, full of zeros and not there until touched, but it knows nothing of cache lines. */
-static struct set *make_sets(size_t count)
+/* calloc leaves large memory as the kernel gave it, pages that are not there until touched, but knows nothing of
+   cache lines. */
+static bool make_sets(struct client_limits *limits, size_t capacity)
 {
-	return calloc(count, sizeof(struct set));
+	size_t bytes;
+
+	if (capacity > SIZE_MAX / 4 / sizeof(struct set))
+		return false;
+	for (limits->set_count = 1; limits->set_count * PLACES < 2 * capacity;)
+		limits->set_count *= 2;
+	bytes = limits->set_count * sizeof(struct set) + CACHE_LINE_BYTES;
+	limits->bytes = sizeof(*limits) + bytes;
+	limits->memory = calloc(bytes, 1);
+	if (limits->memory == NULL)
+		return false;
+	limits->sets = (struct set *)((char *)limits->memory + CACHE_LINE_BYTES - (uintptr_t)limits->memory % CACHE_LINE_BYTES);
+	return true;
 }
 
 struct client_limits *client_limits_create(size_t capacity)
 {
 	struct client_limits *limits = calloc(1, sizeof(*limits));
-	size_t made = 0;
+	size_t locks = 0;
 
-	if (limits == NULL || capacity > SIZE_MAX / 4 / sizeof(struct set)) {
-		free(limits);
+	if (limits == NULL)
 		return NULL;
-	}
-	for (limits->set_count = 1; limits->set_count * PLACES < 2 * capacity;)
-		limits->set_count *= 2;
-	limits->sets = make_sets(limits->set_count);
-	limits->bytes = sizeof(*limits) + limits->set_count * sizeof(struct set);
-	while (made < STRIPES && pthread_mutex_init(&limits->stripes[made].mutex, NULL) == 0)
-		made++;
-	if (limits->sets != NULL && made == STRIPES && draw_secret(limits->secret))
+	while (locks < STRIPES && pthread_mutex_init(&limits->stripes[locks].mutex, NULL) == 0)
+		locks++;
+	if (locks == STRIPES && make_sets(limits, capacity) && draw_secret(limits->secret))
 		return limits;
-	while (made-- > 0)
-		pthread_mutex_destroy(&limits->stripes[made].mutex);
-	free(limits->sets);
+	while (locks-- > 0)
+		pthread_mutex_destroy(&limits->stripes[locks].mutex);
+	free(limits->memory);
 	free(limits);
 	return NULL;
 }
@@ -420,7 +422,7 @@ void client_limits_destroy(struct client_limits *limits)
 		return;
 	for (unsigned i = 0; i < STRIPES; i++)
 		pthread_mutex_destroy(&limits->stripes[i].mutex);
-	free(limits->sets);
+	free(limits->memory);
 	free(limits);
 }
 
@@ -429,11 +431,11 @@ void client_limits_report(struct client_limits *limits, struct client_limits_rep
 {
 	*report = (struct client_limits_report){ .bytes = limits->bytes };
 	for (unsigned i = 0; i < STRIPES; i++) {
-		struct request one = { .stripes = { i }, .stripe_count = 1 };
+		struct stripe *stripe = &limits->stripes[i];
 
-		lock_stripes(limits, &one);
-		report->keys += limits->stripes[i].keys;
-		report->forgotten_total += limits->stripes[i].forgotten_total;
-		unlock_stripes(limits, &one);
+		stripe_lock(stripe);
+		report->keys += stripe->keys;
+		report->forgotten_total += stripe->forgotten_total;
+		stripe_unlock(stripe);
 	}
 }

@@ -15,6 +15,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -39,6 +40,15 @@ void conn_forget(struct conn *conn)
 	conn->kept = 0;
 	if (conn->start == conn->end)
 		conn->start = conn->end = 0;
+}
+
+void conn_make_room(struct conn *conn, size_t head_length)
+{
+	if (conn->start == 0 || conn->capacity - conn->start - head_length >= CONN_BODY_ROOM)
+		return;
+	memmove(conn->buffer, conn->buffer + conn->start, conn->end - conn->start);
+	conn->end -= conn->start;
+	conn->start = 0;
 }
 
 /* Makes room at the end by moving the waiting bytes forward, to behind what is kept. */
@@ -116,11 +126,13 @@ enum conn_result conn_try_fill(struct conn *conn)
 	}
 }
 
-/* Moves parts on past count bytes that were sent. */
+/* Moves parts on past count bytes that were sent. What is sent is emptied: a caller who still has the whole list can go on
+   with it. */
 static void move_on(struct iovec **parts, int *part_count, size_t count)
 {
 	while (*part_count > 0 && count >= (*parts)->iov_len) {
 		count -= (*parts)->iov_len;
+		(*parts)->iov_len = 0;
 		++*parts;
 		--*part_count;
 	}
@@ -176,6 +188,14 @@ bool conn_is_quiet(int fd)
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
+size_t conn_unread(const struct conn *conn)
+{
+	int queued = 0;
+	if (ioctl(conn->fd, FIONREAD, &queued) != 0 || queued < 0)
+		queued = 0;
+	return conn_available(conn) + (size_t)queued;
+}
+
 bool conn_has_hung_up(const struct conn *conn)
 {
 	char byte;
@@ -203,7 +223,10 @@ enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us)
 
 int conn_socket(const struct address *to)
 {
-	return socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* A unix socket's connect() never says EINPROGRESS: when the other's queue is full, it waits or it fails. It may wait, for it
+	   keeps to SO_SNDTIMEO. */
+	int flags = to->any.sa_family == AF_UNIX ? 0 : SOCK_NONBLOCK;
+	return socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 }
 
 /* Two ways to be connected to nobody, without an error. A connect that another thread cut (cut.h) has no peer. And one to a
@@ -224,7 +247,14 @@ static int error_of_peer(int fd)
    block, and poll() waits for the outcome. */
 enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us)
 {
+	uint64_t none_set_us = 0;
+	if (to->any.sa_family == AF_UNIX)
+		set_timeout(fd, SO_SNDTIMEO, &none_set_us, clock_left_us(deadline_us));
 	int error = connect(fd, &to->any, to->length) == 0 ? 0 : errno;
+	if (error == EAGAIN && to->any.sa_family == AF_UNIX) {
+		errno = ETIMEDOUT;
+		return CONN_TIMEOUT;
+	}
 	if (error == EINPROGRESS) {
 		enum conn_result result = conn_wait(fd, false, deadline_us);
 		if (result != CONN_OK) {

@@ -28,13 +28,20 @@ void exchange_begin(struct exchange *x)
 	x->client_is_untouched = true;
 	x->client_must_close = false;
 	x->down_has_begun = false;
+	x->extra = (struct http_text){ NULL, 0 };
 	x->has_answer_bytes = false;
 	x->why = "";
+	flow_begin(&x->up, &x->client, HTTP_NO_BODY, 0, false, 0, NULL, 0); /* nothing of an exchange before it is left */
 }
 
 bool exchange_request_is_done(const struct exchange *x)
 {
 	return flow_is_done(&x->up);
+}
+
+bool exchange_client_is_waited_for(const struct exchange *x)
+{
+	return !exchange_request_is_done(x) && !x->up_is_broken && x->up.left == 0;
 }
 
 bool exchange_upstream_is_reusable(const struct exchange *x)
@@ -85,6 +92,10 @@ static enum exchange_result move_up(struct exchange *x)
 			return bad_body(x);
 		if (state != FLOW_NEED)
 			continue;
+		/* Half a chunk head may have been taken, with nothing sent of it: the read may run over it, even one that
+		   gets nothing. What is lost can't be sent again. */
+		if (x->client.start > x->client.kept)
+			x->client_is_untouched = false;
 		enum conn_result result = conn_try_fill(&x->client);
 		if (result == CONN_WOULD_BLOCK)
 			return EXCHANGE_OK;
@@ -130,15 +141,16 @@ static enum exchange_result wait_for_either(struct exchange *x)
 		if (fds[i].events == 0)
 			fds[i].fd = -1; /* else its hang-up would wake us again and again */
 
-	/* A client that asked for "100 Continue" rightly waits for the target's word. */
-	bool target_is_waited_for = target_is_full || (x->request.expects_continue && x->client_is_untouched);
-	uint64_t patience_us = target_is_waited_for ? x->limits.response_us : x->limits.idle_us;
+	/* A client that asked for "100 Continue" may wait for the target's word, but not for ever (RFC 9110 §10.1.1): it is the one
+	   whose turn it is, else anybody could have every target blamed for silence by asking and then saying nothing. */
+	bool waits_for_continue = x->request.expects_continue && x->client_is_untouched && !x->has_answer_bytes;
+	uint64_t patience_us = target_is_full || waits_for_continue ? x->limits.response_us : x->limits.idle_us;
 	uint64_t left_us = clock_left_us(x->moved_us + patience_us);
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	int ready = ppoll(fds, 2, &left, NULL);
 	if (ready > 0 || (ready < 0 && errno == EINTR))
 		return EXCHANGE_OK;
-	return target_is_waited_for ? EXCHANGE_TARGET_SILENT : EXCHANGE_CLIENT_SILENT;
+	return target_is_full ? EXCHANGE_TARGET_SILENT : EXCHANGE_CLIENT_SILENT;
 }
 
 /* Waits for more of the answer. A wait that lasts is cut into pieces, and after each the client is looked at: nobody should
@@ -231,6 +243,7 @@ static enum exchange_result read_answer_head(struct exchange *x)
 			deadline_us = clock_us() + x->limits.response_us;
 	}
 	conn_use(&x->upstream, scan.skipped);
+	conn_make_room(&x->upstream, length); /* interim heads may have filled the buffer up to here */
 	struct http_fault fault = http_parse_response(conn_bytes(&x->upstream), length, x->request.method, &x->response);
 	if (fault.status != 0)
 		return bad_answer(x, fault.why);
@@ -278,6 +291,7 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 		                        .framing = framing,
 		                        .content_length = x->response.content_length,
 		                        .has_content_length = x->response.has_content_length,
+		                        .extra = x->extra,
 		                        .upgrades = x->response.status == 101 };
 	/* x->head may hold what is left of the request's own head, when the target answered before it had taken that. */
 	bool head_is_in_use = !x->up_is_broken && x->up.left > 0 && x->sent_bytes < x->sent_head_bytes;
@@ -310,12 +324,27 @@ static enum exchange_result send_down_some(struct exchange *x)
 	return wait_for_either(x);
 }
 
+/* Sends what is left, to a client that may be slow: as long as it takes something within idle_us, it is waited for. The system
+   wakes a sender only when a good part of its buffer is free again, so at the deadline it is asked once more: what it
+   takes then, the client has made room for. */
+static enum conn_result send_while_it_moves(struct exchange *x)
+{
+	enum conn_result result;
+	size_t sent;
+	do {
+		sent = 0;
+		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, &sent);
+		if (result == CONN_TIMEOUT && sent == 0)
+			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, &sent);
+	} while (result == CONN_TIMEOUT && sent > 0);
+	return result;
+}
+
 static enum exchange_result send_down(struct exchange *x)
 {
 	if (!up_is_over(x))
 		return send_down_some(x);
-	enum conn_result result =
-		conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, NULL);
+	enum conn_result result = send_while_it_moves(x);
 	x->down.left = 0;
 	return result == CONN_OK ? EXCHANGE_OK : EXCHANGE_CLIENT_GONE;
 }

@@ -55,6 +55,7 @@ struct exchange {
 	struct flow down;
 	bool down_has_begun;
 	bool has_answer_bytes;      /* something of an answer came from the target */
+	struct http_text extra;     /* fields of ours to add to the answer's head; set before exchange_relay() */
 	bool client_must_close;     /* what the client was told: the connection ends with this answer */
 	uint64_t moved_us;          /* when something last moved in either direction */
 	const char *why;
@@ -80,6 +81,8 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 
 /* Has the whole request gone up? */
 bool exchange_request_is_done(const struct exchange *x);
+/* Is it the client's turn: has everything that came of the request gone up, and is more of it to come? */
+bool exchange_client_is_waited_for(const struct exchange *x);
 /* Can the target's connection serve another request? */
 bool exchange_upstream_is_reusable(const struct exchange *x);
 

@@ -6,6 +6,8 @@
  * - An IPv6 socket with IPV6_V6ONLY off takes IPv4 clients as well, so one socket, and one line of waiting threads, serves both.
  *   A machine without IPv6 gets an IPv4 socket instead.
  * - TCP_NODELAY is inherited by what accept() returns: set here once, it costs no call for each connection.
+ * - SO_REUSEPORT would let two live listeners share a port, and two servers started by mistake would each get some of the
+ *   clients. It is on for the moment in which one of our own takes over from another, and then off again.
  * - A unix socket's path outlives a crashed server: a path that nobody answers on is removed, one that is in use is an error.
  */
 #include "listener.h"
@@ -25,7 +27,7 @@ static void remove_stale_path(const struct address *address)
 	struct stat status;
 	if (lstat(address->local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
 		return;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* a live one with a full queue is not waited for */
 	if (fd < 0)
 		return;
 	if (connect(fd, &address->any, address->length) != 0 && errno == ECONNREFUSED)
@@ -33,7 +35,13 @@ static void remove_stale_path(const struct address *address)
 	close(fd);
 }
 
-static int open_at(struct address *address)
+void listener_share(int fd, bool on)
+{
+	int value = on;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &value, sizeof value); /* a unix socket has no such thing, and no need */
+}
+
+static int open_at(struct address *address, bool takes_over)
 {
 	int family = address->any.sa_family;
 	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -48,15 +56,19 @@ static int open_at(struct address *address)
 		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
 	if (family == AF_UNIX)
 		remove_stale_path(address);
-	if (bind(fd, &address->any, address->length) == 0 && listen(fd, ACCEPT_QUEUE) == 0)
+	if (takes_over)
+		listener_share(fd, true);
+	if (bind(fd, &address->any, address->length) == 0 && listen(fd, ACCEPT_QUEUE) == 0) {
+		listener_share(fd, false);
 		return fd;
+	}
 	int error = errno;
 	close(fd);
 	errno = error;
 	return -1;
 }
 
-int listener_open(const char *where, unsigned port, char *error, size_t error_size)
+int listener_open(const char *where, unsigned port, bool takes_over, char *error, size_t error_size)
 {
 	struct address address;
 	bool good;
@@ -70,10 +82,10 @@ int listener_open(const char *where, unsigned port, char *error, size_t error_si
 		snprintf(error, error_size, "cannot listen on \"%s\": neither an address nor unix:/path (of at most 107 bytes)", where);
 		return -1;
 	}
-	int fd = open_at(&address);
+	int fd = open_at(&address, takes_over);
 	if (fd < 0 && where == NULL && errno == EAFNOSUPPORT) {
 		address_parse("0.0.0.0", port, &address);
-		fd = open_at(&address);
+		fd = open_at(&address, takes_over);
 	}
 	if (fd < 0) {
 		int number = errno;

@@ -6,9 +6,11 @@
  * no lock is held across a write, which can block. The mutex guards only the numbers of the open files, and a file that
  * log_reopen() replaces gets its new inode under the old number (dup2), so that no writer ever sees a closed one.
  *
- * A pipe or terminal that nobody reads would block us: before each write to something that is not a regular file we ask
- * poll() whether there is room, and drop the line when there is none. The next line that gets through says how many
- * were lost.
+ * A pipe or terminal that nobody reads would block us, so it is opened not to block, and a line for which there is no room is
+ * dropped. The next one that gets through says how many were lost. To ask poll() first would not do: it knows of room for
+ * something, not for this line, and of two threads that ask at the same time one is wrong. Nor may O_NONBLOCK be set on a
+ * standard stream as we found it: that is shared with every process that has the same terminal. Opened anew through
+ * /proc/self/fd it is ours alone; a socket has MSG_DONTWAIT.
  *
  * The access line is the "combined" format that every log reader knows, with key=value pairs after it.
  */
@@ -24,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -36,7 +39,9 @@
 struct sink {
 	char *path;      /* NULL: one of the standard streams, which are not reopened */
 	atomic_int fd;         /* -1: off */
-	atomic_bool may_block; /* not a regular file */
+	atomic_bool is_socket;
+	atomic_bool may_block; /* it could not be opened not to */
+	atomic_bool is_torn;   /* a line was cut: the next must not be glued to it */
 	atomic_ullong dropped;
 };
 
@@ -130,64 +135,99 @@ static void put_time(struct line *line)
 	put_f(line, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* Writes a whole line, or drops it. A short write happens only on a full disk or pipe: what is lost then is counted. */
-static void sink_write(struct sink *sink, struct line *line)
+/* Writes a line, or counts it as lost. Only a full disk or pipe takes a part of one. */
+static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
 {
 	int fd = sink->fd;
-	if (fd < 0)
+	struct pollfd room = { .fd = fd, .events = POLLOUT };
+	ssize_t written = -1;
+	if (sink->is_socket)
+		written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
+		written = write(fd, line->bytes, line->length);
+	if (written == (ssize_t)line->length)
 		return;
-	line->bytes[line->length++] = '\n';
-	if (sink->may_block) {
-		struct pollfd room = { .fd = fd, .events = POLLOUT };
-		if (poll(&room, 1, 0) != 1 || (room.revents & POLLOUT) == 0) {
-			atomic_fetch_add(&sink->dropped, 1);
-			return;
-		}
-	}
-	unsigned long long dropped = atomic_exchange(&sink->dropped, 0);
-	if (dropped > 0)
-		dprintf(fd, "# %llu log lines were dropped: nobody was reading\n", dropped);
-	ssize_t written = write(fd, line->bytes, line->length);
-	if (written < 0)
-		atomic_fetch_add(&sink->dropped, 1);
+	if (written > 0)
+		atomic_store(&sink->is_torn, true);
+	atomic_fetch_add(&sink->dropped, lost_with_it);
 }
 
-static bool is_regular(int fd)
+/* Says how many lines are missing here, in the log's own format. */
+static void tell_dropped(struct sink *sink, unsigned long long dropped, bool json)
 {
+	struct line line;
+	line.length = 0;
+	put(&line, atomic_exchange(&sink->is_torn, false) ? "\n" : "");
+	put(&line, json ? "{\"time\":\"" : "");
+	put_time(&line);
+	put(&line, json ? "\",\"level\":\"warn\",\"message\":\"" : " warn  ");
+	put_f(&line, "%llu lines were lost: nobody was reading", dropped);
+	put(&line, json ? "\"}\n" : "\n");
+	put_out(sink, &line, dropped);
+}
+
+static void sink_write(struct sink *sink, struct line *line, bool json)
+{
+	if (sink->fd < 0)
+		return;
+	unsigned long long dropped = atomic_exchange(&sink->dropped, 0);
+	if (dropped > 0)
+		tell_dropped(sink, dropped, json);
+	line->bytes[line->length++] = '\n';
+	put_out(sink, line, 1);
+}
+
+/* A standard stream, opened once more if it could block. -1 and errno. */
+static int open_standard(int standard)
+{
+	char path[32];
 	struct stat status;
-	return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+	if (fstat(standard, &status) == 0 && (S_ISFIFO(status.st_mode) || S_ISCHR(status.st_mode))) {
+		snprintf(path, sizeof path, "/proc/self/fd/%d", standard);
+		int fd = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+		if (fd >= 0)
+			return fd;
+	}
+	int fd = fcntl(standard, F_DUPFD_CLOEXEC, 3);
+	if (fd < 0) /* started with that stream closed: nobody wants to hear */
+		fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	return fd;
 }
 
 /* Opens path (NULL: the standard stream) and puts it where the sink's writers look. */
 static bool sink_open(struct sink *sink, const char *path, int standard, char *error, size_t error_size)
 {
-	int fd = standard;
+	int fd;
 	char *copy = NULL;
+	if (path == NULL && sink->path == NULL && sink->fd >= 0)
+		return true; /* it is that stream already; opened anew it might be refused, with the rights we have now */
 	if (path != NULL) {
+		int flags = O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY; /* a pipe's open() can block too */
 		copy = strdup(path);
-		fd = copy == NULL ? -1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0640);
+		fd = copy == NULL ? -1 : open(path, flags, 0640);
 		if (fd < 0) {
 			snprintf(error, error_size, "cannot open the log file \"%s\": %s", path, strerror(errno));
 			free(copy);
 			return false;
 		}
 	} else {
-		fd = fcntl(standard, F_DUPFD_CLOEXEC, 3);
-		if (fd < 0) /* started with that stream closed: nobody wants to hear */
-			fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+		fd = open_standard(standard);
 		if (fd < 0) {
 			snprintf(error, error_size, "cannot open a log stream: %s", strerror(errno));
 			return false;
 		}
 	}
-	bool may_block = !is_regular(fd);
+	struct stat status = { .st_mode = 0 };
+	bool is_known = fstat(fd, &status) == 0;
+	bool is_non_blocking = (fcntl(fd, F_GETFL) & O_NONBLOCK) != 0;
 	if (sink->fd >= 0) {
 		dup3(fd, sink->fd, O_CLOEXEC);
 		close(fd);
 	} else {
 		sink->fd = fd;
 	}
-	sink->may_block = may_block;
+	sink->is_socket = is_known && S_ISSOCK(status.st_mode);
+	sink->may_block = !is_non_blocking && !(is_known && S_ISREG(status.st_mode));
 	free(sink->path);
 	sink->path = copy;
 	return true;
@@ -316,7 +356,7 @@ void log_write(struct log *log, enum log_level level, const char *service, const
 	} else {
 		put_plain(&line, message.bytes, message.length);
 	}
-	sink_write(&log->main_sink, &line);
+	sink_write(&log->main_sink, &line, json);
 }
 
 bool log_wants_access(struct log *log)
@@ -349,6 +389,8 @@ static void put_access_json(struct line *line, const struct log_access *a)
 	put_f(line, ",\"target\":\"%s\",\"tries\":%u", a->target != NULL ? a->target : "", a->tries);
 	put_f(line, ",\"wait_us\":%llu,\"upstream_us\":%llu,\"total_us\":%llu", (unsigned long long)a->wait_us,
 	      (unsigned long long)a->upstream_us, (unsigned long long)a->total_us);
+	if (a->shadow != NULL)
+		put_f(line, ",\"shadow\":\"%s\"", a->shadow);
 	put_f(line, ",\"outcome\":\"%s\"}", a->outcome);
 }
 
@@ -368,17 +410,21 @@ static void put_access_text(struct line *line, const struct log_access *a)
 	put_f(line, " service=%s target=%s tries=%u", a->service, a->target != NULL ? a->target : "-", a->tries);
 	put_f(line, " wait=%.6f upstream=%.6f total=%.6f", (double)a->wait_us / 1e6, (double)a->upstream_us / 1e6,
 	      (double)a->total_us / 1e6);
-	put_f(line, " bytes_in=%llu outcome=\"%s\"", (unsigned long long)a->bytes_in, a->outcome);
+	put_f(line, " bytes_in=%llu", (unsigned long long)a->bytes_in);
+	if (a->shadow != NULL)
+		put_f(line, " shadow=%s", a->shadow);
+	put_f(line, " outcome=\"%s\"", a->outcome);
 }
 
 void log_access(struct log *log, const struct log_access *access)
 {
 	struct line line;
 	line.length = 0;
-	if (atomic_load(&log->json))
+	bool json = atomic_load(&log->json);
+	if (json)
 		put_access_json(&line, access);
 	else
 		put_access_text(&line, access);
 	bool own = atomic_load(&log->access_on);
-	sink_write(own ? &log->access_sink : &log->main_sink, &line);
+	sink_write(own ? &log->access_sink : &log->main_sink, &line, json);
 }

@@ -56,6 +56,7 @@ struct log_access {
 	uint64_t wait_us;              /* spent waiting for a turn */
 	uint64_t upstream_us;          /* from the first byte sent to a target to the last of its answer */
 	uint64_t total_us;             /* from the first byte of the head to the end */
+	const char *shadow;            /* a rule in shadow mode that would have refused it, or NULL */
 	const char *outcome;           /* "ok", or why it is not: "target failed", "client went away", "over threshold" … */
 };
 /* Are access lines wanted at all? */

@@ -23,8 +23,8 @@ struct networks {
 	bool has_unix; /* the word "unix": peers that came by a Unix socket */
 };
 
-/* Reads one network; without "/bits" it is a single address. Bits behind the prefix must be 0. An IPv4-mapped IPv6 network of at
-   least /96 is the IPv4 network that it stands for. False for anything else. */
+/* Reads one network; without "/bits" it is a single address. Bits behind the prefix must be 0. An IPv4-mapped IPv6
+   network of at least /96 is the IPv4 network that it stands for. False for anything else. */
 bool network_parse(const char *text, size_t length, struct network *network);
 
 /* An IPv4-mapped IPv6 address is the IPv4 address that it stands for. The peer of a Unix socket has no address: it is

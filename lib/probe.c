@@ -46,7 +46,7 @@ static bool ask(struct conn *conn, const struct probe_job *job, uint64_t deadlin
 	char request[PROBE_PATH_MAX + 512];
 	int length = snprintf(request, sizeof request,
 	                      "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: weir-probe\r\nConnection: close\r\n\r\n", job->path,
-	                      upstream_name(job->upstream));
+	                      upstream_host(job->upstream));
 	struct iovec part = { .iov_base = request, .iov_len = (size_t)length };
 	*why = "the probe's request was not taken";
 	if (length >= (int)sizeof request || conn_send(conn, &part, 1, deadline_us, NULL) != CONN_OK)

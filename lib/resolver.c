@@ -40,6 +40,7 @@ struct resolver {
 	bool stopping GUARDED_BY(resolver_mutex);
 	bool kicked GUARDED_BY(resolver_mutex);
 	unsigned generation GUARDED_BY(resolver_mutex);
+	bool names_are_known GUARDED_BY(resolver_mutex); /* the name service has been asked, or need not be */
 	struct resolver_answer *answers GUARDED_BY(resolver_mutex);
 	size_t answer_count GUARDED_BY(resolver_mutex);
 };
@@ -150,8 +151,8 @@ static void resolve(struct resolver *r, bool ask_for_names)
 	free(r->answers);
 	r->answers = list.items;
 	r->answer_count = list.count;
-	if (ask_for_names || !r->has_names)
-		r->generation++;
+	r->generation++;
+	r->names_are_known = ask_for_names || !r->has_names;
 	pthread_cond_broadcast(&r->signal);
 	if (!r->stopping && ask_for_names)
 		r->changed(r->context);
@@ -219,8 +220,9 @@ struct resolver *resolver_start(const struct resolver_question *questions, size_
 	resolve(r, false);
 	resolver_lock(r);
 	r->holders = r->has_names ? 2 : 1;
+	bool good = r->generation == RESOLVER_WITHOUT_NAMES; /* else there was no memory for it */
 	resolver_unlock(r);
-	if (r->has_names && thread_start_detached(run, r) != 0) {
+	if (!good || (r->has_names && thread_start_detached(run, r) != 0)) {
 		free_resolver(r);
 		return NULL;
 	}
@@ -233,9 +235,9 @@ bool resolver_wait_first(struct resolver *r, uint64_t deadline_us)
 	                             .tv_nsec = (long)(deadline_us % US_PER_S) * 1000 };
 	int error = 0;
 	resolver_lock(r);
-	while (r->generation == 0 && error != ETIMEDOUT)
+	while (!r->names_are_known && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&r->signal, &r->mutex, &deadline);
-	bool there = r->generation > 0;
+	bool there = r->names_are_known;
 	resolver_unlock(r);
 	return there;
 }

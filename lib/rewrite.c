@@ -252,6 +252,8 @@ size_t rewrite_response(const struct http_head *head, const struct rewrite_respo
 		put_framing(&w, how->framing, how->has_content_length, how->content_length);
 	if (how->via)
 		put_via(&w, head->minor_version, how->via);
+	if (how->extra.length > 0)
+		put_text(&w, how->extra);
 	/* An interim answer says nothing about the connection: the final one will. 101 is the exception, being final
 	   for HTTP. */
 	if (how->upgrades && head->upgrade.at)

@@ -32,6 +32,7 @@ struct rewrite_response {
 	enum http_framing framing;/* of what we send: BY_LENGTH with content_length, CHUNKED, UNTIL_CLOSE, NO_BODY */
 	uint64_t content_length;
 	bool has_content_length;  /* write Content-Length: by length; also announced in answers to HEAD and in 304 */
+	struct http_text extra;   /* whole lines of our own to be added: the RateLimit fields */
 	bool upgrades;            /* this is the 101 of a tunnel: Connection and Upgrade are passed on */
 };
 

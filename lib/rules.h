@@ -26,9 +26,11 @@ size_t rules_normalize_path(struct http_text path, char *out, size_t capacity);
 /* Does the rule concern this request? path is the normalized one. */
 bool rules_match(const struct settings_rule *rule, const struct http_head *request, struct http_text path);
 
-/* Writes what tells clients apart under a key ("client", "header:NAME", "client+path" …) into out, for hashing. client is the
-   client's address in its counted form (IPv6: the /64). Returns the length (at most capacity, longer values are hashed down by the
-   caller's hash anyway: what is cut off must not matter, so capacity is at least RULES_PATH_MAX + 512). */
+/* Writes what tells clients apart under a key ("client", "header:NAME", "client+path" …) into out, for hashing. client is
+   the client's address in its counted form (IPv6: the /64); it stands in for a header that is missing, empty or there
+   twice, for such a one tells nobody apart. Each part has its length before it, and of a long value there is a hash, so
+   that two keys are the same only if all their parts are. Returns the length; capacity is at least RULES_PATH_MAX + 512,
+   or the key is cut. */
 size_t rules_key(const struct settings_key *key, const struct http_head *request, struct http_text path,
                  struct http_text client, char *out, size_t capacity);
 

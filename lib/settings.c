@@ -50,7 +50,7 @@ static void say_place(const struct settings_row *row, struct settings_origins *o
 	const struct settings_origin *origin = settings_origin_of(row, origins);
 	char said[SETTINGS_ORIGIN_MAX];
 
-	settings_origin_say(row, origins, said);
+	settings_origin_say(row, origins, origin, said);
 	const char *last_word = strrchr(said, ' ');
 	if (origin->source == SOURCE_COMMAND)
 		snprintf(out, SETTINGS_ORIGIN_MAX, "weir %s", origin->text);
@@ -73,7 +73,8 @@ static bool fail_wrong(const struct filling *f, const struct settings_row *row, 
 	else
 		settings_quote(origin->text, quoted);
 	bool says_why = *why != '\0' && !row->is_secret;
-	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? row->name : "",
+	const char *key = origin->key ? origin->key : row->name;
+	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? key : "",
 	                     from_file ? ": " : "", quoted, says_why ? " (" : "", says_why ? why : "",
 	                     says_why ? ")" : "", allowed);
 }
@@ -97,6 +98,86 @@ static bool fail_not_built(const struct filling *f, const struct settings_row *r
 	                     names_it ? what : "", names_it ? " is " : "", *allowed ? "; allowed: " : "", allowed);
 }
 
+/* Puts a rule in the place of the one with its name, or behind the others. It is the list's then, its origin too. */
+static enum value_result keep_rule(struct settings *s, struct settings_rule *rule, struct settings_origin *origin,
+                                   char *why)
+{
+	size_t i = 0;
+
+	while (i < s->rule_count && strcmp(s->rules[i].name, rule->name) != 0)
+		i++;
+	if (i == SETTINGS_RULES_MAX)
+		return value_wrong(why, "too many rules; allowed: 16");
+	if (!s->rules)
+		s->rules = calloc(SETTINGS_RULES_MAX, sizeof *s->rules);
+	if (!s->rules)
+		return VALUE_NO_MEMORY;
+	struct settings_origin *kept = &s->origins->of_rules[i];
+	value_clear_rule(&s->rules[i]);
+	free(kept->key);
+	free(kept->text);
+	s->rules[i] = *rule;
+	*kept = *origin;
+	*rule = (struct settings_rule){ .name = NULL };
+	*origin = (struct settings_origin){ .key = NULL };
+	if (i == s->rule_count)
+		s->origins->rule_count = ++s->rule_count;
+	return VALUE_GOOD;
+}
+
+/* Reads limit.NAME, whose origin is in its row's place. */
+static enum value_result read_rule(const struct filling *f, const struct settings_row *row, char *why)
+{
+	struct settings_origin *origin = settings_origin_of(row, f->origins);
+	struct settings_rule rule = { .name = NULL };
+	const char *name = origin->key + strlen(row->name) + 1;
+
+	/* The names of the limits that are no rules: under one of them two limits would share their counts. */
+	if (settings_word_is_in(name, "threshold|client|client_rate|client_connections"))
+		return value_wrong(why, "weir has a limit of that name; allowed: another name");
+	enum value_result result = value_read(row, origin->text, &rule, why);
+	if (result == VALUE_GOOD && !(rule.name = strdup(name)))
+		result = VALUE_NO_MEMORY;
+	if (result == VALUE_GOOD)
+		result = keep_rule(f->holder, &rule, origin, why);
+	value_clear_rule(&rule);
+	return result;
+}
+
+/* Notes what was said about a row and where, over what was. given.text is copied; key is the row's name or, for a
+   prefix, the whole key. */
+static bool set_origin(struct settings_origin *origin, const struct settings_row *row, const char *key,
+                       struct settings_origin given)
+{
+	char spelt[SETTINGS_NAME_MAX];
+	const char *text = given.text + strspn(given.text, " \t");
+	size_t length = strlen(text);
+
+	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
+		length--;
+	given.text = strndup(text, length);
+	if (row->is_prefix && settings_spell_key(key, spelt))
+		given.key = strdup(spelt);
+	if (!given.text || (row->is_prefix && !given.key)) {
+		free(given.text);
+		free(given.key);
+		return false;
+	}
+	free(origin->text);
+	free(origin->key);
+	*origin = given;
+	return true;
+}
+
+/* Reads the text that stands in the row's origin. */
+static enum value_result read_value(const struct filling *f, const struct settings_row *row, char *why)
+{
+	if (row->is_prefix)
+		return read_rule(f, row, why);
+	value_clear(row, field_of(row, f->holder));
+	return value_read(row, settings_origin_of(row, f->origins)->text, field_of(row, f->holder), why);
+}
+
 /* Gives a row a value, over what it had. given.text is copied. */
 static bool set_value(const struct filling *f, const struct settings_row *row, const char *key,
                       struct settings_origin given)
@@ -104,21 +185,13 @@ static bool set_value(const struct filling *f, const struct settings_row *row, c
 	struct settings_origin *origin = settings_origin_of(row, f->origins);
 	char why[VALUE_WHY_MAX];
 
-	const char *text = given.text + strspn(given.text, " \t");
-	size_t length = strlen(text);
-	while (length > 0 && (text[length - 1] == ' ' || text[length - 1] == '\t'))
-		length--;
-	given.text = strndup(text, length);
-	if (!given.text)
+	if (!set_origin(origin, row, key, given))
 		return settings_fail_memory(f->error);
-	free(origin->text);
-	*origin = given;
 	if (row->is_later) {
-		bool changes_nothing = row->neutral && settings_word_is_in(given.text, row->neutral);
+		bool changes_nothing = row->neutral && settings_word_is_in(origin->text, row->neutral);
 		return changes_nothing || !f->is_for_here || fail_not_built(f, row, key);
 	}
-	value_clear(row, field_of(row, f->holder));
-	switch (value_read(row, given.text, field_of(row, f->holder), why)) {
+	switch (read_value(f, row, why)) {
 	case VALUE_GOOD:
 		return true;
 	case VALUE_NOT_BUILT:
@@ -150,7 +223,7 @@ static bool fill_from_given(const struct filling *f, const struct settings_given
 		struct settings_origin given = { .source = list[i].source,
 			                         .by_other_name = list[i].by_other_name,
 			                         .text = (char *)list[i].text };
-		if (list[i].row->scope == f->scope && !set_value(f, list[i].row, list[i].row->name, given))
+		if (list[i].row->scope == f->scope && !set_value(f, list[i].row, list[i].key, given))
 			return false;
 	}
 	return true;
@@ -176,7 +249,7 @@ static bool fill_from_defaults(const struct filling *f)
 static void clear_values(void *holder, enum settings_scope scope)
 {
 	for (size_t i = 0; i < settings_row_count; i++)
-		if (settings_rows[i].scope == scope && !settings_rows[i].is_later)
+		if (settings_rows[i].scope == scope && !settings_rows[i].is_later && !settings_rows[i].is_prefix)
 			value_clear(&settings_rows[i], field_of(&settings_rows[i], holder));
 }
 
@@ -208,6 +281,9 @@ void settings_release(struct settings *settings)
 	if (!settings || atomic_fetch_sub(&settings->holders, 1) > 1)
 		return;
 	clear_values(settings, SCOPE_SERVICE);
+	for (size_t i = 0; i < settings->rule_count; i++)
+		value_clear_rule(&settings->rules[i]);
+	free(settings->rules);
 	settings_origins_destroy(settings->origins);
 	free(settings->name);
 	free(settings);
@@ -254,6 +330,8 @@ static bool check_service(struct settings *s, char *error)
 		return settings_fail(error, "%s has no endpoint to send requests to; allowed: %s", service,
 		                     s->origins->file ? "endpoint = host:port, ..." : "--endpoint host:port,...");
 	}
+	if (s->client_burst == 0)
+		s->client_burst = s->client_rate.count;
 	return work_out_backlog(s, error);
 }
 

@@ -96,6 +96,13 @@ enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 #define SETTINGS_FIELD_RATE(name) struct settings_rate name;
 #define SETTINGS_FIELD_ENDPOINTS(name) struct settings_endpoints name;
 #define SETTINGS_FIELD_HASH_KEY(name) struct settings_hash_key name;
+#define SETTINGS_FIELD_KEY(name) struct settings_key name;
+#define SETTINGS_FIELD_NETWORKS(name) struct networks name;
+#define SETTINGS_FIELD_EXEMPTIONS(name) struct settings_exemptions name;
+/* One row, many keys: limit.NAME. At most SETTINGS_RULES_MAX, in the order in which they were first written. */
+#define SETTINGS_FIELD_RULE(name)    \
+	struct settings_rule *rules; \
+	size_t rule_count;
 
 /* One service: a stanza of the file that is meant for this machine, or the command line's "weir reverse …". */
 struct settings {
@@ -106,18 +113,8 @@ struct settings {
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
-	int queue;
-	struct settings_rate client_rate;
-	unsigned client_burst;
-	unsigned client_connections;
-	struct settings_key client_key;
-	uint64_t client_block_us;
-	struct settings_exemptions exempt;
-	struct networks allow, deny, trust_forwarded;
-	int ratelimit_headers;
-	struct settings_rule *rules;
-	size_t rule_count;
-	unsigned backlog_requests; /* worked out: threshold × backlog, at least 1 when both are set */
+	/* Worked out. client_burst is as well: it is at least 1 when there is a client_rate. */
+	unsigned backlog_requests; /* threshold × backlog, at least 1 when both are set */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */
 };

@@ -41,7 +41,7 @@ static bool is_ipv4(const char *host)
 }
 
 /* With a scope, too: fe80::1%eth0. */
-static bool is_ipv6(const char *host)
+bool value_is_ipv6(const char *host)
 {
 	struct in6_addr address;
 	char copy[INET6_ADDRSTRLEN];
@@ -82,7 +82,7 @@ bool value_is_bind(const char *text)
 {
 	if (strncasecmp(text, "unix:", 5) == 0)
 		return is_unix_path(text + 5);
-	return is_ipv4(text) || is_ipv6(text);
+	return is_ipv4(text) || value_is_ipv6(text);
 }
 
 /* ---- endpoints ---- */
@@ -148,7 +148,7 @@ static const char *split_host_port(char *item, unsigned *port, const char **why)
 			return NULL;
 		item[length - 1] = '\0';
 		host = item + 1;
-		return is_ipv6(host) ? host : NULL;
+		return value_is_ipv6(host) ? host : NULL;
 	}
 	*why = "not a name or an IPv4 address";
 	return is_host(host) ? host : NULL;

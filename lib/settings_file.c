@@ -287,10 +287,21 @@ static void fail_unknown(struct ini_reading *r, const char *key)
 {
 	char quoted[SETTINGS_QUOTE_MAX];
 	const char *guess = settings_row_guess(key);
-	settings_fail(r->error, "%s:%u: unknown key %s%s%s%s (weir --help lists what is allowed)",
+	settings_fail(r->error, "%s:%u: unknown key %s%s%s%s%s (weir --help lists what is allowed)",
 	              settings_short_path(r->out->path), r->line_number, settings_quote(key, quoted),
-	              guess ? "; did you mean \"" : "", guess ? guess : "", guess ? "\"?" : "");
+	              guess ? "; did you mean \"" : "", guess ? guess : "", guess ? settings_row_suffix(guess) : "",
+	              guess ? "\"?" : "");
 	r->failed = true;
+}
+
+/* Do two keys mean one setting? Of a prefix's keys the whole counts, in any spelling. */
+static bool is_same_key(const struct ini_entry *entry, const struct settings_row *row, const char *key)
+{
+	char one[SETTINGS_NAME_MAX], other[SETTINGS_NAME_MAX];
+
+	if (entry->row != row || !row->is_prefix)
+		return entry->row == row;
+	return settings_spell_key(entry->key, one) && settings_spell_key(key, other) && strcmp(one, other) == 0;
 }
 
 /* A new entry for the stanza that stands last, or NULL and an error. */
@@ -311,7 +322,7 @@ static struct ini_entry *add_entry(struct ini_reading *r, struct ini_stanza *sta
 	}
 	for (size_t i = 0; i < stanza->entry_count; i++) {
 		const struct ini_entry *other = &stanza->entries[i];
-		if (other->row == row && (!row->is_prefix || strcasecmp(other->key, key) == 0)) {
+		if (is_same_key(other, row, key)) {
 			snprintf(what, sizeof what, "is set on line %u already; allowed: once in a stanza",
 			         other->line);
 			fail_quoting(r, key, what);

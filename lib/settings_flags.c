@@ -13,7 +13,7 @@
  * programs' variables are none of ours, but for the few names that rows give as .also. A variable that is set to
  * nothing is not set: that is how compose files and unit files leave out what they do not need.
  *
- * Nothing is copied: the texts stay in argv and in the environment. Main thread, as for all that reads the
+ * No value is copied: the texts stay in argv and in the environment. Main thread, as for all that reads the
  * environment.
  */
 #include "settings_internal.h"
@@ -75,29 +75,48 @@ static bool fail_unknown_flag(struct command_reading *r, const char *name)
 	snprintf(cut, sizeof cut, "%.*s", (int)(length < sizeof cut ? length : sizeof cut - 1), argument);
 	if (guess)
 		settings_spell_flag(guess, flag);
-	return settings_fail(r->error, "unknown option %s%s%s%s (weir --help lists what is allowed)",
-	                     settings_quote(cut, quoted), guess ? "; did you mean " : "", flag, guess ? "?" : "");
+	return settings_fail(r->error, "unknown option %s%s%s%s%s (weir --help lists what is allowed)",
+	                     settings_quote(cut, quoted), guess ? "; did you mean " : "", flag,
+	                     guess ? settings_row_suffix(guess) : "", guess ? "?" : "");
 }
 
 /* ---- lists ---- */
 
 static bool add_given(struct settings_given **list, size_t *count, struct settings_given given)
 {
-	/* One for each row at most: the room is made once. */
+	/* One for each row at most, and so many rules: the room is made once. */
 	if (!*list)
-		*list = calloc(settings_row_count, sizeof **list);
+		*list = calloc(settings_row_count + SETTINGS_RULES_MAX, sizeof **list);
 	if (!*list)
 		return false;
 	(*list)[(*count)++] = given;
 	return true;
 }
 
-static struct settings_given *find_given(struct settings_given *list, size_t count, const struct settings_row *row)
+/* key: the row's name, or of a prefix the whole. */
+static struct settings_given *find_given(struct settings_given *list, size_t count, const char *key)
 {
 	for (size_t i = 0; i < count; i++)
-		if (list[i].row == row)
+		if (strcmp(list[i].key, key) == 0)
 			return &list[i];
 	return NULL;
+}
+
+/* Is there no room for one more key of a prefix? */
+static bool is_full(const struct settings_command *command, const struct settings_row *row)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < command->flag_count; i++)
+		count += command->flags[i].row == row;
+	return row->is_prefix && count == SETTINGS_RULES_MAX;
+}
+
+static struct settings_given given_of(const struct settings_row *row, const char *key, const char *text,
+                                      enum settings_source source)
+{
+	struct settings_given given = { .row = row, .text = text, .source = source };
+	snprintf(given.key, sizeof given.key, "%s", row->is_prefix ? key : row->name);
+	return given;
 }
 
 /* ---- the command line ---- */
@@ -137,9 +156,12 @@ static bool read_setting(struct command_reading *r, const char *name, const char
 		return settings_fail(r->error,
 		                     "%s: %s; allowed: in a stanza of the file (and --node chooses a stanza by name)",
 		                     flag, row->help);
-	if (find_given(r->out->flags, r->out->flag_count, row))
+	struct settings_given given = given_of(row, name, text, SOURCE_FLAG);
+	given.by_other_name = by_other_name;
+	if (find_given(r->out->flags, r->out->flag_count, given.key))
 		return settings_fail(r->error, "%s: given twice; allowed: once", flag);
-	struct settings_given given = { row, text, SOURCE_FLAG, by_other_name };
+	if (is_full(r->out, row))
+		return settings_fail(r->error, "%s: too many rules; allowed: %u", flag, SETTINGS_RULES_MAX);
 	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
 }
 
@@ -219,17 +241,17 @@ static bool read_word(struct command_reading *r)
 
 	if (!settings_word_is_in(word, mode->choices))
 		return settings_fail(r->error, "%s was read; " TWO_FORMS, settings_quote(word, quoted));
-	if (find_given(r->out->flags, r->out->flag_count, mode))
+	if (find_given(r->out->flags, r->out->flag_count, mode->name))
 		return settings_fail(r->error, "%s was read, and a mode before it; allowed: one",
 		                     settings_quote(word, quoted));
-	struct settings_given given = { mode, word, SOURCE_COMMAND, false };
+	struct settings_given given = given_of(mode, NULL, word, SOURCE_COMMAND);
 	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
 }
 
 static bool check_form(struct command_reading *r)
 {
 	const struct settings_command *out = r->out;
-	const struct settings_given *mode = find_given(out->flags, out->flag_count, settings_row_find("mode"));
+	const struct settings_given *mode = find_given(out->flags, out->flag_count, "mode");
 	bool has_word = mode && mode->source == SOURCE_COMMAND;
 
 	if (has_word && out->file)
@@ -266,8 +288,8 @@ static const struct settings_row *find_variable(const char *name, size_t length,
 		settings_spell_environment(row->name, spelt);
 		size_t spelt_length = strlen(spelt);
 		*by_other_name = false;
-		if (row->is_prefix && length > spelt_length && strncmp(name, spelt, spelt_length) == 0 &&
-		    strchr("._", name[spelt_length]))
+		if (row->is_prefix && length >= spelt_length && strncmp(name, spelt, spelt_length) == 0 &&
+		    (length == spelt_length || strchr("._", name[spelt_length])))
 			return row;
 		if (!row->is_prefix && spelt_length == length && strncmp(name, spelt, length) == 0)
 			return row;
@@ -280,6 +302,7 @@ static const struct settings_row *find_variable(const char *name, size_t length,
 
 static bool read_variable(const char *variable, struct settings_command *out, char *error)
 {
+	char spelt[SETTINGS_NAME_MAX + 5];
 	bool by_other_name;
 	size_t length = strcspn(variable, "=");
 
@@ -288,11 +311,18 @@ static bool read_variable(const char *variable, struct settings_command *out, ch
 	const struct settings_row *row = find_variable(variable, length, &by_other_name);
 	if (!row)
 		return strncmp(variable, "WEIR_", 5) != 0 || fail_unknown_variable(variable, length, error);
+	settings_spell_environment(row->name, spelt);
 	if (row->only_in_file)
 		return settings_fail(error, "%.*s: %s; allowed: in a stanza of the file", (int)length, variable,
 		                     row->help);
-	struct settings_given given = { row, variable + length + 1, SOURCE_ENVIRONMENT, by_other_name };
-	struct settings_given *other = find_given(out->environment, out->environment_count, row);
+	if (row->is_prefix && !row->is_later) /* a shell's names have no dot */
+		return settings_fail(error,
+		                     "%.64s: not set by the environment; allowed: %s.NAME in a stanza of the file, or "
+		                     "the flag --%s.NAME",
+		                     spelt, row->name, row->name);
+	struct settings_given given = given_of(row, row->name, variable + length + 1, SOURCE_ENVIRONMENT);
+	given.by_other_name = by_other_name;
+	struct settings_given *other = find_given(out->environment, out->environment_count, given.key);
 	if (!other)
 		return add_given(&out->environment, &out->environment_count, given) || settings_fail_memory(error);
 	/* WEIR_PORT is said to weir alone, DPRL_PORT to others as well. */

@@ -5,7 +5,8 @@
  *      command line ──► settings_flags.c ──┐
  *      environment  ──►        "           ├──► settings.c ──► struct configuration ──► settings_print.c
  *      INI file     ──► settings_file.c ───┘     │   │
- *                                                │   └──► settings_values.c, settings_endpoints.c: a text's value
+ *                                                │   └──► settings_values.c, _endpoints.c, _networks.c, _rules.c:
+ *                                                │            a text's value
  *                                                └──────► settings_check.c: what must get along with others
  *
  * The first three deliver texts, each with its row and where it stood; not one of them knows what a value means.
@@ -22,6 +23,8 @@
 #define SETTINGS_NAME_MAX 64 /* bytes of a key, the NUL included */
 #define SETTINGS_ENDPOINTS_MAX 1024u
 #define SETTINGS_WEIGHT_MAX 256u
+#define SETTINGS_NETWORKS_MAX 4096u
+#define SETTINGS_RULE_HEADERS_MAX 8u
 
 /* ---- the table (settings_table.c) ---- */
 
@@ -34,6 +37,10 @@ enum settings_kind {
 	KIND_RATE,
 	KIND_ENDPOINTS,
 	KIND_HASH_KEY,
+	KIND_KEY,
+	KIND_NETWORKS,
+	KIND_EXEMPTIONS,
+	KIND_RULE,
 };
 
 enum settings_scope { SCOPE_SERVICE, SCOPE_GLOBAL };
@@ -55,14 +62,17 @@ struct settings_row {
 	/* Constraints. */
 	uint64_t least, most;           /* NUMBER, SIZE in bytes, DURATION in microseconds */
 	bool all;                       /* NUMBER: "all" is UINT_MAX */
+	bool none;                      /* NETWORKS, EXEMPTIONS: "none" is the empty list */
+	bool one_part;                  /* KEY: client or header:NAME, not joined */
 	const char *choices;            /* CHOICE: "first|second" */
 	unsigned choices_built;         /* CHOICE: how many of them work, counted from the first */
 	bool (*check)(const char *text); /* TEXT */
 	const char *allowed;            /* TEXT: what check lets through, in words */
 
+	bool is_prefix;            /* stands for every NAME.anything, each a value of its own */
+
 	/* A row of a later issue. */
 	bool is_later;
-	bool is_prefix;            /* stands for every NAME.anything */
 	const char *neutral;       /* values that change nothing and so are accepted: "no|off" */
 };
 
@@ -75,6 +85,8 @@ const struct settings_row *settings_row_find(const char *key);
 const struct settings_row *settings_row_find_also(const char *key, bool *by_other_name);
 /* The key that was perhaps meant, or NULL. */
 const char *settings_row_guess(const char *key);
+/* What help and errors write behind a row's name: ".NAME" if it is a prefix, else "". */
+const char *settings_row_suffix(const char *name);
 /* How many letters to insert, delete, change or swap make one of the other. Both shorter than SETTINGS_NAME_MAX. */
 unsigned settings_distance(const char *a, const char *b);
 /* Is word one of "a|b|c"? Case does not matter. */
@@ -100,7 +112,8 @@ enum value_result {
 #define VALUE_ALLOWED_MAX 320
 
 /* Reads text, without blanks around it, into the field of row, which must be clear: zero or cleared. When it is wrong
-   the field stays clear, and why says what is wrong in particular, or is empty. */
+   the field stays clear, and why says what is wrong in particular, or is empty. The field of a row that is a prefix is
+   one item of its list. */
 enum value_result value_read(const struct settings_row *row, const char *text, void *field, char why[VALUE_WHY_MAX]);
 /* Frees what a field holds and makes it zero. */
 void value_clear(const struct settings_row *row, void *field);
@@ -112,6 +125,22 @@ enum value_result value_wrong(char *why, const char *reason);
 /* Reads digits at *at and moves it behind them. False when there are none, or too many for 64 bits. */
 bool value_digits(const char **at, uint64_t *out);
 bool value_is_letter_or_digit(char c); /* of ASCII */
+bool value_is_token(const char *text, size_t length); /* RFC 9110 §5.6.2: names of fields, methods */
+/* "100", "600/m", "0.5/s". */
+enum value_result value_rate(const char *text, struct settings_rate *out, char *why);
+
+/* Networks, and exemptions, whose list may hold headers as well (settings_networks.c). */
+enum value_result value_networks(const struct settings_row *row, const char *text, struct networks *out, char *why);
+enum value_result value_exemptions(const struct settings_row *row, const char *text, struct settings_exemptions *out,
+                                   char *why);
+void value_clear_networks(struct networks *networks);
+void value_clear_exemptions(struct settings_exemptions *exemptions);
+
+/* Rules and keys (settings_rules.c). value_rule() sets all but the name. */
+enum value_result value_key(const char *text, bool one_part, struct settings_key *out, char *why);
+enum value_result value_rule(const char *text, struct settings_rule *out, char *why);
+void value_clear_key(struct settings_key *key);
+void value_clear_rule(struct settings_rule *rule);
 
 /* Names and targets (settings_endpoints.c). */
 enum value_result value_endpoints(const char *text, struct settings_endpoints *out, char *why);
@@ -119,6 +148,7 @@ void value_clear_endpoints(struct settings_endpoints *endpoints);
 
 /* What rows of KIND_TEXT ask for. */
 bool value_is_hostname(const char *text);
+bool value_is_ipv6(const char *text);
 bool value_is_bind(const char *text);
 bool value_is_url_path(const char *text);
 bool value_is_file(const char *text);
@@ -132,12 +162,16 @@ struct settings_origin {
 	enum settings_source source;
 	unsigned line;      /* SOURCE_FILE */
 	bool by_other_name; /* it was called row->also */
+	char *key;          /* of a row that is a prefix: "limit.login" */
 	char *text;         /* as it was written; NULL: not set */
 };
 
 struct settings_origins {
 	char *file;    /* as -c named it, or NULL */
 	unsigned line; /* of the stanza's name */
+	/* One for each rule; of[] has the one that was read last. */
+	struct settings_origin of_rules[SETTINGS_RULES_MAX];
+	size_t rule_count;
 	struct settings_origin of[]; /* one for each row */
 };
 
@@ -147,7 +181,7 @@ struct settings_origin *settings_origin_of(const struct settings_row *row, struc
 /* "weir.ini:7", "environment WEIR_PORT", "flag --port", "default". */
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
-                         char out[SETTINGS_ORIGIN_MAX]);
+                         const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
 
 /* Bytes that came from outside, made fit for one line of an error: cut, in quotes, control characters escaped. */
 #define SETTINGS_QUOTE_MAX 96
@@ -191,6 +225,7 @@ const struct ini_entry *ini_stanza_entry(const struct ini_stanza *stanza, const 
 
 struct settings_given {
 	const struct settings_row *row;
+	char key[SETTINGS_NAME_MAX]; /* the row's name; of a prefix the whole key */
 	const char *text; /* in argv or the environment */
 	enum settings_source source;
 	bool by_other_name;
@@ -202,7 +237,7 @@ struct settings_command {
 	bool daemon;
 	const char **nodes; /* --node */
 	size_t node_count;
-	struct settings_given *flags; /* at most one for each row */
+	struct settings_given *flags; /* at most one for each row, or key of a prefix */
 	size_t flag_count;
 	struct settings_given *environment; /* at most one for each row */
 	size_t environment_count;
@@ -241,7 +276,7 @@ struct settings_input {
 struct configuration *configuration_assemble(const struct settings_input *input, enum configuration_wish *wish,
                                              char error[SETTINGS_ERROR_MAX]);
 
-/* One line of --check (settings_print.c). */
+/* The line of --check for a row, or its lines (settings_print.c). */
 void settings_print_line(const struct settings_row *row, const struct settings_origins *origins, FILE *out);
 
 #endif

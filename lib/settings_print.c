@@ -21,19 +21,29 @@
 
 /* ---- --check ---- */
 
+static void print_value(const struct settings_row *row, const struct settings_origins *origins,
+                        const struct settings_origin *origin, FILE *out)
+{
+	const char *key = origin->key ? origin->key : row->name;
+	char said[SETTINGS_ORIGIN_MAX];
+
+	settings_origin_say(row, origins, origin, said);
+	if (!origin->text)
+		fprintf(out, "# %s%s is not set%s%s    # %s\n", row->name, settings_row_suffix(row->name),
+		        row->default_says ? ": " : "", row->default_says ? row->default_says : "", said);
+	else if (row->is_secret)
+		fprintf(out, "# %s = ********    # %s\n", key, said);
+	else
+		fprintf(out, "%s = %s    # %s\n", key, origin->text, said);
+}
+
 void settings_print_line(const struct settings_row *row, const struct settings_origins *origins, FILE *out)
 {
-	const char *text = origins->of[row - settings_rows].text;
-	char origin[SETTINGS_ORIGIN_MAX];
-
-	settings_origin_say(row, origins, origin);
-	if (!text)
-		fprintf(out, "# %s is not set%s%s    # %s\n", row->name, row->default_says ? ": " : "",
-		        row->default_says ? row->default_says : "", origin);
-	else if (row->is_secret)
-		fprintf(out, "# %s = ********    # %s\n", row->name, origin);
+	if (!row->is_prefix || origins->rule_count == 0)
+		print_value(row, origins, &origins->of[row - settings_rows], out);
 	else
-		fprintf(out, "%s = %s    # %s\n", row->name, text, origin);
+		for (size_t i = 0; i < origins->rule_count; i++)
+			print_value(row, origins, &origins->of_rules[i], out);
 }
 
 static void print_stanza(const char *name, const struct settings_origins *origins, enum settings_scope scope, FILE *out)
@@ -72,12 +82,12 @@ static void print_not_built(FILE *out)
 		const struct settings_row *row = &settings_rows[i];
 		if (!row->is_later)
 			continue;
-		size_t length = strlen(row->name) + (row->is_prefix ? strlen(".NAME") : 0) + 1;
+		size_t length = strlen(row->name) + strlen(settings_row_suffix(row->name)) + 1;
 		if (column == 0 || column + length > 100) {
 			fprintf(out, "\n ");
 			column = 1;
 		}
-		fprintf(out, " %s%s", row->name, row->is_prefix ? ".NAME" : "");
+		fprintf(out, " %s%s", row->name, settings_row_suffix(row->name));
 		column += length;
 	}
 	fputc('\n', out);
@@ -85,7 +95,7 @@ static void print_not_built(FILE *out)
 
 void settings_print_help(FILE *out)
 {
-	char flag[SETTINGS_NAME_MAX + 2];
+	char flag[SETTINGS_NAME_MAX + 2 + sizeof ".NAME"];
 
 	fputs("weir: a rate-limited HTTP proxy.\n\n"
 	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
@@ -109,6 +119,7 @@ void settings_print_help(FILE *out)
 		if (row->heading)
 			fprintf(out, "\n%s\n", row->heading);
 		settings_spell_flag(row->name, flag);
+		strcat(flag, settings_row_suffix(row->name));
 		fprintf(out, "  %-21s %s (%s)\n", row->only_in_file ? row->name : flag, row->help,
 		        default_in_words(row));
 	}
@@ -134,9 +145,11 @@ static void print_reference_row(const struct settings_row *row, FILE *out)
 	settings_spell_flag(row->name, flag);
 	settings_spell_environment(row->name, variable);
 	value_allowed(row, allowed);
-	fprintf(out, "| `%s` ", row->name);
+	fprintf(out, "| `%s%s` ", row->name, settings_row_suffix(row->name));
 	if (row->only_in_file)
 		fprintf(out, "| in the file only ");
+	else if (row->is_prefix)
+		fprintf(out, "| `%s%s` ", flag, settings_row_suffix(row->name));
 	else
 		fprintf(out, "| `%s`<br>`%s`%s%s%s ", flag, variable, row->also ? "<br>`" : "",
 		        row->also ? row->also : "", row->also ? "`" : "");
@@ -180,7 +193,7 @@ void settings_print_reference(FILE *out)
 		const struct settings_row *row = &settings_rows[i];
 		if (!row->is_later)
 			continue;
-		fprintf(out, "| `%s%s` | ", row->name, row->is_prefix ? ".NAME" : "");
+		fprintf(out, "| `%s%s` | ", row->name, settings_row_suffix(row->name));
 		if (row->neutral)
 			fprintf(out, "`%.*s`", (int)strcspn(row->neutral, "|"), row->neutral);
 		fprintf(out, " | ");

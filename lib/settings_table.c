@@ -30,6 +30,10 @@
 #define MEMBER_RATE(name) name
 #define MEMBER_ENDPOINTS(name) name
 #define MEMBER_HASH_KEY(name) name
+#define MEMBER_KEY(name) name
+#define MEMBER_NETWORKS(name) name
+#define MEMBER_EXEMPTIONS(name) name
+#define MEMBER_RULE(name) rules
 
 const struct settings_row settings_rows[] = {
 #define SERVICE(kind_, name_, default_, ...)                                                                       \
@@ -99,6 +103,12 @@ bool settings_word_is_in(const char *word, const char *words)
 
 /* ---- looking up ---- */
 
+/* What may stand behind the dot of a prefix, spelt. It is printed in logs, errors and fields of answers. */
+static bool is_item_name(const char *name)
+{
+	return *name != '\0' && name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_.")] == '\0';
+}
+
 const struct settings_row *settings_row_find_also(const char *key, bool *by_other_name)
 {
 	char spelt[SETTINGS_NAME_MAX];
@@ -110,7 +120,7 @@ const struct settings_row *settings_row_find_also(const char *key, bool *by_othe
 		const struct settings_row *row = &settings_rows[i];
 		size_t length = strlen(row->name);
 		if (row->is_prefix && strncmp(spelt, row->name, length) == 0 && spelt[length] == '.' &&
-		    spelt[length + 1] != '\0')
+		    is_item_name(spelt + length + 1))
 			return row;
 		if (!row->is_prefix && strcmp(spelt, row->name) == 0)
 			return row;
@@ -178,6 +188,14 @@ const char *settings_row_guess(const char *key)
 		}
 	}
 	return best;
+}
+
+const char *settings_row_suffix(const char *name)
+{
+	for (size_t i = 0; i < settings_row_count; i++)
+		if (settings_rows[i].is_prefix && strcmp(settings_rows[i].name, name) == 0)
+			return ".NAME";
+	return "";
 }
 
 char *settings_trim(char *text)
@@ -250,12 +268,20 @@ struct settings_origins *settings_origins_create(const char *file, unsigned line
 	return origins;
 }
 
+static void clear_origins(struct settings_origin *origins, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		free(origins[i].key);
+		free(origins[i].text);
+	}
+}
+
 void settings_origins_destroy(struct settings_origins *origins)
 {
 	if (!origins)
 		return;
-	for (size_t i = 0; i < settings_row_count; i++)
-		free(origins->of[i].text);
+	clear_origins(origins->of, settings_row_count);
+	clear_origins(origins->of_rules, origins->rule_count);
 	free(origins->file);
 	free(origins);
 }
@@ -266,9 +292,8 @@ struct settings_origin *settings_origin_of(const struct settings_row *row, struc
 }
 
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
-                         char out[SETTINGS_ORIGIN_MAX])
+                         const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX])
 {
-	const struct settings_origin *origin = &origins->of[row - settings_rows];
 	char name[SETTINGS_NAME_MAX + 5];
 
 	switch (origin->source) {
@@ -283,7 +308,10 @@ void settings_origin_say(const struct settings_row *row, const struct settings_o
 		snprintf(out, SETTINGS_ORIGIN_MAX, "environment %s", origin->by_other_name ? row->also : name);
 		break;
 	case SOURCE_FLAG:
-		settings_spell_flag(origin->by_other_name ? row->also : row->name, name);
+		if (origin->key)
+			settings_spell_flag(origin->key, name);
+		else
+			settings_spell_flag(origin->by_other_name ? row->also : row->name, name);
 		snprintf(out, SETTINGS_ORIGIN_MAX, "flag %s", name);
 		break;
 	case SOURCE_COMMAND:

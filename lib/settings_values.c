@@ -178,12 +178,10 @@ static bool read_unit(const char *text, uint64_t *out_us)
 	return true;
 }
 
-static enum value_result read_rate(const struct settings_row *row, const char *text, void *field, char *why)
+enum value_result value_rate(const char *text, struct settings_rate *rate, char *why)
 {
-	struct settings_rate *rate = field;
 	uint64_t thousandths, unit_us;
 
-	(void)row;
 	if (!read_decimal(&text, 3, &thousandths) || !read_unit(text, &unit_us))
 		return value_wrong(why, "");
 	if (thousandths > SETTINGS_RATE_MAX * UINT64_C(1000))
@@ -231,6 +229,14 @@ bool value_is_user(const char *text)
 	return true;
 }
 
+bool value_is_token(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (!value_is_letter_or_digit(text[i]) && (text[i] == '\0' || !strchr("!#$%&'*+-.^_`|~", text[i])))
+			return false;
+	return length > 0;
+}
+
 static enum value_result read_hash_key(const struct settings_row *row, const char *text, void *field, char *why)
 {
 	struct settings_hash_key *key = field;
@@ -249,9 +255,8 @@ static enum value_result read_hash_key(const struct settings_row *row, const cha
 	text += 7;
 	if (*text == '\0')
 		return value_wrong(why, "no name after header:");
-	for (const char *at = text; *at != '\0'; at++)
-		if (!value_is_letter_or_digit(*at) && !strchr("!#$%&'*+-.^_`|~", *at)) /* RFC 9110 §5.6.2 */
-			return value_wrong(why, "not a field name");
+	if (!value_is_token(text, strlen(text)))
+		return value_wrong(why, "not a field name");
 	key->header = strdup(text);
 	if (!key->header)
 		return VALUE_NO_MEMORY;
@@ -312,11 +317,19 @@ enum value_result value_read(const struct settings_row *row, const char *text, v
 	case KIND_CHOICE:
 		return read_choice(row, text, field, why);
 	case KIND_RATE:
-		return read_rate(row, text, field, why);
+		return value_rate(text, field, why);
 	case KIND_ENDPOINTS:
 		return value_endpoints(text, field, why);
 	case KIND_HASH_KEY:
 		return read_hash_key(row, text, field, why);
+	case KIND_KEY:
+		return value_key(text, row->one_part, field, why);
+	case KIND_NETWORKS:
+		return value_networks(row, text, field, why);
+	case KIND_EXEMPTIONS:
+		return value_exemptions(row, text, field, why);
+	case KIND_RULE:
+		return value_rule(text, field, why);
 	}
 	return VALUE_WRONG;
 }
@@ -347,6 +360,18 @@ void value_clear(const struct settings_row *row, void *field)
 	case KIND_HASH_KEY:
 		free(((struct settings_hash_key *)field)->header);
 		*(struct settings_hash_key *)field = (struct settings_hash_key){ HASH_KEY_CLIENT, NULL };
+		break;
+	case KIND_KEY:
+		value_clear_key(field);
+		break;
+	case KIND_NETWORKS:
+		value_clear_networks(field);
+		break;
+	case KIND_EXEMPTIONS:
+		value_clear_exemptions(field);
+		break;
+	case KIND_RULE:
+		value_clear_rule(field);
 		break;
 	}
 }
@@ -394,6 +419,30 @@ static void say_choices(const struct settings_row *row, char *out, size_t size)
 	}
 }
 
+/* The kinds of the settings that are about clients. */
+static void say_clients(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
+{
+	if (row->kind == KIND_KEY && row->one_part)
+		snprintf(out, VALUE_ALLOWED_MAX, "client, or header:NAME");
+	else if (row->kind == KIND_KEY)
+		snprintf(out, VALUE_ALLOWED_MAX, "client, path, header:NAME, or several, joined by +");
+	else if (row->kind == KIND_NETWORKS)
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "addresses and networks as 10.0.0.0/8 or 2001:db8::/32, unix (peers of a Unix socket), "
+		         "comma-separated, at most %u; or all%s",
+		         SETTINGS_NETWORKS_MAX, row->none ? ", or none" : "");
+	else if (row->kind == KIND_EXEMPTIONS)
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "addresses, networks as 10.0.0.0/8, unix, and header:NAME=VALUE or header:NAME=\"VALUE\", "
+		         "comma-separated, at most %u; or none",
+		         SETTINGS_NETWORKS_MAX);
+	else
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "rate=5 (or 600/m, 0.5/s) and, each once, burst=10 key=client (path, header:NAME; joined by "
+		         "+) method=POST,PUT path=/login (or /login*) host=api.example header.NAME=VALUE mode=shadow; "
+		         "a value with blanks in double quotes");
+}
+
 void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 {
 	char least[32], most[32];
@@ -435,6 +484,12 @@ void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 		break;
 	case KIND_HASH_KEY:
 		snprintf(out, VALUE_ALLOWED_MAX, "client, uri, or header:NAME");
+		break;
+	case KIND_KEY:
+	case KIND_NETWORKS:
+	case KIND_EXEMPTIONS:
+	case KIND_RULE:
+		say_clients(row, out);
 		break;
 	}
 }

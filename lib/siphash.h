@@ -1,8 +1,8 @@
 /* siphash.h: a hash that nobody can steer without knowing its secret.
  *
- * A table whose hash is known can be attacked: send keys that all fall into one place, and everybody else's entries there
- * are pushed out, or each look-up walks a list of thousands. With a secret of 128 bits that is drawn at the start, the
- * places of keys can't be foretold, nor learnt from what the program says.
+ * A table whose hash is known can be attacked: send keys that all fall into one place, and everybody else's entries
+ * there are pushed out, or each look-up walks a list of thousands. With a secret of 128 bits that is drawn at the
+ * start, the places of keys can't be foretold, nor learnt from what the program says.
  *
  *      struct siphash hash;
  *      siphash_begin(&hash, secret);

@@ -23,6 +23,7 @@
  *      cut_mutex           lib/cut.c        the connections one thread holds, to be cut by another
  *      limiter_mutex       limiter.c        the ring of starts and the line of those that wait
  *      balancer_mutex      balancer.c       the rotation
+ *      client_counts_mutex lib/client_counts.c  connections of each client
  *      upstreams_mutex     lib/upstream.c   the list of all targets' pools
  *      upstream_mutex      lib/upstream.c   idle and leased connections of one target
  *      log_mutex           lib/log.c        one line at a time
@@ -60,7 +61,8 @@ extern struct lock_role probe_mutex ACQUIRED_AFTER(resolver_mutex);
 extern struct lock_role cut_mutex ACQUIRED_AFTER(probe_mutex);
 extern struct lock_role limiter_mutex ACQUIRED_AFTER(cut_mutex);
 extern struct lock_role balancer_mutex ACQUIRED_AFTER(limiter_mutex);
-extern struct lock_role upstreams_mutex ACQUIRED_AFTER(balancer_mutex);
+extern struct lock_role client_counts_mutex ACQUIRED_AFTER(balancer_mutex);
+extern struct lock_role upstreams_mutex ACQUIRED_AFTER(client_counts_mutex);
 extern struct lock_role upstream_mutex ACQUIRED_AFTER(upstreams_mutex);
 extern struct lock_role log_mutex ACQUIRED_AFTER(upstream_mutex);
 

@@ -82,8 +82,6 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 {
 	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes };
 	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes };
-	conn_forget(client);
-	conn_forget(target);
 	uint64_t deadline_us = clock_us() + idle_us;
 	while (!up.is_over || !down.is_over) {
 		bool progress = false;

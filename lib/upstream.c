@@ -113,6 +113,11 @@ const char *upstream_name(const struct upstream *upstream)
 	return upstream->name;
 }
 
+const char *upstream_host(const struct upstream *upstream)
+{
+	return upstream->has_address && upstream->address.any.sa_family == AF_UNIX ? "localhost" : upstream->name;
+}
+
 const char *upstream_address(const struct upstream *upstream)
 {
 	return upstream->has_address ? upstream->address_text : upstream->name;

@@ -35,6 +35,7 @@ struct upstream *upstream_create(struct upstreams *all, const char *name, const 
 void upstream_destroy(struct upstream *upstream);
 
 const char *upstream_name(const struct upstream *upstream);    /* as configured */
+const char *upstream_host(const struct upstream *upstream);    /* for Host: the name; "localhost" for a unix socket */
 const char *upstream_address(const struct upstream *upstream); /* "127.0.0.1:9001"; the name while there is no address */
 
 /* Readies conn (its buffer is set already) with a connection to the target, and attaches it to cut. An idle one is taken if

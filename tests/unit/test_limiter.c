@@ -401,44 +401,107 @@ static void a_cancelled_start_gives_its_turn_in_the_even_flow_back(void)
 
 /* ---- Retry-After ------------------------------------------------------------ */
 
-static void refused_clients_that_obey_get_in(void)
+static void of_thirty_refused_at_once_all_get_in_when_they_come_back_as_told(void)
 {
-	enum { CLIENTS = 60 };
+	enum { CLIENTS = 30 };
 	struct limiter *l = make(5, 0);
 	uint64_t back_us[CLIENTS];
 
 	CU_ASSERT_EQUAL(count_starts(l, 5, 1), 5);
 	for (size_t i = 0; i < CLIENTS; i++) {
-		uint64_t now_us = 100 * i + 1;
+		uint64_t after_us;
 
-		CU_ASSERT_FALSE(starts(l, now_us));
-		back_us[i] = now_us + limiter_retry_after_us(l, now_us);
-		CU_ASSERT_TRUE(back_us[i] >= ROUND);
+		CU_ASSERT_FALSE(starts(l, 100 * i + 1));
+		after_us = limiter_retry_after_us(l, 100 * i + 1);
+		CU_ASSERT_TRUE(after_us >= SECOND && after_us % SECOND == 0);
+		back_us[i] = 100 * i + 1 + after_us;
 		CU_ASSERT_TRUE(i == 0 || back_us[i] > back_us[i - 1]);
-		CU_ASSERT_TRUE(i < 5 || back_us[i] - back_us[i - 5] >= ROUND);
 	}
-	CU_ASSERT_TRUE(back_us[CLIENTS - 1] <= 14 * ROUND);
+	CU_ASSERT_TRUE(back_us[CLIENTS - 1] <= 13 * SECOND);
 	for (size_t i = 0; i < CLIENTS; i++)
-		CU_ASSERT_TRUE(starts(l, back_us[i]));
+		CU_ASSERT_TRUE(starts(l, back_us[i] + i * 7919 % 50000)); /* five at a time come in any order */
 	limiter_destroy(l);
 }
 
-static void promises_come_after_those_in_line_and_end_at_a_horizon(void)
+struct returning {
+	uint64_t at_us;
+	bool was_promised;
+};
+
+static int compare_returns(const void *a, const void *b)
+{
+	const struct returning *x = a, *y = b;
+
+	return x->at_us < y->at_us ? -1 : x->at_us > y->at_us;
+}
+
+/* A crowd comes within one window. Who is refused comes back as told, up to 50 ms late, and no threshold, window,
+   burst or moment in the second makes that a second refusal. */
+static void whenever_a_client_was_refused_it_gets_in_when_it_obeys(void)
+{
+	enum { CROWD = 300 };
+	static const uint64_t windows_us[] = { SECOND, 2 * SECOND, 10 * SECOND, 60 * SECOND };
+	unsigned promised = 0;
+
+	for (unsigned seed = 1; seed <= 3000; seed++) {
+		unsigned state = seed;
+		struct limiter_options options = options_of(1 + (unsigned)rand_r(&state) % (seed % 8 == 0 ? 150 : 40), 0);
+		struct returning crowd[CROWD];
+		size_t count = options.threshold * 7 < CROWD ? options.threshold * 7 : CROWD;
+
+		options.window_us = windows_us[(unsigned)rand_r(&state) % LENGTH(windows_us)];
+		options.burst = seed % 3 == 0 ? 1 + (unsigned)rand_r(&state) % options.threshold : 0;
+		struct limiter *l = limiter_create(&options, count_wake);
+		uint64_t span_us = options.burst > 0 ? 1000 : 1 + (uint64_t)rand_r(&state) % options.window_us;
+		if (options.burst > 0 && count > options.burst * 7)
+			count = options.burst * 7;
+		for (size_t i = 0; i < count; i++)
+			crowd[i] = (struct returning){ .at_us = 1 + (uint64_t)rand_r(&state) % span_us };
+		for (size_t i = 0; i < count; i++) {
+			qsort(&crowd[i], count - i, sizeof(crowd[0]), compare_returns);
+			struct returning *r = &crowd[i];
+			if (starts(l, r->at_us))
+				continue;
+			if (r->was_promised) {
+				printf("seed %u: one of %zu at %u in %u s was refused twice\n", seed, count,
+				       options.threshold, (unsigned)(options.window_us / SECOND));
+				CU_FAIL("a promise was broken");
+				limiter_destroy(l);
+				return;
+			}
+			r->at_us += limiter_retry_after_us(l, r->at_us) + (uint64_t)rand_r(&state) % 50000;
+			r->was_promised = true;
+			promised++;
+			i--;
+		}
+		limiter_destroy(l);
+	}
+	CU_ASSERT_TRUE(promised > 100000);
+}
+
+static void promises_reach_up_to_a_horizon_and_are_forgotten_with_time(void)
+{
+	struct limiter *l = make(2, 0);
+	uint64_t last = 0;
+
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), SECOND); /* free slots: at once, which is a second */
+	count_starts(l, 2, 1);
+	for (size_t i = 0; i < 1000; i++)
+		last = limiter_retry_after_us(l, 1);
+	CU_ASSERT_TRUE(last >= 15 * (uint64_t)SECOND && last <= 17 * (uint64_t)SECOND);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 40 * (uint64_t)SECOND), SECOND); /* nobody came */
+	limiter_destroy(l);
+}
+
+static void a_promise_is_behind_those_that_wait(void)
 {
 	struct limiter *l = make(2, 3);
 	struct limiter_ticket t[3] = { { .owner = NULL } };
-	uint64_t last = 0;
 
-	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 0); /* free slots: now */
 	count_starts(l, 2, 1);
 	for (size_t i = 0; i < 3; i++)
-		limiter_enter(l, &t[i], 0, 1);
-	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 2 * ROUND); /* three in line take 1, 1 and 2 windows */
-	for (size_t i = 0; i < 1000; i++)
-		last = limiter_retry_after_us(l, 1);
-	CU_ASSERT_TRUE(last >= 15 * (uint64_t)ROUND && last <= 17 * (uint64_t)ROUND);
-	/* Nobody came: forgotten with time. */
-	CU_ASSERT_TRUE(limiter_retry_after_us(l, 40 * (uint64_t)SECOND) <= 2 * ROUND);
+		CU_ASSERT_EQUAL(limiter_enter(l, &t[i], 0, 1), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 3 * SECOND); /* three in line take 1, 1 and 2 windows and guards */
 	for (size_t i = 0; i < 3; i++)
 		limiter_cancel(l, &t[i], 1);
 	limiter_destroy(l);
@@ -1136,8 +1199,10 @@ int main(void)
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
 		TEST(a_burst_that_is_set_later_is_not_a_gift),
 		TEST(a_cancelled_start_gives_its_turn_in_the_even_flow_back),
-		TEST(refused_clients_that_obey_get_in),
-		TEST(promises_come_after_those_in_line_and_end_at_a_horizon),
+		TEST(of_thirty_refused_at_once_all_get_in_when_they_come_back_as_told),
+		TEST(whenever_a_client_was_refused_it_gets_in_when_it_obeys),
+		TEST(a_promise_is_behind_those_that_wait),
+		TEST(promises_reach_up_to_a_horizon_and_are_forgotten_with_time),
 		TEST(a_raised_threshold_adds_only_the_difference),
 		TEST(a_lowered_threshold_keeps_the_latest_starts),
 		TEST(no_sequence_of_changes_refills_a_window),

@@ -77,7 +77,9 @@ static int scarce_asprintf(char **out, const char *format, ...)
 #include "lib/settings_endpoints.c"
 #include "lib/settings_file.c"
 #include "lib/settings_flags.c"
+#include "lib/settings_networks.c"
 #include "lib/settings_print.c"
+#include "lib/settings_rules.c"
 #include "lib/settings_table.c"
 #include "lib/settings_values.c"
 
@@ -117,16 +119,21 @@ static void a_file_is_read_whole_or_not_at_all_when_memory_runs_out(void)
 	static const char text[] = "[globals]\nlogfile = /log\npidfile = p\n"
 	                           "[a]\nendpoint = a:1*2, [::1]:80, unix:/s\nhash_key = header:b\nprobe_path = /p\n"
 	                           "threshold = 5\nbacklog = 2\nssl = no\nport = 1\nbind = ::1\n"
+	                           "allow = ::1, 10.0.0.0/8\nexempt = 10.0.0.1, header:a=b, header:c=d\n"
+	                           "client_key = header:k\nlimit.r = rate=1 key=header:a method=POST path=/x host=h "
+	                           "header.a=b header.c=d\nlimit.s = rate=1\n"
 	                           "[b]\nendpoint = b:1\nport = 2\n[c]\nhostname = there\nendpoint = c:1\nunicast = x\n"
-	                           "[d]\n[e]\n[f]\n[g]\n[h]\n[i]\nlimit.a = x\nlimit.b = y\n";
+	                           "[d]\n[e]\n[f]\n[g]\n[h]\n[i]\nlimit.a = rate=1\n"
+	                           "limit.b = rate=2 key=header:a+path\n";
 	CU_ASSERT(run_out_of_memory(7, argv, variables, text) > 100);
 }
 
 static void a_command_line_is_read_whole_or_not_at_all_when_memory_runs_out(void)
 {
-	static char *argv[] = { "weir", "reverse", "--endpoint", "a:1,b:2", "--hash-key", "header:a", NULL };
-	static char *variables[] = { "WEIR_ENDPOINT=c:1", NULL };
-	CU_ASSERT(run_out_of_memory(6, argv, variables, NULL) > 30);
+	static char *argv[] = { "weir",     "reverse",          "--endpoint", "a:1,b:2", "--hash-key", "header:a",
+		                "--limit.a", "rate=1 path=/a", NULL };
+	static char *variables[] = { "WEIR_ENDPOINT=c:1", "WEIR_DENY=::1", NULL };
+	CU_ASSERT(run_out_of_memory(8, argv, variables, NULL) > 30);
 }
 
 int main(void)

@@ -1,5 +1,5 @@
-/* test_siphash.c: SipHash-2-4 against the 64 numbers that its authors publish: the secret is the bytes 00 to 0f, message
- * n is the n bytes 00, 01, 02 and so on, and each number is written as its bytes in memory, the lowest first.
+/* test_siphash.c: SipHash-2-4 against the 64 numbers that its authors publish: the secret is the bytes 00 to 0f,
+ * message n is the n bytes 00, 01, 02 and so on, and each number is written as its bytes in memory, the lowest first.
  */
 #include "../../lib/siphash.h"
 #include "unit.h"

@@ -1,0 +1,159 @@
+"""The promise of threshold, measured at the target by the kernel's own stamps (bench/arrivals.c): no window of one second
+holds too many starts, whatever the load, and a saturated service runs close to its threshold. bench/limits.py is the long
+form, with 20,000 a second and 99 %; here other tests take the processors as they like.
+
+And the promise of Retry-After: who obeys it gets in."""
+import os
+import re
+import select
+import socket
+import time
+
+from client import request
+from harness import takes
+
+WINDOW_NS = 1_000_000_000
+LEAST_SHARE = 0.9
+
+
+class _Arrivals:
+    """The target that notes when requests come."""
+
+    def __init__(self, t):
+        self.t = t
+        self.times_path = os.path.join(t.tmp, 'times')
+        self.port = t.free_port()
+        self.address = f'127.0.0.1:{self.port}'
+        self.process = t.start_tool(self._program(), self.port, self.times_path)
+        t.until(self._listens, 10, 'bench/arrivals listens')
+
+    def _program(self):
+        for folder in ('bench', 'build/bench'):
+            path = os.path.join(self.t.bin, folder, 'arrivals')
+            if os.access(path, os.X_OK):
+                return path
+        raise AssertionError(f'no arrivals in {self.t.bin}/bench or build/bench: make bench_programs')
+
+    def _listens(self):
+        with socket.socket() as sock:
+            return sock.connect_ex(('127.0.0.1', self.port)) == 0
+
+    def times(self):
+        """Ends it; the times of all requests, in ns."""
+        self.process.terminate()
+        assert self.process.wait(self.t.s(10)) == 0, 'arrivals failed'
+        with open(self.times_path, encoding='ascii') as file:
+            return [int(line) for line in file]
+
+
+class _Caller:
+    """One connection that asks again as soon as it is answered."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(('127.0.0.1', port), 10)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.sock.setblocking(False)
+        self.received = b''
+        self.ask()
+
+    def ask(self):
+        self.sock.send(request())
+
+    def answered(self):
+        """The status of an answer that is whole, or None."""
+        piece = self.sock.recv(65536)
+        assert piece, 'weir closed a connection'
+        self.received += piece
+        head, found, body = self.received.partition(b'\r\n\r\n')
+        if not found or len(body) < int(re.search(rb'(?i)content-length: (\d+)', head)[1]):
+            return None
+        self.received = b''
+        return int(head[9:12])
+
+
+def _press(port, connections, seconds):
+    """Loads weir from this one thread; the number of answers by status."""
+    callers = {}
+    poll = select.epoll()
+    counts = {}
+    for _ in range(connections):
+        caller = _Caller(port)
+        callers[caller.sock.fileno()] = caller
+        poll.register(caller.sock, select.EPOLLIN)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for fd, _ in poll.poll(0.1):
+            status = callers[fd].answered()
+            if status is not None:
+                counts[status] = counts.get(status, 0) + 1
+                callers[fd].ask()
+    for caller in callers.values():
+        caller.sock.close()
+    return counts
+
+
+def _fullest(times):
+    first = most = 0
+    for last, moment in enumerate(times):
+        while moment - times[first] >= WINDOW_NS:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
+
+
+def _share(times, threshold):
+    """Of the threshold, over whole rounds of it: slots that come free together stay together."""
+    whole = len(times) // threshold * threshold
+    assert whole >= 3 * threshold, f'{len(times)} arrivals are less than three rounds of {threshold}'
+    return (whole / threshold - 1) * WINDOW_NS / (times[whole - 1] - times[threshold - 1])
+
+
+def _window_holds(t, threshold, connections, seconds):
+    arrivals = _Arrivals(t)
+    weir = t.weir(arrivals, threshold=threshold, backlog=1)
+    counts = _press(weir.port, connections, seconds)
+    t.equal(set(counts) | {200, 429}, {200, 429}, f'statuses at {threshold}')
+    weir.stop()
+    times = arrivals.times()
+    t.check(_fullest(times) <= threshold, f'{_fullest(times)} arrivals in a second, threshold {threshold}')
+    if t.slow <= 1:
+        share = _share(times, threshold)
+        t.check(share >= LEAST_SHARE, f'{100 * share:.1f} % of {threshold} used by {connections} connections')
+    if connections > 2 * threshold:
+        t.check(counts.get(429, 0) > 0, 'nobody was refused')
+
+
+@takes(40)
+def no_window_holds_more_than_5_of_one_connection_or_of_forty(t):
+    for connections in (1, 40):
+        _window_holds(t, 5, connections, 5)
+
+
+@takes(40)
+def no_window_holds_more_than_50_of_120_connections(t):
+    _window_holds(t, 50, 120, 5)
+
+
+@takes(40)
+def no_window_holds_more_than_1000_of_64_connections(t):
+    _window_holds(t, 1000, 64, 4)
+
+
+@takes(60)
+def those_who_are_refused_get_in_when_they_come_back_as_told(t):
+    weir = t.weir(t.origin(), threshold=5, backlog=0)
+    clients = [t.client(weir, seconds=20) for _ in range(35)]
+    responses = t.parallel([client.ask for client in clients])
+    statuses = [response.status for response in responses]
+    t.equal([statuses.count(200), statuses.count(429)], [5, 30], 'served and refused')
+
+    def comes_back(index, client, after):
+        # Up to 50 ms of network, another for each. Nothing is sent before: nothing can come.
+        client.silent(int(after) + index * 0.05 / 35)
+        return client.ask().status
+    again = t.parallel([lambda i=i, c=client, a=response.get('retry-after'): comes_back(i, c, a)
+                        for i, (client, response) in enumerate(zip(clients, responses)) if response.status == 429], 50)
+    late = 0 if t.slow <= 1 else 3      # a sanitizer's build can be later than any network
+    t.check(again.count(200) >= 30 - late, f'came back as told, and were answered {again}')
+    longest = max(int(response.get('retry-after')) for response in responses if response.status == 429)
+    t.check(longest <= 14, f'30 clients at 5 a second were sent away for up to {longest} s')

@@ -1,0 +1,251 @@
+/* Tests of lib/conn.c: a byte stream with deadlines. The peer is the other end of a socket pair; a deadline that is to
+ * pass has passed already, or passes while the connection itself waits for it. */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "lib/clock.h"
+#include "lib/conn.h"
+#include "lib/listener.h"
+#include "unit.h"
+
+#define SOON (clock_us() + 5 * US_PER_S)
+
+static char buffer[64];
+static struct conn conn;
+static int peer;
+
+static void open_pair(void)
+{
+	int ends[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	conn_init(&conn, ends[0], buffer, sizeof buffer);
+	peer = ends[1];
+}
+
+static void close_pair(void)
+{
+	conn_close(&conn);
+	close(peer);
+}
+
+static void say(const char *text)
+{
+	CU_ASSERT_EQUAL_FATAL(send(peer, text, strlen(text), MSG_NOSIGNAL), (ssize_t)strlen(text));
+}
+
+static bool waits(const char *text)
+{
+	return conn_available(&conn) == strlen(text) && memcmp(conn_bytes(&conn), text, strlen(text)) == 0;
+}
+
+static void bytes_wait_until_they_are_used(void)
+{
+	open_pair();
+	say("hello");
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_TRUE(waits("hello"));
+	conn_use(&conn, 2);
+	say(" you");
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_TRUE(waits("llo you"));
+	close_pair();
+}
+
+static void a_deadline_that_has_passed_ends_a_read_and_a_write_at_once(void)
+{
+	struct iovec part = { .iov_base = (char[]){ 'x' }, .iov_len = 1 };
+	size_t sent = 9;
+	open_pair();
+	CU_ASSERT_EQUAL(conn_fill(&conn, clock_us() - 1), CONN_TIMEOUT);
+	CU_ASSERT_EQUAL(conn_send(&conn, &part, 1, clock_us() - 1, &sent), CONN_TIMEOUT);
+	CU_ASSERT_EQUAL(sent, 0);
+	close_pair();
+}
+
+static void a_silent_peer_is_waited_for_until_the_deadline(void)
+{
+	open_pair();
+	uint64_t begun_us = clock_us();
+	CU_ASSERT_EQUAL(conn_fill(&conn, begun_us + 20 * US_PER_MS), CONN_TIMEOUT);
+	CU_ASSERT_TRUE(clock_us() >= begun_us + 20 * US_PER_MS);
+	close_pair();
+}
+
+static void the_end_is_told_apart_from_a_break(void)
+{
+	open_pair();
+	shutdown(peer, SHUT_WR);
+	CU_ASSERT_EQUAL(conn_try_fill(&conn), CONN_END);
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_END);
+	close_pair();
+	open_pair();
+	CU_ASSERT_EQUAL(conn_try_fill(&conn), CONN_WOULD_BLOCK);
+	close(conn.fd);
+	CU_ASSERT_EQUAL(conn_try_fill(&conn), CONN_BROKEN);
+	conn.fd = -1;
+	close_pair();
+}
+
+static void a_kept_head_stays_where_it_is_while_a_body_streams_by(void)
+{
+	open_pair();
+	say("HEADbody");
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	conn_keep(&conn, 4);
+	for (int i = 0; i < 50; i++) {
+		conn_use(&conn, conn_available(&conn) / 2);
+		say("0123456789");
+		CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+		CU_ASSERT_EQUAL(memcmp(buffer, "HEAD", 4), 0);
+		conn_use(&conn, conn_available(&conn));
+	}
+	conn_forget(&conn);
+	say("next");
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_TRUE(waits("next"));
+	CU_ASSERT_PTR_EQUAL(conn_bytes(&conn), buffer);
+	close_pair();
+}
+
+static void a_full_buffer_is_said_to_be_full(void)
+{
+	char much[100];
+	memset(much, 'x', sizeof much - 1);
+	much[sizeof much - 1] = '\0';
+	open_pair();
+	say(much);
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_EQUAL(conn_available(&conn), sizeof buffer);
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_FULL);
+	conn_use(&conn, 1);
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_EQUAL(conn_available(&conn), sizeof buffer);
+	close_pair();
+}
+
+static void a_head_at_the_end_of_the_buffer_is_moved_to_where_a_body_has_room(void)
+{
+	static char large[CONN_BODY_ROOM + 100];
+	memset(large, 'x', sizeof large);
+	memcpy(large + sizeof large - 5, "HEAD+", 5);
+	conn_init(&conn, -1, large, sizeof large);
+	conn.start = sizeof large - 5;
+	conn.end = sizeof large;
+	conn_make_room(&conn, 4);
+	CU_ASSERT_TRUE(waits("HEAD+"));
+	conn_keep(&conn, 4);
+	CU_ASSERT_TRUE(conn.capacity - conn.kept >= CONN_BODY_ROOM);
+	CU_ASSERT_TRUE(waits("+"));
+	/* One that has room stays: to move it would only cost. */
+	conn_init(&conn, -1, large, sizeof large);
+	conn.start = 10;
+	conn.end = 20;
+	conn_make_room(&conn, 10);
+	CU_ASSERT_EQUAL(conn.start, 10);
+}
+
+static void sending_goes_on_where_a_timeout_stopped_it(void)
+{
+	static char a[300000], b[300000], got[1000];
+	struct iovec parts[3] = { { a, sizeof a }, { a, 0 }, { b, sizeof b } };
+	size_t sent, sent_in_all = 0, read_in_all = 0;
+	enum conn_result result;
+	memset(a, 'a', sizeof a);
+	memset(b, 'b', sizeof b);
+	open_pair();
+	do {
+		result = conn_send(&conn, parts, 3, clock_us() + 2 * US_PER_MS, &sent);
+		sent_in_all += sent;
+		while (result == CONN_TIMEOUT || read_in_all < sent_in_all) {
+			ssize_t count = recv(peer, got, sizeof got, MSG_DONTWAIT);
+			if (count <= 0)
+				break;
+			for (ssize_t i = 0; i < count; i++, read_in_all++)
+				if (got[i] != (read_in_all < sizeof a ? 'a' : 'b'))
+					CU_FAIL("a byte in the wrong place");
+		}
+	} while (result == CONN_TIMEOUT);
+	CU_ASSERT_EQUAL(result, CONN_OK);
+	CU_ASSERT_EQUAL(sent_in_all, sizeof a + sizeof b);
+	CU_ASSERT_EQUAL(read_in_all, sizeof a + sizeof b);
+	close_pair();
+}
+
+static void a_write_to_a_peer_that_is_gone_is_an_error_and_no_signal(void)
+{
+	struct iovec part = { .iov_base = (char[]){ 'x' }, .iov_len = 1 };
+	open_pair();
+	close(peer);
+	CU_ASSERT_EQUAL(conn_send(&conn, &part, 1, SOON, NULL), CONN_BROKEN);
+	peer = -1;
+	close_pair();
+}
+
+static void an_idle_connection_is_good_only_while_it_is_open_and_silent(void)
+{
+	open_pair();
+	CU_ASSERT_TRUE(conn_is_quiet(conn.fd));
+	say("x");
+	CU_ASSERT_FALSE(conn_is_quiet(conn.fd));
+	close_pair();
+	open_pair();
+	shutdown(peer, SHUT_WR);
+	CU_ASSERT_FALSE(conn_is_quiet(conn.fd));
+	close_pair();
+}
+
+static void a_client_with_something_to_read_has_not_hung_up(void)
+{
+	open_pair();
+	CU_ASSERT_FALSE(conn_has_hung_up(&conn));
+	say("x");
+	shutdown(peer, SHUT_WR);
+	CU_ASSERT_FALSE(conn_has_hung_up(&conn));
+	CU_ASSERT_EQUAL(conn_unread(&conn), 1);
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	CU_ASSERT_FALSE(conn_has_hung_up(&conn));
+	CU_ASSERT_EQUAL(conn_unread(&conn), 1);
+	conn_use(&conn, 1);
+	CU_ASSERT_TRUE(conn_has_hung_up(&conn));
+	CU_ASSERT_EQUAL(conn_unread(&conn), 0);
+	close_pair();
+}
+
+static void a_port_where_nobody_listens_refuses(void)
+{
+	char error[200];
+	struct address address;
+	int listener = listener_open("127.0.0.1", 0, false, error, sizeof error);
+	CU_ASSERT_TRUE_FATAL(listener >= 0);
+	listener_address(listener, &address);
+	int fd = conn_socket(&address);
+	CU_ASSERT_EQUAL(conn_connect(fd, &address, SOON), CONN_OK);
+	close(fd);
+	listener_retire(listener); /* the port stays ours until the close */
+	fd = conn_socket(&address);
+	CU_ASSERT_EQUAL(conn_connect(fd, &address, SOON), CONN_BROKEN);
+	CU_ASSERT_EQUAL(errno, ECONNREFUSED);
+	close(fd);
+	close(listener);
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+		TEST(bytes_wait_until_they_are_used),
+		TEST(a_deadline_that_has_passed_ends_a_read_and_a_write_at_once),
+		TEST(a_silent_peer_is_waited_for_until_the_deadline),
+		TEST(the_end_is_told_apart_from_a_break),
+		TEST(a_kept_head_stays_where_it_is_while_a_body_streams_by),
+		TEST(a_full_buffer_is_said_to_be_full),
+		TEST(a_head_at_the_end_of_the_buffer_is_moved_to_where_a_body_has_room),
+		TEST(sending_goes_on_where_a_timeout_stopped_it),
+		TEST(a_write_to_a_peer_that_is_gone_is_an_error_and_no_signal),
+		TEST(an_idle_connection_is_good_only_while_it_is_open_and_silent),
+		TEST(a_client_with_something_to_read_has_not_hung_up),
+		TEST(a_port_where_nobody_listens_refuses),
+	};
+	return unit_main("conn", tests, sizeof tests / sizeof tests[0]);
+}

@@ -1,0 +1,202 @@
+/* Tests of lib/log.c: whole lines, in two formats, that nobody can forge and that wait for nobody. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "lib/log.h"
+#include "unit.h"
+
+static char folder[64], path[96], other_path[96], error[600];
+static char text[256 * 1024];
+
+static void make_folder(void)
+{
+	strcpy(folder, "/tmp/weir-test-log-XXXXXX");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/log", folder);
+	snprintf(other_path, sizeof other_path, "%s/other", folder);
+}
+
+static void remove_folder(void)
+{
+	unlink(path);
+	unlink(other_path);
+	rmdir(folder);
+}
+
+static struct log *open_log(const struct log_options *options)
+{
+	struct log *log = log_create(options, error, sizeof error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(log);
+	return log;
+}
+
+static const char *content_of(const char *file_path)
+{
+	FILE *file = fopen(file_path, "r");
+	size_t length = file == NULL ? 0 : fread(text, 1, sizeof text - 1, file);
+	if (file != NULL)
+		fclose(file);
+	text[length] = '\0';
+	return text;
+}
+
+static bool says(const char *file_path, const char *what)
+{
+	return strstr(content_of(file_path), what) != NULL;
+}
+
+static const struct log_access access_of_a_get = {
+	.service = "main", .client = "192.0.2.7", .method = { "GET", 3 }, .uri = { "/a\"b\n\xff", 6 }, .minor_version = 1,
+	.status = 200, .bytes_out = 5, .user_agent = { "curl\\", 5 }, .target = "192.0.2.1:80", .tries = 2,
+	.wait_us = 1500000, .upstream_us = 20, .total_us = 1500020, .outcome = "ok",
+};
+
+static void a_line_has_a_time_a_level_a_service_and_an_end(void)
+{
+	make_folder();
+	struct log *log = open_log(&(struct log_options){ .path = path, .level = LOG_LEVEL_INFO });
+	log_write(log, LOG_LEVEL_WARN, "main", "target %s leaves", "192.0.2.1:80");
+	log_write(log, LOG_LEVEL_DEBUG, "main", "not this one");
+	content_of(path);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z warn  main: target 192.0.2.1:80 leaves\n"));
+	CU_ASSERT_PTR_NULL(strstr(text, "not this one"));
+	CU_ASSERT_FALSE(log_shows(log, LOG_LEVEL_DEBUG));
+	log_destroy(log);
+	remove_folder();
+}
+
+static void nobody_can_begin_a_line_of_his_own(void)
+{
+	make_folder();
+	struct log *log = open_log(&(struct log_options){ .path = path, .level = LOG_LEVEL_INFO });
+	log_write(log, LOG_LEVEL_INFO, NULL, "%s", "one\n2026 error forged\x1b[2J");
+	content_of(path);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "one\\x0a2026 error forged\\x1b[2J\n"));
+	CU_ASSERT_PTR_EQUAL(strchr(text, '\n'), text + strlen(text) - 1);
+	log_destroy(log);
+	remove_folder();
+}
+
+static void an_access_line_is_the_combined_format_and_more(void)
+{
+	make_folder();
+	struct log *log = open_log(&(struct log_options){ .path = other_path, .access_path = path });
+	log_access(log, &access_of_a_get);
+	content_of(path);
+	CU_ASSERT_EQUAL(strncmp(text, "192.0.2.7 - - [", 15), 0);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "] \"GET /a\\\"b\\x0a\\xff HTTP/1.1\" 200 5 \"-\" \"curl\\\\\" "
+	                                    "service=main target=192.0.2.1:80 tries=2 wait=1.500000 upstream=0.000020 "
+	                                    "total=1.500020 bytes_in=0 outcome=\"ok\"\n"));
+	log_destroy(log);
+	remove_folder();
+}
+
+static void a_json_line_is_one_object_in_ascii(void)
+{
+	make_folder();
+	struct log *log = open_log(&(struct log_options){ .path = other_path, .access_path = path, .json = true });
+	log_access(log, &access_of_a_get);
+	content_of(path);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"uri\":\"/a\\\"b\\u000a\\u00ff\""));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\"status\":200,"));
+	CU_ASSERT_EQUAL(strcmp(text + strlen(text) - 16, "\"outcome\":\"ok\"}\n"), 0);
+	for (const char *at = text; *at != '\0'; at++)
+		if ((unsigned char)*at >= 0x7f)
+			CU_FAIL("a byte that is not ASCII");
+	log_destroy(log);
+	remove_folder();
+}
+
+static void reopening_follows_the_name(void)
+{
+	make_folder();
+	struct log *log = open_log(&(struct log_options){ .path = path, .level = LOG_LEVEL_INFO });
+	log_write(log, LOG_LEVEL_INFO, NULL, "before");
+	CU_ASSERT_EQUAL(rename(path, other_path), 0);
+	log_write(log, LOG_LEVEL_INFO, NULL, "between");
+	log_reopen(log);
+	log_write(log, LOG_LEVEL_INFO, NULL, "after");
+	CU_ASSERT_TRUE(says(other_path, "before") && says(other_path, "between") && !says(other_path, "after"));
+	CU_ASSERT_TRUE(says(path, "after") && !says(path, "between"));
+	log_destroy(log);
+	remove_folder();
+}
+
+static void what_cannot_be_opened_keeps_its_old_file(void)
+{
+	make_folder();
+	CU_ASSERT_PTR_NULL(log_create(&(struct log_options){ .path = "/nonexistent/log" }, error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, "/nonexistent/log"));
+	struct log *log = open_log(&(struct log_options){ .path = path, .level = LOG_LEVEL_INFO });
+	CU_ASSERT_FALSE(log_configure(log, &(struct log_options){ .path = "/nonexistent/log" }, error, sizeof error));
+	log_write(log, LOG_LEVEL_INFO, NULL, "still here");
+	CU_ASSERT_TRUE(says(path, "still here"));
+	log_destroy(log);
+	remove_folder();
+}
+
+static void a_pipe_that_nobody_opened_is_an_error(void)
+{
+	make_folder();
+	CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+	CU_ASSERT_PTR_NULL(log_create(&(struct log_options){ .path = path }, error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, path));
+	remove_folder();
+}
+
+static size_t drain(int fd)
+{
+	size_t length = 0;
+	ssize_t count;
+	while ((count = read(fd, text + length, sizeof text - 1 - length)) > 0)
+		length += (size_t)count;
+	text[length] = '\0';
+	return length;
+}
+
+/* Lines longer than a page of the pipe, in both formats: there is room for something, and not for the line. */
+static void lines_that_a_full_pipe_has_no_room_for_are_counted(void)
+{
+	static char agent[512];
+	memset(agent, '\xff', sizeof agent);
+	for (int json = 0; json < 2; json++) {
+		struct log_access access = access_of_a_get;
+		access.user_agent = access.referer = (struct http_text){ agent, sizeof agent };
+		make_folder();
+		CU_ASSERT_EQUAL_FATAL(mkfifo(path, 0600), 0);
+		int reader = open(path, O_RDONLY | O_NONBLOCK);
+		struct log *log = open_log(&(struct log_options){ .path = other_path, .access_path = path, .json = json == 1 });
+		for (int i = 0; i < 100; i++) {
+			access.referer.length = (size_t)(i * 37 % 512);
+			log_access(log, &access); /* unit.c ends a test that hangs here */
+		}
+		drain(reader);
+		log_access(log, &access_of_a_get);
+		drain(reader);
+		const char *end = json ? " lines were lost: nobody was reading\"}\n" : " lines were lost: nobody was reading\n";
+		CU_ASSERT_PTR_NOT_NULL(strstr(text, end));
+		CU_ASSERT_PTR_NOT_NULL(strstr(text, json ? "\"outcome\":\"ok\"}\n" : "outcome=\"ok\"\n"));
+		log_destroy(log);
+		close(reader);
+		remove_folder();
+	}
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+		TEST(a_line_has_a_time_a_level_a_service_and_an_end),
+		TEST(nobody_can_begin_a_line_of_his_own),
+		TEST(an_access_line_is_the_combined_format_and_more),
+		TEST(a_json_line_is_one_object_in_ascii),
+		TEST(reopening_follows_the_name),
+		TEST(what_cannot_be_opened_keeps_its_old_file),
+		TEST(a_pipe_that_nobody_opened_is_an_error),
+		TEST(lines_that_a_full_pipe_has_no_room_for_are_counted),
+	};
+	return unit_main("log", tests, sizeof tests / sizeof tests[0]);
+}
