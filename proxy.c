@@ -65,6 +65,7 @@ struct road {
 	struct address peer;
 	char peer_text[ADDRESS_TEXT_MAX];
 	bool is_first_request;
+	uint64_t counted_client; /* for client_connections */
 
 	/* this request */
 	struct admission admission; /* who is asking: see client_text in there */
@@ -108,14 +109,28 @@ static enum step over(struct road *r, const char *outcome)
 	return STEP_OVER;
 }
 
+/* Is the whole request read, or can it be? A body that came with its head is passed over. */
+static bool request_is_read(struct road *r)
+{
+	struct exchange *x = &r->exchange;
+	struct conn *client = &x->client;
+	if (!r->has_request || x->request.framing == HTTP_CHUNKED)
+		return false;
+	if (x->request.framing == HTTP_NO_BODY)
+		return true;
+	if (!x->client_is_untouched || client->end - client->kept < x->request.content_length)
+		return false;
+	client->start = client->kept + (size_t)x->request.content_length;
+	return true;
+}
+
 /* Sends the answer that a step has left. The connection goes on only if the whole request has been read and understood. */
 static void send_answer(struct road *r)
 {
 	struct exchange *x = &r->exchange;
 	char bytes[ANSWER_MAX];
 	size_t body_bytes;
-	bool body_is_unread = r->has_request && x->request.framing != HTTP_NO_BODY;
-	bool goes_on = r->has_request && !body_is_unread && x->request.keep_alive && r->answer.status != 400 &&
+	bool goes_on = request_is_read(r) && x->request.keep_alive && r->answer.status != 400 &&
 	               !worker_is_draining(r->worker);
 	r->answer.keep_alive = goes_on;
 	r->answer.says_keep_alive = goes_on && x->request.minor_version == 0;
@@ -823,6 +838,29 @@ static void *begin_thread(void *context, struct worker *worker)
 	return NULL;
 }
 
+/* client_connections. A trusted proxy's connections are not one client's. */
+enum entrance { ENTRANCE_FREE, ENTRANCE_COUNTED, ENTRANCE_REFUSED };
+
+static enum entrance count_client(struct road *r)
+{
+	if (r->settings->client_connections == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
+	    networks_contain(&r->settings->exempt.networks, &r->peer))
+		return ENTRANCE_FREE;
+	r->counted_client = address_client_number(&r->peer);
+	bool may = client_counts_enter(r->proxy->client_counts, r->counted_client, r->settings->client_connections);
+	return may ? ENTRANCE_COUNTED : ENTRANCE_REFUSED;
+}
+
+/* A connection too many is answered before it has asked, and closed. */
+static void refuse_connection(struct road *r)
+{
+	begin_request(r);
+	r->admission.refused_by = "client_connections";
+	refuse_over_limit(r, "client_connections", US_PER_S);
+	send_answer(r);
+	account(r);
+}
+
 static void serve_connection(void *state, int fd, const struct address *peer)
 {
 	struct road *r = state;
@@ -837,9 +875,15 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	}
 	make_buffers(r); /* without memory for new ones the old ones serve on */
 	conn_init(client, fd, client->buffer, client->capacity);
-	while (serve_request(r))
-		r->is_first_request = false;
+	enum entrance entrance = count_client(r);
+	if (entrance == ENTRANCE_REFUSED)
+		refuse_connection(r);
+	else
+		while (serve_request(r))
+			r->is_first_request = false;
 	close_client(r);
+	if (entrance == ENTRANCE_COUNTED)
+		client_counts_leave(r->proxy->client_counts, r->counted_client);
 }
 
 const struct crew_job proxy_crew_job = { .begin = begin_thread, .end = end_thread, .serve = serve_connection };

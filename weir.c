@@ -152,39 +152,51 @@ static void finish_drained(struct weir *weir)
 	}
 }
 
-/* Those that run already take on their new settings. */
-static bool change_services(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+/* What went wrong first is what is told: the next service's room rules over its own line of error, good or bad. */
+struct trouble {
+	bool is_there;
+	char first[SETTINGS_ERROR_MAX + 128];
+};
+
+static void note(struct trouble *trouble, const struct settings *settings, const char *error)
 {
-	bool good = true;
+	if (!trouble->is_there)
+		snprintf(trouble->first, sizeof trouble->first, "[%.100s] %s", settings->name, error);
+	trouble->is_there = true;
+}
+
+/* Those that run already take on their new settings. */
+static void change_services(struct weir *weir, const struct configuration *configuration, struct trouble *trouble)
+{
+	char error[SETTINGS_ERROR_MAX];
 	for (size_t i = 0; i < configuration->service_count; i++) {
 		struct settings *settings = configuration->services[i];
 		struct service *service = find(weir, settings->name);
 		if (service == NULL)
 			continue;
 		service->is_wanted = true;
-		if (proxy_reload(service->proxy, settings, error, error_size))
+		if (proxy_reload(service->proxy, settings, error, sizeof error))
 			service->drain_us = settings->drain_timeout_us;
 		else
-			good = false;
+			note(trouble, settings, error);
 	}
-	return good;
 }
 
 /* Those that do not run yet start. */
-static bool start_missing(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+static void start_missing(struct weir *weir, const struct configuration *configuration, struct trouble *trouble)
 {
-	bool good = true;
+	char error[SETTINGS_ERROR_MAX];
 	for (size_t i = 0; i < configuration->service_count; i++) {
 		struct settings *settings = configuration->services[i];
 		if (find(weir, settings->name) != NULL)
 			continue;
-		struct service *service = create_service(weir, settings, error, error_size);
-		bool has_started = service != NULL && proxy_start(service->proxy, error, error_size);
+		struct service *service = create_service(weir, settings, error, sizeof error);
+		bool has_started = service != NULL && proxy_start(service->proxy, error, sizeof error);
 		if (service != NULL)
 			service->is_wanted = has_started; /* one that can't start drains at once, with nobody to wait for */
-		good = good && has_started;
+		if (!has_started)
+			note(trouble, settings, error);
 	}
-	return good;
 }
 
 bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
@@ -192,15 +204,18 @@ bool weir_reload(struct weir *weir, const struct configuration *configuration, c
 	finish_drained(weir);
 	for (struct service *service = weir->running; service != NULL; service = service->next)
 		service->is_wanted = false;
-	bool changed = change_services(weir, configuration, error, error_size);
-	bool started = start_missing(weir, configuration, error, error_size);
+	struct trouble trouble = { .is_there = false }, at_first = { .is_there = false };
+	change_services(weir, configuration, &trouble);
+	start_missing(weir, configuration, &at_first);
 	drain_unwanted(weir);
 	/* A stanza that was renamed finds its port taken by the one that it was: that has let go of it now. */
-	if (!started)
-		started = start_missing(weir, configuration, error, error_size);
+	if (at_first.is_there)
+		start_missing(weir, configuration, &trouble);
 	drain_unwanted(weir);
 	finish_in_background(weir);
-	return changed && started;
+	if (trouble.is_there)
+		snprintf(error, error_size, "%s", trouble.first);
+	return !trouble.is_there;
 }
 
 bool weir_stop(struct weir *weir)

@@ -33,6 +33,7 @@
 #define CONNECTIONS_MAX 65536u
 
 static const char answer[] = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n\r\nok\n";
+#define ANSWER_BYTES (ssize_t)(sizeof(answer) - 1)
 static const char head_end[] = "\r\n\r\n";
 
 struct times {
@@ -104,16 +105,19 @@ static bool serve(int fd, struct times *times)
 {
 	char bytes[READ_BYTES], control[CMSG_SPACE(sizeof(struct timespec))];
 	struct iovec part = { .iov_base = bytes, .iov_len = sizeof(bytes) };
-	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
-	ssize_t length = recvmsg(fd, &message, MSG_DONTWAIT);
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
+	ssize_t length;
 	int ended;
 
+	message.msg_control = control;
+	message.msg_controllen = sizeof(control);
+	length = recvmsg(fd, &message, MSG_DONTWAIT);
 	if (length < 0)
 		return errno == EAGAIN || errno == EINTR;
 	if (length == 0)
 		return false;
 	ended = follow(&readers[fd], bytes, (size_t)length, stamp_of(&message), times);
-	while (ended > 0 && send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(answer) - 1)
+	while (ended > 0 && send(fd, answer, ANSWER_BYTES, MSG_NOSIGNAL | MSG_DONTWAIT) == ANSWER_BYTES)
 		ended--;
 	return ended == 0;
 }
@@ -145,10 +149,11 @@ static void accept_all(int epoll, int listener)
 /* SO_TIMESTAMPNS before the first connection: the kernel begins to stamp packets when somebody asks for it. */
 static int listen_on(uint16_t port)
 {
-	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
 	socklen_t length = sizeof(address);
 	int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) != 0 ||
 	    setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof(one)) != 0 ||
 	    bind(fd, (struct sockaddr *)&address, length) != 0 || listen(fd, 4096) != 0 ||

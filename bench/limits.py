@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""bench/limits.py: is the limit exact, and is it used? A table of thresholds against the largest window and the utilisation.
+"""bench/limits.py: is the limit exact, and is it used? Thresholds against the largest window and the utilisation.
 
     wrk, 1 to 500 connections ──► weir --threshold N --backlog 1 ──► arrivals: the kernel's time stamp of each request
 
-For each threshold and number of connections weir is loaded with more than it may pass on, for a few seconds. Then the times
-at which requests came to the target are searched for the fullest window of one second, wherever it begins.
+For each threshold and number of connections weir is loaded with more than it may pass on, for a few seconds. Then the
+times at which requests came to the target are searched for the fullest window of one second, wherever it begins.
 
   most in 1 s   the largest number of arrivals in any [t, t + 1 s). More than the threshold: the benchmark fails.
-  utilisation   of the threshold, from the end of the first window's worth of arrivals to the end of the last whole one. Under
-                99 %: the benchmark fails, if the service was saturated at all
+  utilisation   of the threshold, from the end of the first window's worth of arrivals to the end of the last whole
+                one. Under 99 %: the benchmark fails, if the service was saturated at all
   waited        requests that stood in line before they started, and the median of their waits
   refused       requests that were answered 429 because the line was full
 
-Without a limit so many connections get so many requests a second through weir on this machine: that is measured first, and
-where it is not MARGIN times the threshold the row says "not saturated" and its utilisation is not judged. Other programs
-that take the processors make threads late and so take utilisation, never exactness: a row under 99 % is measured again, up
-to three times, and a row over its threshold never.
+Without a limit so many connections get so many requests a second through weir on this machine: that is measured first,
+and where it is not MARGIN times the threshold the row says "not saturated" and its utilisation is not judged. Other
+programs that take the processors make threads late and so take utilisation, never exactness: a row under 99 % is
+measured again, up to three times, and a row over its threshold never.
 """
 
 import argparse
@@ -49,8 +49,8 @@ def fullest_window(times):
 
 
 def utilisation(times, threshold):
-    """In %; None when there were not even three windows' worth. Slots that come free together stay together, so only whole
-    rounds of the threshold are counted: a cut elsewhere would count a part of a bunch."""
+    """In %; None when there were not even three windows' worth. Slots that come free together stay together, so only
+    whole rounds of the threshold are counted: a cut elsewhere would count a part of a bunch."""
     whole = len(times) // threshold * threshold
     if whole < 3 * threshold:
         return None
@@ -168,9 +168,9 @@ def main():
         with tempfile.TemporaryDirectory(prefix="weir-limits-") as folder:
             for connections in options.connections:
                 free_rates[connections] = run(options, folder, 0, connections, FREE_RUN_SECONDS)[3]
-            print(f"{os.cpu_count()} processors shared by wrk, weir and the target; load average {os.getloadavg()[0]:.2f}; "
-                  f"without a limit: " +
-                  ", ".join(f"{count} connections {rate:.0f}/s" for count, rate in free_rates.items()) + "\n")
+            free = ", ".join(f"{count} connections {rate:.0f}/s" for count, rate in free_rates.items())
+            print(f"{os.cpu_count()} processors shared by wrk, weir and the target; "
+                  f"load average {os.getloadavg()[0]:.2f}; without a limit: {free}\n")
             print(f"{'threshold':>9}{'connections':>13}{'arrivals':>10}{'most in 1 s':>13}{'utilisation':>13}"
                   f"{'waited (median)':>18}{'refused':>10}")
             for threshold in options.thresholds:

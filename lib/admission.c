@@ -18,7 +18,7 @@ static void counted_text(const struct address *client, char out[ADDRESS_TEXT_MAX
 
 /* One limit that concerns this request. */
 struct question {
-	const char *name;
+	const char *name, *label;
 	struct settings_rate rate;
 	unsigned burst;
 	const struct settings_key *key;
@@ -30,7 +30,8 @@ struct inquiry {
 	struct client_limits *limits;
 	const struct http_head *request;
 	struct http_text client, path;
-	const char *names[ADMISSION_LIMITS_MAX];
+	const char *names[ADMISSION_LIMITS_MAX];  /* as the settings call the limit */
+	const char *labels[ADMISSION_LIMITS_MAX]; /* as the RateLimit fields do */
 	struct client_ask asks[ADMISSION_LIMITS_MAX];
 	size_t count;
 };
@@ -40,6 +41,7 @@ static void add_question(struct inquiry *inquiry, const struct question *questio
 	char key[RULES_PATH_MAX + 1024];
 	size_t length = rules_key(question->key, inquiry->request, inquiry->path, inquiry->client, key, sizeof key);
 	inquiry->names[inquiry->count] = question->name;
+	inquiry->labels[inquiry->count] = question->label;
 	inquiry->asks[inquiry->count++] =
 		(struct client_ask){ .key = client_limits_hash(inquiry->limits, question->name, key, length),
 		                     .count = question->rate.count,
@@ -56,6 +58,7 @@ static void ask_of_client_rate(struct inquiry *inquiry, const struct settings *s
 	if (burst == 0) /* as many as the rate gives in its unit */
 		burst = settings->client_rate.count;
 	struct question question = { .name = "client_rate",
+		                     .label = "client",
 		                     .rate = settings->client_rate,
 		                     .burst = burst,
 		                     .key = &settings->client_key,
@@ -70,7 +73,8 @@ static void ask_of_rules(struct inquiry *inquiry, const struct settings *setting
 		if (!rules_match(rule, inquiry->request, inquiry->path))
 			continue;
 		struct question question = {
-			.name = rule->name, .rate = rule->rate, .burst = rule->burst, .key = &rule->key, .shadow = rule->shadow
+			.name = rule->name, .label = rule->name, .rate = rule->rate, .burst = rule->burst, .key = &rule->key,
+			.shadow = rule->shadow
 		};
 		add_question(inquiry, &question, is_exempt);
 	}
@@ -81,7 +85,7 @@ static void note_answers(const struct inquiry *inquiry, struct admission *out)
 {
 	for (size_t i = 0; i < inquiry->count; i++) {
 		const struct client_ask *ask = &inquiry->asks[i];
-		out->limits[out->limit_count++] = (struct ratelimit){ .name = inquiry->names[i],
+		out->limits[out->limit_count++] = (struct ratelimit){ .name = inquiry->labels[i],
 			                                              .quota = ask->count,
 			                                              .window_us = ask->window_us,
 			                                              .remaining = ask->remaining,

@@ -31,6 +31,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "clock.h"
 #include "siphash.h"
 #include "ts.h"
 
@@ -38,7 +39,6 @@
 #define STRIPES 1024u
 #define CACHE_LINE_BYTES 64u
 #define NO_KEY 0u
-#define US_A_MS 1000u
 
 /* What is known of one key. debt counts in units of 1 / window_us of a request. */
 struct entry {
@@ -141,7 +141,7 @@ static void update(struct entry *e, const struct client_ask *ask, uint64_t now_u
 	pay(e, elapsed_us);
 	change_rate(e, ask);
 	e->seen_us = later(e->seen_us, now_us); /* another thread may have read the clock later and come here sooner */
-	e->block_ms = (uint32_t)(ask->block_us < UINT64_C(0xffffffff) * US_A_MS ? divide_up(ask->block_us, US_A_MS) : UINT32_MAX);
+	e->block_ms = ask->block_us < UINT32_MAX * UINT64_C(1000) ? (uint32_t)divide_up(ask->block_us, US_PER_MS) : UINT32_MAX;
 }
 
 /* In how long one more request is within the rate. */
@@ -165,7 +165,7 @@ static uint64_t matters_until_us(const struct entry *e)
 {
 	uint64_t arrival_us = e->seen_us + divide_up(e->debt, e->count);
 
-	return e->over_us > 0 ? later(arrival_us, e->over_us + (uint64_t)e->block_ms * US_A_MS) : arrival_us;
+	return e->over_us > 0 ? later(arrival_us, e->over_us + (uint64_t)e->block_ms * US_PER_MS) : arrival_us;
 }
 
 /* ---- the table --------------------------------------------------------------------------------------------------- */
@@ -191,7 +191,8 @@ static struct entry *find_entry(struct client_limits *limits, uint64_t key) REQU
 }
 
 /* A place for a key that has none: a free one, or that of the entry which is the first to mean nothing. */
-static struct entry *take_place(struct client_limits *limits, uint64_t key, uint64_t now_us) REQUIRES(client_limits_mutex)
+static struct entry *take_place(struct client_limits *limits, uint64_t key, uint64_t now_us)
+	REQUIRES(client_limits_mutex)
 {
 	struct set *set = &limits->sets[set_number(limits, key)];
 	struct stripe *stripe = &limits->stripes[stripe_number(limits, key)];
@@ -394,7 +395,8 @@ static bool make_sets(struct client_limits *limits, size_t capacity)
 	limits->memory = calloc(bytes, 1);
 	if (limits->memory == NULL)
 		return false;
-	limits->sets = (struct set *)((char *)limits->memory + CACHE_LINE_BYTES - (uintptr_t)limits->memory % CACHE_LINE_BYTES);
+	limits->sets = (struct set *)((char *)limits->memory + CACHE_LINE_BYTES -
+	                              (uintptr_t)limits->memory % CACHE_LINE_BYTES);
 	return true;
 }
 

@@ -106,7 +106,8 @@ struct hosts_wish {
 	unsigned port;    /* an idle connection is for one port; 80 and 443 have a name in common */
 	/* Which idle ones will do: those that have been idle for no longer than this. 0: a fresh connection is wanted (a tunnel). */
 	uint64_t idle_max_us;
-	uint64_t wait_until_us; /* clock_us() plus cap_backlog; 0: answer at once */
+	uint64_t now_us;        /* clock_us() */
+	uint64_t wait_until_us; /* now_us plus cap_backlog; 0: answer at once */
 	int client_fd;          /* watched for hang-up while waiting; -1: not */
 	/* The client has finished sending (POLLRDHUP): has it gone away? NULL: yes, unless unread bytes are in the socket. A client that
 	   sent more than this request has not. Called at most once a wait. */
@@ -125,16 +126,18 @@ struct hosts_lease {
 	uint64_t receive_timeout_us, send_timeout_us;
 };
 
+/* With a store it may wait a little even with wait_until_us 0: while the store settles (an empty Redis was met), and for idle connections
+   that another worker is asked to close. At most some 2 s. */
 enum hosts_answer hosts_lease(struct hosts *hosts, const struct hosts_wish *wish, struct hosts_lease *lease);
 
 /* The exchange ended cleanly: fd goes into the pool, or is closed when its place is wanted more. It must be detached from
    its cut already. The lease is over; fd is not the caller's any more. */
-void hosts_keep(struct hosts *hosts, struct hosts_lease *lease, int fd);
+void hosts_keep(struct hosts *hosts, struct hosts_lease *lease, int fd, uint64_t now_us);
 /* The connection is closed (by the caller, before this), or was never opened. Without a place held: nothing happens. */
 void hosts_end(struct hosts *hosts, struct hosts_lease *lease);
 
 /* Closes idle connections that have been idle for longer than idle_max_us or that the other side has closed. Now and then. */
-void hosts_reap(struct hosts *hosts, uint64_t idle_max_us);
+void hosts_reap(struct hosts *hosts, uint64_t idle_max_us, uint64_t now_us);
 /* Closes every idle connection (a drain begins; the resolver's answer changed). */
 void hosts_close_idle(struct hosts *hosts);
 

@@ -76,17 +76,19 @@ struct redis_store_result {
 enum redis_store_answer redis_store_take(struct redis_store *store, const char *host, unsigned cap, bool will_wait,
                                          struct redis_store_result *result);
 /* A place was taken without asking (Redis was down, or the host has no cap: cap 0). It counts from now on as any other, and is told
-   at the next occasion. False: out of memory, it is not counted (and not to be given back). */
+   at the next occasion. False: out of memory, it is not counted (and not to be given back). Never blocks. */
 bool redis_store_assume(struct redis_store *store, const char *host, unsigned cap);
-/* A place is given back. One round trip, unless another thread's takes it along. */
-void redis_store_give(struct redis_store *store, const char *host);
+/* So many places are given back. One round trip, unless another thread's takes it along. */
+void redis_store_give(struct redis_store *store, const char *host, unsigned count);
+/* The host has a cap from now on: what was assumed without one is told soon. Never blocks. */
+void redis_store_tell(struct redis_store *store, const char *host);
 /* How many of this worker's places are idle connections now: others may ask for them. Never blocks; no round trip. */
 void redis_store_idle(struct redis_store *store, const char *host, unsigned idle);
 unsigned redis_store_live_workers(struct redis_store *store);
 
 /* Events from other workers. is_wanted: somebody there was refused: idle connections to this host ought to be closed.
-   Otherwise: places came free (or Redis came back; host is NULL for "any host"). By the store's thread; must not block or call the
-   store. NULL: nobody listens; after the return no call is under way. */
+   Otherwise: places came free (or Redis came back; host is NULL for "any host"). By the store's thread; it may give places back and
+   must not do anything else that blocks. NULL: nobody listens; after the return no call is under way. */
 void redis_store_listen(struct redis_store *store, void (*host_changed)(void *context, const char *host, bool is_wanted),
                         void *context);
 

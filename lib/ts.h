@@ -24,6 +24,9 @@
  *      limiter_mutex       limiter.c        the ring of starts and the line of those that wait
  *      balancer_mutex      balancer.c       the rotation
  *      client_counts_mutex lib/client_counts.c  connections of each client
+ *      hosts_mutex         lib/hosts.c      places and idle connections of each host of a forward proxy
+ *      redis_mutex         lib/redis_store.c  what this worker has told Redis and what it has yet to tell
+ *      auth_mutex          lib/auth.c       who was let in lately, and how many checks are under way
  *      upstreams_mutex     lib/upstream.c   the list of all targets' pools
  *      upstream_mutex      lib/upstream.c   idle and leased connections of one target
  *      log_mutex           lib/log.c        one line at a time
@@ -62,7 +65,10 @@ extern struct lock_role cut_mutex ACQUIRED_AFTER(probe_mutex);
 extern struct lock_role limiter_mutex ACQUIRED_AFTER(cut_mutex);
 extern struct lock_role balancer_mutex ACQUIRED_AFTER(limiter_mutex);
 extern struct lock_role client_counts_mutex ACQUIRED_AFTER(balancer_mutex);
-extern struct lock_role upstreams_mutex ACQUIRED_AFTER(client_counts_mutex);
+extern struct lock_role hosts_mutex ACQUIRED_AFTER(client_counts_mutex);
+extern struct lock_role redis_mutex ACQUIRED_AFTER(hosts_mutex);
+extern struct lock_role auth_mutex ACQUIRED_AFTER(redis_mutex);
+extern struct lock_role upstreams_mutex ACQUIRED_AFTER(auth_mutex);
 extern struct lock_role upstream_mutex ACQUIRED_AFTER(upstreams_mutex);
 extern struct lock_role log_mutex ACQUIRED_AFTER(upstream_mutex);
 

@@ -323,6 +323,19 @@ def a_stanza_that_is_renamed_keeps_its_port(t):
     t.equal(t.get(port).status, 200)
 
 
+def what_a_reload_could_not_do_is_named_by_its_service(t):
+    """Not by whatever the next service, with which all is well, had in its line of error."""
+    origin = t.origin()
+    with socket.socket() as taken:
+        taken.bind(('0.0.0.0', 0))
+        taken.listen()
+        stanza = f'endpoint = {origin.address}\n'
+        weir, path = t.weir_of_file(f'[a]\nport = 0\n{stanza}[b]\nport = 0\n{stanza}', services=2)
+        text = f'[a]\nport = {taken.getsockname()[1]}\n{stanza}[b]\nport = 0\nretries = 3\n{stanza}'
+        match = _reload(weir, path, text, r'not all new settings are in force: (.*)')
+        t.check(re.match(r'\[a\] cannot listen on .*: Address already in use', match[1]), match[0])
+
+
 def bind_can_change_while_the_port_stays(t):
     origin, port = t.origin(), t.free_port()
     text = f'[main]\nport = {port}\nendpoint = {origin.address}\n'
@@ -336,6 +349,20 @@ def bind_can_change_while_the_port_stays(t):
         t.check(sock.connect_ex(('127.0.0.2', port)) != 0, 'the old address is still listened on')
     _reload(weir, path, text)
     t.equal(t.get(port).status, 200)
+
+
+@takes(40)
+def a_port_that_changes_often_leaves_no_descriptors_behind(t):
+    origin = t.origin()
+    ports = [t.free_port(), t.free_port()]
+    text = f'[main]\nendpoint = {origin.address}\nport = '
+    weir, path = t.weir_of_file(text + f'{ports[0]}\n')
+    counts = []
+    for i in range(1, 15):
+        _reload(weir, path, text + f'{ports[i % 2]}\n')
+        t.equal(t.get(ports[i % 2], fields=['Connection: close']).status, 200)
+        counts.append(len(os.listdir(f'/proc/{weir.pid}/fd')))
+    t.check(counts[-1] <= counts[2] + 2, f'descriptors after each change: {counts}')
 
 
 def a_unix_listener_stays_when_only_the_unused_port_changes(t):

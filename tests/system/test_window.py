@@ -1,6 +1,6 @@
-"""The promise of threshold, measured at the target by the kernel's own stamps (bench/arrivals.c): no window of one second
-holds too many starts, whatever the load, and a saturated service runs close to its threshold. bench/limits.py is the long
-form, with 20,000 a second and 99 %; here other tests take the processors as they like.
+"""The promise of threshold, measured at the target by the kernel's own stamps (bench/arrivals.c): no window of one
+second holds too many starts, whatever the load, and a saturated service runs close to its threshold. bench/limits.py is
+the long form, with 20,000 a second and 99 %; here other tests take the processors as they like.
 
 And the promise of Retry-After: who obeys it gets in."""
 import os

@@ -445,7 +445,8 @@ static void whenever_a_client_was_refused_it_gets_in_when_it_obeys(void)
 
 	for (unsigned seed = 1; seed <= 3000; seed++) {
 		unsigned state = seed;
-		struct limiter_options options = options_of(1 + (unsigned)rand_r(&state) % (seed % 8 == 0 ? 150 : 40), 0);
+		unsigned most = seed % 8 == 0 ? 150 : 40;
+		struct limiter_options options = options_of(1 + (unsigned)rand_r(&state) % most, 0);
 		struct returning crowd[CROWD];
 		size_t count = options.threshold * 7 < CROWD ? options.threshold * 7 : CROWD;
 
@@ -501,7 +502,7 @@ static void a_promise_is_behind_those_that_wait(void)
 	count_starts(l, 2, 1);
 	for (size_t i = 0; i < 3; i++)
 		CU_ASSERT_EQUAL(limiter_enter(l, &t[i], 0, 1), LIMITER_WAIT);
-	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 3 * SECOND); /* three in line take 1, 1 and 2 windows and guards */
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 3 * SECOND); /* three in line take 1, 1 and 2 rounds */
 	for (size_t i = 0; i < 3; i++)
 		limiter_cancel(l, &t[i], 1);
 	limiter_destroy(l);

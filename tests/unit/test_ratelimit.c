@@ -25,7 +25,8 @@ static void the_fields_are_those_of_the_draft_or_of_old_or_both(void)
 {
 	struct ratelimit limit = { "threshold", 5, SECOND, 0, SECOND };
 
-	check_written(&limit, 1, true, false, "RateLimit-Policy: \"threshold\";q=5;w=1\r\nRateLimit: \"threshold\";r=0;t=1\r\n");
+	check_written(&limit, 1, true, false,
+	              "RateLimit-Policy: \"threshold\";q=5;w=1\r\nRateLimit: \"threshold\";r=0;t=1\r\n");
 	check_written(&limit, 1, false, true, "RateLimit-Limit: 5\r\nRateLimit-Remaining: 0\r\nRateLimit-Reset: 1\r\n");
 	check_written(&limit, 1, true, true,
 	              "RateLimit-Policy: \"threshold\";q=5;w=1\r\nRateLimit: \"threshold\";r=0;t=1\r\n"
@@ -44,7 +45,8 @@ static void several_limits_are_a_list_and_the_tightest_one_is_the_legacy(void)
 	              "RateLimit-Policy: \"threshold\";q=100;w=1, \"client\";q=10;w=60, \"login\";q=5;w=3600\r\n"
 	              "RateLimit: \"threshold\";r=7;t=1, \"client\";r=3;t=6, \"login\";r=3;t=720\r\n"
 	              "RateLimit-Limit: 5\r\nRateLimit-Remaining: 3\r\nRateLimit-Reset: 720\r\n");
-	check_written(limits, 2, false, true, "RateLimit-Limit: 10\r\nRateLimit-Remaining: 3\r\nRateLimit-Reset: 6\r\n");
+	check_written(limits, 2, false, true,
+	              "RateLimit-Limit: 10\r\nRateLimit-Remaining: 3\r\nRateLimit-Reset: 6\r\n");
 }
 
 static void seconds_are_rounded_up_and_a_window_is_never_none(void)
@@ -63,7 +65,8 @@ static void seconds_are_rounded_up_and_a_window_is_never_none(void)
 	limit.quota = limit.remaining = UINT32_MAX;
 	limit.window_us = limit.reset_us = UINT64_MAX;
 	check_written(&limit, 1, true, false,
-	              "RateLimit-Policy: \"a\";q=4294967295;w=18446744073710\r\nRateLimit:
+	              "RateLimit-Policy: \"a\";q=4294967295;w=18446744073710\r\n"
+	              "RateLimit:
 	   \"a\";r=4294967295;t=18446744073710\r\n");
 }
 
@@ -121,7 +124,7 @@ static const char *read_list(const char *at, const char *name, const char *first
 			return NULL;
 		at = read_integer(expect(at, first), &a);
 		at = read_integer(expect(at, second), &b);
-		if (at == NULL || a != (*first == ';' && first[1] == 'q' ? limits[*items].quota : limits[*items].remaining))
+		if (at == NULL || a != (first[1] == 'q' ? limits[*items].quota : limits[*items].remaining))
 			return NULL;
 		if (expect(at, "\r\n") != NULL) {
 			++*items;
@@ -151,9 +154,10 @@ static void random_limits_are_read_back_and_what_does_not_fit_is_left_out_whole(
 			for (size_t k = 0; k < length; k++)
 				names[i][k] = (char)(' ' + rand_r(&state) % ('~' - ' ' + 1));
 			names[i][length] = '\0';
-			limits[i] = (struct ratelimit){ names[i], (unsigned)rand_r(&state), (uint64_t)rand_r(&state) * 1000,
-				                        (unsigned)rand_r(&state), (uint64_t)rand_r(&state) << (seed %
-				   40) };
+			limits[i] = (struct ratelimit){ .name = names[i], .quota = (unsigned)rand_r(&state) };
+			limits[i].window_us = (uint64_t)rand_r(&state) * 1000;
+			limits[i].remaining = (unsigned)rand_r(&state);
+			limits[i].reset_us = (uint64_t)rand_r(&state) << (seed % 40);
 		}
 		memset(out, 'x', sizeof(out));
 		size_t written = ratelimit_write(limits, count, true, seed % 2 == 0, out);

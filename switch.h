@@ -1,0 +1,81 @@
+/* switch.h: the message switch: servers set themselves up under a privacy policy, clients' messages go to one of them.
+ *
+ *      client ── {"type":0, policy 111} ─► road ──► whose turn is it in 111? ──► server 100, 102, 104 in turn ──► {"type":2}
+ *      server ── {"type":1, policy 111} ─► road ──► the table
+ *
+ *      switch_table.c   the table: which servers there are, whose turn it is, and the probes of those that are out
+ *      switch.c         the road: what a thread does with a connection, and with each message on it
+ *
+ * It is the mode "packet" of a service: service.c makes the table and hands the road to the crew.
+ */
+#ifndef WEIR_SWITCH_H
+#define WEIR_SWITCH_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "balancer.h"
+#include "lib/address.h"
+#include "lib/crew.h"
+#include "lib/log.h"
+#include "lib/packet.h"
+#include "lib/settings.h"
+#include "lib/upstream.h"
+#include "limiter.h"
+
+#define SWITCH_SERVERS_MAX 1024u
+#define SWITCH_POLICIES_MAX 1024u
+
+struct packet_switch;
+
+/* The table, empty, and the thread that probes. name is the service's, for the log; log and all outlive the switch. NULL when out of
+   memory or threads. */
+struct packet_switch *packet_switch_create(const char *name, struct log *log, struct upstreams *all,
+                                           const struct settings *settings);
+/* When no road is under way any more. Says in the log what each server did. */
+void packet_switch_destroy(struct packet_switch *sw);
+/* New settings: the servers stay, and their turns. Any thread. */
+void packet_switch_configure(struct packet_switch *sw, const struct settings *settings);
+
+enum switch_setup {
+	SWITCH_SET_UP,          /* a new server */
+	SWITCH_REPLACED,        /* it takes the place of what its id was before */
+	SWITCH_UNCHANGED,       /* it is there already, and in the rotation */
+	SWITCH_TOO_MANY_SERVERS,
+	SWITCH_TOO_MANY_POLICIES,
+	SWITCH_NO_MEMORY,
+};
+
+/* Puts a server into the table, into the rotation of its policy. Any thread. */
+enum switch_setup packet_switch_set_up(struct packet_switch *sw, const char *id, const char *policy,
+                                       const struct address *address);
+
+enum switch_presence {
+	SWITCH_NOBODY,  /* no server has this policy */
+	SWITCH_ALL_OUT, /* those that have it are out of the rotation */
+	SWITCH_SOMEBODY,
+};
+enum switch_presence packet_switch_presence(struct packet_switch *sw, const char *policy);
+
+/* One message's turn at a server. id and upstream are good until packet_switch_done(). */
+struct switch_turn {
+	const char *id;
+	struct upstream *upstream;
+	unsigned policy;
+	struct balancer_pick pick;
+};
+
+/* Picks the next server of this policy that is in and not in tried. False when there is none. Any thread. */
+bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried, struct switch_turn *out);
+/* It answered; it did not. Before packet_switch_done(). _failed is true if this took the server out of the rotation. */
+void packet_switch_succeeded(struct packet_switch *sw, const struct switch_turn *turn);
+bool packet_switch_failed(struct packet_switch *sw, const struct switch_turn *turn);
+/* Gives the turn back. */
+void packet_switch_done(struct packet_switch *sw, const struct switch_turn *turn);
+
+/* The crew's job; its context is a struct proxy of service.h, with a packet_switch in it. */
+extern const struct crew_job switch_crew_job;
+/* A waiting message's turn may have come: for the limiter. */
+void switch_wake(struct limiter_ticket *ticket);
+
+#endif
