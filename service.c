@@ -391,7 +391,8 @@ static bool listens_elsewhere(const struct settings *old, const struct settings 
 	return !same_text(old->bind, new->bind) || (has_port && old->port != new->port);
 }
 
-/* Opens the new listener while the old one still listens, perhaps on the same port of an address that includes the new one. */
+/* Opens the new listener while the old one still listens, perhaps on the same port of an address that includes the new
+   one. */
 static int open_beside(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
 {
 	proxy_lock(proxy);

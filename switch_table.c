@@ -188,11 +188,12 @@ static bool tell_balancer(struct packet_switch *sw, struct policy *policy, const
 	return good;
 }
 
+/* The balancer's list is ours, unless it could not be told of a change: then the names tell. */
 static bool is_in_rotation(struct policy *policy, size_t index)
 {
 	struct balancer_report *reports = calloc(policy->count, sizeof *reports);
 	bool is_in = reports != NULL && balancer_report(policy->balancer, reports, policy->count) > index &&
-	             reports[index].state == BALANCER_IN;
+	             strcmp(reports[index].name, policy->members[index]->name) == 0 && reports[index].state == BALANCER_IN;
 	free(reports);
 	return is_in;
 }

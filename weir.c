@@ -127,7 +127,8 @@ static void drain_unwanted(struct weir *weir)
 	}
 }
 
-/* Those that drain while others run are waited for in the background. Without a thread for it the next reload looks after them. */
+/* Those that drain while others run are waited for in the background. Without a thread for that, the next reload looks
+   after them. */
 static void finish_in_background(struct weir *weir)
 {
 	for (struct service *service = weir->draining; service != NULL; service = service->next)
@@ -193,7 +194,7 @@ static void start_missing(struct weir *weir, const struct configuration *configu
 		struct service *service = create_service(weir, settings, error, sizeof error);
 		bool has_started = service != NULL && proxy_start(service->proxy, error, sizeof error);
 		if (service != NULL)
-			service->is_wanted = has_started; /* one that can't start drains at once, with nobody to wait for */
+			service->is_wanted = has_started; /* one that can't start has nobody to wait for, and drains */
 		if (!has_started)
 			note(trouble, settings, error);
 	}

@@ -126,8 +126,8 @@ enum conn_result conn_try_fill(struct conn *conn)
 	}
 }
 
-/* Moves parts on past count bytes that were sent. What is sent is emptied: a caller who still has the whole list can go on
-   with it. */
+/* Moves parts on past count bytes that were sent. What is sent is emptied: a caller who still has the whole list can go
+   on with it. */
 static void move_on(struct iovec **parts, int *part_count, size_t count)
 {
 	while (*part_count > 0 && count >= (*parts)->iov_len) {
@@ -223,8 +223,8 @@ enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us)
 
 int conn_socket(const struct address *to)
 {
-	/* A unix socket's connect() never says EINPROGRESS: when the other's queue is full, it waits or it fails. It may wait, for it
-	   keeps to SO_SNDTIMEO. */
+	/* A unix socket's connect() never says EINPROGRESS: when the other's queue is full, it waits or it fails. It may
+	   wait, for it keeps to SO_SNDTIMEO. */
 	int flags = to->any.sa_family == AF_UNIX ? 0 : SOCK_NONBLOCK;
 	return socket(to->any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
 }

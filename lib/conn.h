@@ -58,8 +58,9 @@ static inline void conn_use(struct conn *conn, size_t count)
 /* Room for a body behind any head: a buffer is made this much larger than the greatest head. */
 #define CONN_BODY_ROOM (16u * 1024u)
 
-/* The first head_length waiting bytes are a head, and a body may follow. Messages before it may have left it at the end of the
-   buffer, with no room behind it: then all that waits is moved to the front. Before conn_keep(), with nothing kept. */
+/* The first head_length waiting bytes are a head, and a body may follow. Messages before it may have left it at the end
+   of the buffer, with no room behind it: then all that waits is moved to the front. Before conn_keep(), with nothing
+   kept. */
 void conn_make_room(struct conn *conn, size_t head_length);
 /* The first length waiting bytes are a head: they stay in place until conn_forget(). */
 void conn_keep(struct conn *conn, size_t length);
@@ -71,8 +72,8 @@ enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us);
 /* Takes what has arrived, without waiting. */
 enum conn_result conn_try_fill(struct conn *conn);
 
-/* Sends everything, in order. The parts are changed: what has left is taken off them, so that after CONN_TIMEOUT another call with
-   the same list goes on. *sent (may be NULL) counts the bytes that left, also on failure. */
+/* Sends everything, in order. The parts are changed: what has left is taken off them, so that after CONN_TIMEOUT another
+   call with the same list goes on. *sent (may be NULL) counts the bytes that left, also on failure. */
 enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, uint64_t deadline_us, size_t *sent);
 /* Sends what the kernel takes now and moves *parts and *count on past it. CONN_OK when all is sent. */
 enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *count, size_t *sent);

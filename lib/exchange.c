@@ -141,8 +141,8 @@ static enum exchange_result wait_for_either(struct exchange *x)
 		if (fds[i].events == 0)
 			fds[i].fd = -1; /* else its hang-up would wake us again and again */
 
-	/* A client that asked for "100 Continue" may wait for the target's word, but not for ever (RFC 9110 §10.1.1): it is the one
-	   whose turn it is, else anybody could have every target blamed for silence by asking and then saying nothing. */
+	/* A client that asked for "100 Continue" may wait for the target's word, but not for ever (RFC 9110 §10.1.1): it is
+	   its turn, else anybody could have every target blamed for silence by asking and then saying nothing. */
 	bool waits_for_continue = x->request.expects_continue && x->client_is_untouched && !x->has_answer_bytes;
 	uint64_t patience_us = target_is_full || waits_for_continue ? x->limits.response_us : x->limits.idle_us;
 	uint64_t left_us = clock_left_us(x->moved_us + patience_us);
@@ -324,9 +324,9 @@ static enum exchange_result send_down_some(struct exchange *x)
 	return wait_for_either(x);
 }
 
-/* Sends what is left, to a client that may be slow: as long as it takes something within idle_us, it is waited for. The system
-   wakes a sender only when a good part of its buffer is free again, so at the deadline it is asked once more: what it
-   takes then, the client has made room for. */
+/* Sends what is left, to a client that may be slow: as long as it takes something within idle_us, it is waited for. The
+   system wakes a sender only when a good part of its buffer is free again, so at the deadline it is asked once more:
+   what it takes then, the client has made room for. */
 static enum conn_result send_while_it_moves(struct exchange *x)
 {
 	enum conn_result result;

@@ -27,7 +27,8 @@ static void remove_stale_path(const struct address *address)
 	struct stat status;
 	if (lstat(address->local.sun_path, &status) != 0 || !S_ISSOCK(status.st_mode))
 		return;
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0); /* a live one with a full queue is not waited for */
+	/* Not to block: a live server with a full queue is not waited for. */
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return;
 	if (connect(fd, &address->any, address->length) != 0 && errno == ECONNREFUSED)

@@ -9,8 +9,8 @@
 #include "address.h"
 
 /* Opens, binds and listens. bind is NULL for every address of the machine, IPv6 and IPv4 on one socket; an address; or
-   "unix:/path". port 0 lets the system pick. takes_over: from a listener for which listener_share() is on. Returns the descriptor; -1
-   and a line in error. */
+   "unix:/path". port 0 lets the system pick. takes_over: from a listener for which
+   listener_share() is on. Returns the descriptor; -1 and a line in error. */
 int listener_open(const char *bind, unsigned port, bool takes_over, char *error, size_t error_size);
 
 /* While this is on, another listener of this process can be opened on the same port, to take over from this one. */

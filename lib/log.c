@@ -6,11 +6,11 @@
  * no lock is held across a write, which can block. The mutex guards only the numbers of the open files, and a file that
  * log_reopen() replaces gets its new inode under the old number (dup2), so that no writer ever sees a closed one.
  *
- * A pipe or terminal that nobody reads would block us, so it is opened not to block, and a line for which there is no room is
- * dropped. The next one that gets through says how many were lost. To ask poll() first would not do: it knows of room for
- * something, not for this line, and of two threads that ask at the same time one is wrong. Nor may O_NONBLOCK be set on a
- * standard stream as we found it: that is shared with every process that has the same terminal. Opened anew through
- * /proc/self/fd it is ours alone; a socket has MSG_DONTWAIT.
+ * A pipe or terminal that nobody reads would block us, so it is opened not to block, and a line for which there is no
+ * room is dropped. The next one that gets through says how many were lost. To ask poll() first would not do: it knows of
+ * room for something, not for this line, and of two threads that ask at the same time one is wrong. Nor may O_NONBLOCK
+ * be set on a standard stream as we found it: that is shared with every process that has the same terminal. Opened anew
+ * through /proc/self/fd it is ours alone; a socket has MSG_DONTWAIT.
  *
  * The access line is the "combined" format that every log reader knows, with key=value pairs after it.
  */
@@ -202,7 +202,8 @@ static bool sink_open(struct sink *sink, const char *path, int standard, char *e
 	if (path == NULL && sink->path == NULL && sink->fd >= 0)
 		return true; /* it is that stream already; opened anew it might be refused, with the rights we have now */
 	if (path != NULL) {
-		int flags = O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY; /* a pipe's open() can block too */
+		/* O_NONBLOCK for the open() as well: that of a pipe waits for a reader. */
+		int flags = O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY;
 		copy = strdup(path);
 		fd = copy == NULL ? -1 : open(path, flags, 0640);
 		if (fd < 0) {

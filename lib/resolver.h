@@ -38,8 +38,9 @@ struct resolver *resolver_start(const struct resolver_question *questions, size_
 bool resolver_wait_first(struct resolver *resolver, uint64_t deadline_us);
 /* Ask again soon (at most once a second). Never blocks. */
 void resolver_kick(struct resolver *resolver);
-/* The current answers, in the order of the questions; the caller frees *answers. 0 and NULL when out of memory. generation (may be
-   NULL) counts the sets. The first is there from the start: addresses are known at once, and names do not resolve yet. */
+/* The current answers, in the order of the questions; the caller frees *answers. 0 and NULL when out of memory.
+   generation (may be NULL) counts the sets. The first is there from the start: addresses are known at once, and names do
+   not resolve yet. */
 #define RESOLVER_WITHOUT_NAMES 1u
 size_t resolver_take(struct resolver *resolver, struct resolver_answer **answers, unsigned *generation);
 /* changed() will not be called after this. Does not wait. */

@@ -12,7 +12,8 @@ struct tunnel_counts {
 };
 
 /* Relays until both sides have ended (CONN_END), one is broken (CONN_BROKEN), or nothing has moved for idle_us (CONN_TIMEOUT).
-   What waits in the connections' buffers goes first, and what is kept there stays: the log still speaks of the request. The connections stay the caller's to close. */
+   What waits in the connections' buffers goes first, and what is kept there stays: the log still speaks of the request.
+   The connections stay the caller's to close. */
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts);
 
 #endif

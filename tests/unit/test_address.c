@@ -36,7 +36,9 @@ static void an_address_is_written_as_it_is_read(void)
 
 static void a_name_or_nonsense_is_no_address(void)
 {
-	static const char *const rows[] = { "", "localhost", "192.0.2", "192.0.2.256", "192.0.2.1 ", "[::1]", "::1::", "1" };
+	static const char *const rows[] = {
+		"", "localhost", "192.0.2", "192.0.2.256", "192.0.2.1 ", "[::1]", "::1::", "1",
+	};
 	struct address address;
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
 		CU_ASSERT_FALSE(address_parse(rows[i], 80, &address));
@@ -70,7 +72,8 @@ static void a_client_is_its_ipv4_address_or_its_ipv6_network(void)
 	struct address a = parsed("192.0.2.1", 1), b = parsed("192.0.2.1", 2), c = parsed("192.0.2.2", 1);
 	CU_ASSERT_EQUAL(address_client_number(&a), address_client_number(&b));
 	CU_ASSERT_NOT_EQUAL(address_client_number(&a), address_client_number(&c));
-	struct address d = parsed("2001:db8:1:2::1", 1), e = parsed("2001:db8:1:2:ffff::9", 1), f = parsed("2001:db8:1:3::1", 1);
+	struct address d = parsed("2001:db8:1:2::1", 1), e = parsed("2001:db8:1:2:ffff::9", 1);
+	struct address f = parsed("2001:db8:1:3::1", 1);
 	CU_ASSERT_EQUAL(address_client_number(&d), address_client_number(&e));
 	CU_ASSERT_NOT_EQUAL(address_client_number(&d), address_client_number(&f));
 }

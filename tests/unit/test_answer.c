@@ -24,7 +24,8 @@ static void say(const struct answer *answer, struct said *said)
 static bool has_field(const struct said *said, const char *name, const char *value)
 {
 	const struct http_field *field = http_find_name(&said->head, name);
-	return field != NULL && field->value.length == strlen(value) && memcmp(field->value.at, value, strlen(value)) == 0;
+	return field != NULL && field->value.length == strlen(value) &&
+	       memcmp(field->value.at, value, strlen(value)) == 0;
 }
 
 static bool body_is(const struct said *said, const char *body)
@@ -41,7 +42,8 @@ static void an_answer_is_as_long_as_it_says(void)
 	CU_ASSERT_EQUAL(said.head.status, 400);
 	CU_ASSERT_EQUAL(said.head.content_length, said.body_bytes);
 	CU_ASSERT_TRUE(body_is(&said, "400 Bad Request: more than one Host\n"));
-	CU_ASSERT_TRUE(has_field(&said, "Proxy-Status", "weir; error=http_request_error; details=\"more than one Host\""));
+	CU_ASSERT_TRUE(has_field(&said, "Proxy-Status",
+	                         "weir; error=http_request_error; details=\"more than one Host\""));
 	CU_ASSERT_FALSE(said.head.keep_alive);
 }
 
@@ -57,7 +59,11 @@ static void an_answer_to_head_announces_its_body_and_leaves_it_out(void)
 static void a_refusal_over_a_limit_is_json_and_says_when_to_come_back(void)
 {
 	struct said said;
-	say(&(struct answer){ .status = 429, .details = "over threshold", .over_limit = true, .retry_after_s = 7, .keep_alive = true },
+	say(&(struct answer){ .status = 429,
+	                      .details = "over threshold",
+	                      .over_limit = true,
+	                      .retry_after_s = 7,
+	                      .keep_alive = true },
 	    &said);
 	CU_ASSERT_TRUE_FATAL(said.is_sound);
 	CU_ASSERT_TRUE(body_is(&said, "{\"overLimit\":{\"code\":429,\"message\":\"over threshold\"}}"));

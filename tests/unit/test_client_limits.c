@@ -348,6 +348,18 @@ static void a_change_of_the_burst_adds_or_takes_the_difference(void)
 	client_limits_destroy(limits);
 }
 
+static void a_debt_in_another_window_is_rounded_up(void)
+{
+	struct client_limits *limits = client_limits_create(100);
+	struct client_ask slow = { .key = 1, .count = 1, .window_us = 9, .burst = 2 };
+	struct client_ask fast = { .key = 1, .count = 1, .window_us = 1, .burst = 2 };
+
+	CU_ASSERT_EQUAL(count_passes(limits, slow, 3, 0), 2);
+	CU_ASSERT_FALSE(asks(limits, fast, 4)); /* 14 ninths of a request and one more are over two */
+	CU_ASSERT_TRUE(asks(limits, fast, 5));
+	client_limits_destroy(limits);
+}
+
 /* Whatever the rates in between were: no window holds more than the largest burst and the fastest rate allow. */
 static void no_sequence_of_changes_is_a_gift(void)
 {
@@ -686,6 +698,7 @@ int main(void)
 		TEST(as_many_asks_as_there_may_be_are_one_request),
 		TEST(a_change_of_the_rate_refills_nobody),
 		TEST(a_change_of_the_burst_adds_or_takes_the_difference),
+		TEST(a_debt_in_another_window_is_rounded_up),
 		TEST(no_sequence_of_changes_is_a_gift),
 		TEST(the_table_does_what_a_naive_model_does_over_random_schedules),
 		TEST(a_key_in_a_full_set_takes_the_place_of_the_one_that_matters_least),

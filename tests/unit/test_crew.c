@@ -69,7 +69,9 @@ static void complain(void *context, const char *what, int error)
 
 static struct crew *start(unsigned limit, bool rests)
 {
-	static const struct crew_job job = { .begin = begin_state, .end = end_state, .serve = serve, .complain = complain };
+	static const struct crew_job job = {
+		.begin = begin_state, .end = end_state, .serve = serve, .complain = complain,
+	};
 	char error[200];
 	seen.begun = seen.ended = seen.active = seen.most_active = 0;
 	seen.rests = rests;

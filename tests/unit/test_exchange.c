@@ -56,7 +56,8 @@ static void begin(const char *request)
 	x.limits = (struct exchange_limits){ 5 * US_PER_S, 5 * US_PER_S, 0, 4096 };
 	say(client, request);
 	CU_ASSERT_EQUAL_FATAL(conn_fill(&x.client, clock_us() + US_PER_S), CONN_OK);
-	CU_ASSERT_EQUAL_FATAL(http_scan(&scan, conn_bytes(&x.client), conn_available(&x.client), &length), HTTP_SCAN_COMPLETE);
+	enum http_scan_result found = http_scan(&scan, conn_bytes(&x.client), conn_available(&x.client), &length);
+	CU_ASSERT_EQUAL_FATAL(found, HTTP_SCAN_COMPLETE);
 	CU_ASSERT_EQUAL_FATAL(http_parse_request(conn_bytes(&x.client), length, &x.request).status, 0);
 	conn_keep(&x.client, length);
 	exchange_begin(&x);
@@ -103,7 +104,8 @@ static void surplus_bytes_make_the_targets_connection_unfit(void)
 
 static void interim_answers_are_for_1_1_clients(void)
 {
-	static const char answer[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+	static const char answer[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+	                             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	CU_ASSERT_EQUAL(run(answer), EXCHANGE_OK);
 	CU_ASSERT_TRUE(begins_with(told(client), "HTTP/1.1 103 "));

@@ -66,8 +66,7 @@ static void seconds_are_rounded_up_and_a_window_is_never_none(void)
 	limit.window_us = limit.reset_us = UINT64_MAX;
 	check_written(&limit, 1, true, false,
 	              "RateLimit-Policy: \"a\";q=4294967295;w=18446744073710\r\n"
-	              "RateLimit:
-	   \"a\";r=4294967295;t=18446744073710\r\n");
+	              "RateLimit: \"a\";r=4294967295;t=18446744073710\r\n");
 }
 
 static void a_name_is_quoted_as_a_structured_field_wants_it(void)

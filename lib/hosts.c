@@ -1,0 +1,532 @@
+/* hosts.c: see hosts.h. How a place changes hands.
+ *
+ *                       ┌────────── hand_over ──────────► the first that waits
+ *      hosts_end ───────┤
+ *                       └─ nobody waits: open − 1, and the store is told
+ *
+ *      hosts_keep ──────┬─ somebody waits: the connection itself, if it will do; else it is closed and the place handed over
+ *                       └─ nobody: into the pool, open stays
+ *
+ *      hosts_lease ─────┬─ an idle connection of this port, if it is quiet          (its place comes with it)
+ *                       ├─ a free place: open < cap, or the store grants one
+ *                       ├─ an idle connection of another port is closed             (its place comes over)
+ *                       └─ in line
+ *
+ * Only the first in line asks the store; when it is served it tells the next to ask. So a thousand that wait cost as many
+ * questions as one. It asks again when an event comes, and once in a while in case an event was lost or a place was freed by
+ * somebody who sends none (a worker that died, a foreign one).
+ */
+#include "hosts_internal.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "conn.h"
+
+#define ASK_AGAIN_US US_PER_S
+/* How long those that would not wait do, when another worker was asked to close idle connections. */
+#define HOLD_FOR_IDLE_US (300 * US_PER_MS)
+/* How much longer those behind the first may be held: they ask one after the other. */
+#define HOLD_SLACK_US US_PER_S
+#define WANTED_FOR_US (10 * US_PER_S)
+
+static void host_changed(void *context, const char *name, bool is_wanted);
+
+struct hosts *hosts_create(const struct hosts_settings *settings, struct redis_store *store, const struct hosts_watch *watch)
+{
+	struct hosts *hosts = calloc(1, sizeof *hosts);
+	if (hosts == NULL)
+		return NULL;
+	pthread_mutex_init(&hosts->mutex, NULL);
+	hosts->store = store;
+	if (watch != NULL)
+		hosts->watch = *watch;
+	if (getrandom(hosts->secret, sizeof hosts->secret, 0) != (ssize_t)sizeof hosts->secret ||
+	    hosts_configure(hosts, settings) != 0) {
+		pthread_mutex_destroy(&hosts->mutex);
+		free(hosts);
+		return NULL;
+	}
+	if (store != NULL)
+		redis_store_listen(store, host_changed, hosts);
+	return hosts;
+}
+
+void hosts_destroy(struct hosts *hosts)
+{
+	if (hosts == NULL)
+		return;
+	if (hosts->store != NULL)
+		redis_store_listen(hosts->store, NULL, NULL);
+	hosts_close_idle(hosts);
+	hosts_lock(hosts);
+	struct host_limits limits = hosts->limits;
+	hosts_unlock(hosts);
+	host_limits_free(&limits);
+	pthread_mutex_destroy(&hosts->mutex);
+	free(hosts);
+}
+
+/* ---- entries -------------------------------------------------------------------------------------------------------- */
+
+static struct hosts_host **bucket_of(struct hosts *hosts, const char *name) REQUIRES(hosts_mutex)
+{
+	struct siphash hash;
+	siphash_begin(&hash, hosts->secret);
+	siphash_add(&hash, name, strlen(name));
+	return &hosts->buckets[siphash_end(&hash) % HOSTS_BUCKETS];
+}
+
+static struct hosts_host *find(struct hosts *hosts, const char *name) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = *bucket_of(hosts, name);
+	while (host != NULL && strcmp(host->name, name) != 0)
+		host = host->next;
+	return host;
+}
+
+/* The host's entry, made if there is none, with one more user. NULL when out of memory. */
+static struct hosts_host *enter(struct hosts *hosts, const char *name) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = find(hosts, name);
+	if (host == NULL) {
+		size_t length = strlen(name);
+		host = length < HOSTS_NAME_MAX ? calloc(1, sizeof *host) : NULL;
+		if (host == NULL)
+			return NULL;
+		memcpy(host->name, name, length + 1);
+		host->cap = host->cap_in_force = hosts_find_cap(hosts, name);
+		struct hosts_host **bucket = bucket_of(hosts, name);
+		host->next = *bucket;
+		*bucket = host;
+		hosts->totals.hosts++;
+	}
+	host->users++;
+	return host;
+}
+
+/* One user less; the last one out frees the entry. */
+static void leave(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	if (--host->users > 0 || host->open > 0 || host->waiting > 0 || host->owed > 0 || host->untold > 0)
+		return;
+	struct hosts_host **place = bucket_of(hosts, host->name);
+	while (*place != host)
+		place = &(*place)->next;
+	*place = host->next;
+	hosts->totals.hosts--;
+	free(host->idle);
+	free(host);
+}
+
+/* Pays what is owed for the host, and leaves it. */
+static void settle(struct hosts *hosts, struct hosts_host *host) EXCLUDES(hosts_mutex)
+{
+	hosts_lock(hosts);
+	unsigned owed = host->owed, untold = host->untold, open = host->open, cap = host->cap;
+	host->owed = host->untold = 0;
+	hosts_unlock(hosts);
+	while (untold-- > 0 && hosts->watch.changed != NULL)
+		hosts->watch.changed(hosts->watch.context, host->name, false, open + untold, cap);
+	if (owed > 0)
+		redis_store_give(hosts->store, host->name, owed);
+	hosts_lock(hosts);
+	if (owed > 0)
+		hosts_look_again(host);
+	leave(hosts, host);
+	hosts_unlock(hosts);
+}
+
+void hosts_visit(struct hosts *hosts, void (*visit)(struct hosts *hosts, struct hosts_host *host, const void *how), const void *how)
+{
+	for (size_t bucket = 0; bucket < HOSTS_BUCKETS; bucket++) {
+		hosts_lock(hosts);
+		for (struct hosts_host *host = hosts->buckets[bucket]; host != NULL; host = host->next)
+			visit(hosts, host, how);
+		for (;;) {
+			struct hosts_host *host = hosts->buckets[bucket];
+			while (host != NULL && host->owed == 0 && host->untold == 0)
+				host = host->next;
+			if (host == NULL)
+				break;
+			host->users++;
+			hosts_unlock(hosts);
+			settle(hosts, host);
+			hosts_lock(hosts);
+		}
+		hosts_unlock(hosts);
+	}
+}
+
+/* ---- idle connections ------------------------------------------------------------------------------------------------ */
+
+static void tell_store_of_idle(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	if (hosts->store != NULL && host->cap != 0)
+		redis_store_idle(hosts->store, host->name, (unsigned)host->idle_count);
+}
+
+static struct hosts_idle remove_idle(struct hosts *hosts, struct hosts_host *host, size_t at) REQUIRES(hosts_mutex)
+{
+	struct hosts_idle idle = host->idle[at];
+	memmove(host->idle + at, host->idle + at + 1, (host->idle_count - at - 1) * sizeof idle);
+	host->idle_count--;
+	hosts->totals.idle--;
+	tell_store_of_idle(hosts, host);
+	return idle;
+}
+
+/* The one used last among those for this port, if it is young enough. fd -1: none. */
+static struct hosts_idle newest_idle(struct hosts *hosts, struct hosts_host *host, const struct hosts_wish *wish)
+	REQUIRES(hosts_mutex)
+{
+	for (size_t at = host->idle_count; at > 0 && wish->idle_max_us > 0; at--) {
+		const struct hosts_idle *idle = &host->idle[at - 1];
+		if (idle->port != wish->port)
+			continue;
+		uint64_t age_us = wish->now_us > idle->since_us ? wish->now_us - idle->since_us : 0;
+		if (age_us > wish->idle_max_us)
+			break;
+		return remove_idle(hosts, host, at - 1);
+	}
+	return (struct hosts_idle){ .fd = -1 };
+}
+
+static bool add_idle(struct hosts *hosts, struct hosts_host *host, const struct hosts_idle *idle) REQUIRES(hosts_mutex)
+{
+	if (host->idle_count == host->idle_capacity) {
+		size_t capacity = host->idle_capacity == 0 ? 4 : host->idle_capacity * 2;
+		struct hosts_idle *grown = realloc(host->idle, capacity * sizeof *grown);
+		if (grown == NULL)
+			return false;
+		host->idle = grown;
+		host->idle_capacity = capacity;
+	}
+	host->idle[host->idle_count++] = *idle;
+	hosts->totals.idle++;
+	tell_store_of_idle(hosts, host);
+	return true;
+}
+
+/* ---- places change hands -------------------------------------------------------------------------------------------- */
+
+static void wake(const struct hosts_waiter *waiter)
+{
+	uint64_t one = 1;
+	ssize_t written = write(waiter->wake_fd, &one, sizeof one);
+	(void)written; /* it can only be full, and then the waiter is being woken already */
+}
+
+void hosts_look_again(struct hosts_host *host)
+{
+	host->events++;
+	if (host->first != NULL)
+		wake(host->first);
+}
+
+static void join_line(struct hosts *hosts, struct hosts_host *host, struct hosts_waiter *waiter) REQUIRES(hosts_mutex)
+{
+	waiter->next = NULL;
+	waiter->previous = host->last;
+	if (host->last != NULL)
+		host->last->next = waiter;
+	else
+		host->first = waiter;
+	host->last = waiter;
+	host->waiting++;
+	hosts->totals.waiting++;
+}
+
+/* Whoever is first now is told to ask for itself. */
+static void leave_line(struct hosts *hosts, struct hosts_host *host, struct hosts_waiter *waiter) REQUIRES(hosts_mutex)
+{
+	bool was_first = host->first == waiter;
+	if (waiter->next != NULL)
+		waiter->next->previous = waiter->previous;
+	else
+		host->last = waiter->previous;
+	if (waiter->previous != NULL)
+		waiter->previous->next = waiter->next;
+	else
+		host->first = waiter->next;
+	host->waiting--;
+	hosts->totals.waiting--;
+	if (was_first)
+		hosts_look_again(host);
+}
+
+/* Gives a taken place to the first that waits, with the idle connection if that will do (idle->fd is then -1). False: nobody
+   waits, or there are more places taken than may be. */
+static bool hand_over(struct hosts *hosts, struct hosts_host *host, struct hosts_idle *idle) REQUIRES(hosts_mutex)
+{
+	struct hosts_waiter *waiter = host->first;
+	if (waiter == NULL || host->must_ask || (host->cap_in_force != 0 && host->open > host->cap_in_force))
+		return false;
+	waiter->is_granted = true;
+	if (idle != NULL && waiter->may_reuse && waiter->port == idle->port) {
+		waiter->given = *idle;
+		idle->fd = -1;
+	}
+	leave_line(hosts, host, waiter);
+	wake(waiter);
+	return true;
+}
+
+/* A place of which the connection is closed. The caller settles. */
+static void release(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	host->untold++;
+	if (hand_over(hosts, host, NULL))
+		return;
+	host->open--;
+	hosts->totals.open--;
+	if (hosts->store != NULL)
+		host->owed++;
+}
+
+/* close() of a quiet connection doesn't block: it may be done under the lock. */
+void hosts_shrink_idle(struct hosts *hosts, struct hosts_host *host, size_t keep)
+{
+	while (host->idle_count > keep) {
+		close(remove_idle(hosts, host, 0).fd);
+		release(hosts, host);
+	}
+}
+
+/* An event from another worker, by the store's thread. */
+static void host_changed_visit(struct hosts *hosts, struct hosts_host *host, const void *how) REQUIRES(hosts_mutex)
+{
+	(void)hosts;
+	(void)how;
+	hosts_look_again(host);
+}
+
+static void host_changed(void *context, const char *name, bool is_wanted)
+{
+	struct hosts *hosts = context;
+	if (name == NULL) {
+		hosts_visit(hosts, host_changed_visit, NULL);
+		return;
+	}
+	hosts_lock(hosts);
+	struct hosts_host *host = find(hosts, name);
+	if (host == NULL) {
+		hosts_unlock(hosts);
+		return;
+	}
+	host->users++;
+	if (is_wanted) {
+		host->wanted_until_us = clock_us() + WANTED_FOR_US;
+		hosts_shrink_idle(hosts, host, 0);
+	} else {
+		hosts_look_again(host);
+	}
+	hosts_unlock(hosts);
+	settle(hosts, host);
+}
+
+/* ---- lease ---------------------------------------------------------------------------------------------------------- */
+
+/* One thread's way through hosts_lease(). */
+struct claim {
+	struct hosts *hosts;
+	const struct hosts_wish *wish;
+	struct hosts_lease *lease;
+	struct hosts_host *host;
+	struct hosts_waiter waiter;
+	int close_fd;            /* an idle connection whose place came over; closed outside the lock */
+	bool was_held;           /* it waited for another worker's idle connections: once is enough */
+	bool is_watching_client; /* for the end of its sending */
+};
+
+/* An idle connection of any port gives up its place. */
+static bool take_over(struct claim *claim) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = claim->host;
+	if (host->idle_count == 0)
+		return false;
+	claim->close_fd = remove_idle(claim->hosts, host, 0).fd;
+	host->untold++;
+	return true;
+}
+
+static void take(struct claim *claim) REQUIRES(hosts_mutex)
+{
+	claim->host->open++;
+	claim->hosts->totals.open++;
+}
+
+/* Without asking the store, under this cap. A store that is down is told later. */
+static enum hosts_answer take_locally(struct claim *claim, unsigned cap) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = claim->host;
+	struct redis_store *store = claim->hosts->store;
+	host->cap_in_force = cap;
+	if (cap == 0 || host->open < cap) {
+		if (store != NULL && !redis_store_assume(store, host->name, host->cap))
+			return HOSTS_NO_MEMORY;
+		take(claim);
+		return HOSTS_PLACE;
+	}
+	claim->lease->count = host->open;
+	return take_over(claim) ? HOSTS_PLACE : HOSTS_FULL;
+}
+
+static enum hosts_answer take_while_down(struct claim *claim, unsigned cap) REQUIRES(hosts_mutex)
+{
+	struct hosts *hosts = claim->hosts;
+	if (hosts->fail == HOSTS_FAIL_CLOSED)
+		return take_over(claim) ? HOSTS_PLACE : HOSTS_STORE_DOWN;
+	if (hosts->fail == HOSTS_FAIL_LOCAL) {
+		unsigned share = cap / redis_store_live_workers(hosts->store);
+		cap = share > 0 ? share : 1;
+	}
+	return take_locally(claim, cap);
+}
+
+/* Full, though places may come soon: those that would not wait are held. */
+static void hold(struct claim *claim, uint64_t wait_us) REQUIRES(hosts_mutex)
+{
+	uint64_t until_us = clock_us() + wait_us;
+	if (claim->host->hold_until_us < until_us)
+		claim->host->hold_until_us = until_us;
+}
+
+/* A place for this claim, now or not at all. The lock is let go while the store is asked. */
+static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
+{
+	struct hosts *hosts = claim->hosts;
+	struct hosts_host *host = claim->host;
+	unsigned cap = host->cap;
+	claim->lease->limit = cap;
+	if (hosts->store == NULL || cap == 0)
+		return take_locally(claim, cap);
+	struct redis_store_result result = { .sum = 0 };
+	bool will_wait = claim->wish->wait_until_us > claim->wish->now_us;
+	hosts_unlock(hosts);
+	enum redis_store_answer answer = redis_store_take(hosts->store, host->name, cap, will_wait, &result);
+	hosts_lock(hosts);
+	claim->lease->count = result.sum;
+	switch (answer) {
+	case REDIS_STORE_GRANTED:
+		host->must_ask = false;
+		host->cap_in_force = host->cap;
+		take(claim);
+		return HOSTS_PLACE;
+	case REDIS_STORE_FULL:
+	case REDIS_STORE_SETTLING:
+		if (take_over(claim))
+			return HOSTS_PLACE;
+		if (answer == REDIS_STORE_SETTLING)
+			hold(claim, result.wait_us);
+		else if (result.idle_elsewhere && !claim->was_held)
+			hold(claim, HOLD_FOR_IDLE_US);
+		claim->was_held = answer == REDIS_STORE_FULL;
+		return HOSTS_FULL;
+	case REDIS_STORE_DOWN: return take_while_down(claim, cap);
+	case REDIS_STORE_OFF: return take_locally(claim, cap);
+	case REDIS_STORE_NO_MEMORY: break;
+	}
+	return HOSTS_NO_MEMORY;
+}
+
+static uint64_t deadline_of(const struct claim *claim, uint64_t now_us) REQUIRES(hosts_mutex)
+{
+	uint64_t held_us = claim->host->hold_until_us > now_us ? claim->host->hold_until_us + HOLD_SLACK_US : 0;
+	return claim->wish->wait_until_us > held_us ? claim->wish->wait_until_us : held_us;
+}
+
+static bool client_is_gone(struct claim *claim, short revents)
+{
+	char byte;
+	if (revents == 0)
+		return false;
+	if ((revents & (POLLHUP | POLLERR | POLLNVAL)) != 0)
+		return true;
+	claim->is_watching_client = false; /* what it says now it would say for ever */
+	if (claim->wish->client_is_gone != NULL)
+		return claim->wish->client_is_gone(claim->wish->context);
+	return recv(claim->wish->client_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+}
+
+/* Sleeps until woken or until then. False: the client is gone. */
+static bool sleep_in_line(struct claim *claim, uint64_t until_us) EXCLUDES(hosts_mutex)
+{
+	short client_events = claim->is_watching_client ? POLLRDHUP : 0;
+	struct pollfd fds[2] = { { .fd = claim->waiter.wake_fd, .events = POLLIN },
+		                 { .fd = claim->wish->client_fd, .events = client_events } };
+	uint64_t left_us = clock_left_us(until_us), count;
+	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
+	if (ppoll(fds, 2, until_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
+		return errno == EINTR;
+	if (fds[0].revents != 0 && read(claim->waiter.wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+		return false;
+	return !client_is_gone(claim, fds[1].revents);
+}
+
+/* In line, until a place is handed over, the first in line gets one for itself, or there is a reason to give up. */
+static enum hosts_answer wait_for_turn(struct claim *claim, unsigned seen_events) REQUIRES(hosts_mutex)
+{
+	struct hosts *hosts = claim->hosts;
+	struct hosts_host *host = claim->host;
+	uint64_t ask_us = clock_us() + ASK_AGAIN_US;
+	for (;;) {
+		uint64_t now_us = clock_us();
+		bool is_first = host->first == &claim->waiter;
+		if (claim->waiter.is_granted)
+			return HOSTS_PLACE;
+		bool hold_is_over = host->hold_until_us != 0 && host->hold_until_us <= now_us && ask_us > host->hold_until_us;
+		if (is_first && (host->events != seen_events || now_us >= ask_us || hold_is_over)) {
+			seen_events = host->events;
+			enum hosts_answer answer = take_place(claim);
+			if (answer != HOSTS_FULL)
+				return answer;
+			now_us = clock_us();
+			ask_us = now_us + ASK_AGAIN_US;
+			if (claim->waiter.is_granted || host->events != seen_events)
+				continue;
+			is_first = host->first == &claim->waiter;
+		}
+		uint64_t deadline_us = deadline_of(claim, now_us);
+		if (now_us >= deadline_us)
+			return HOSTS_FULL;
+		if (is_first && ask_us < deadline_us)
+			deadline_us = ask_us;
+		if (is_first && host->hold_until_us > now_us && host->hold_until_us < deadline_us)
+			deadline_us = host->hold_until_us;
+		hosts_unlock(hosts);
+		bool is_there = sleep_in_line(claim, deadline_us);
+		hosts_lock(hosts);
+		if (!is_there)
+			return HOSTS_CLIENT_GONE;
+	}
+}
+
+/* A place may have been handed over while the store was asked, or while the client went: then it is one too many. */
+static enum hosts_answer stand_in_line(struct claim *claim, unsigned seen_events) REQUIRES(hosts_mutex)
+{
+	struct hosts *hosts = claim->hosts;
+	struct hosts_host *host = claim->host;
+	struct hosts_waiter *waiter = &claim->waiter;
+	if (deadline_of(claim, clock_us()) <= clock_us())
+		return HOSTS_FULL;
+	waiter->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (waiter->wake_fd < 0)
+		return HOSTS_NO_MEMORY;
+	join_line(hosts, host, waiter);
+	enum hosts_answer answer = wait_for_turn(claim, seen_events);
+	if (!waiter->is_granted) {
+		leave_line(hosts, host, waiter);
+	} else if (answer == HOSTS_PLACE && (claim->close_fd >= 0 || false)) {
+		release(hosts, host);
+	}
+	close(waiter->wake_fd);
+	return answer;
+}

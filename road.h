@@ -1,0 +1,86 @@
+/* road.h: what the steps of the road share. For proxy.c, admit.c and reverse.c only.
+ *
+ *      proxy.c      the road itself: read head, relay, account; threads and connections
+ *      admit.c      admit: who is asking, may it, and when
+ *      reverse.c    pick and send: targets in turn, until one answers
+ */
+#ifndef WEIR_ROAD_H
+#define WEIR_ROAD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/admission.h"
+#include "lib/answer.h"
+#include "lib/exchange.h"
+#include "lib/log.h"
+#include "service.h"
+
+/* How a step ended. */
+enum step {
+	STEP_ON,      /* the next step, please */
+	STEP_REFUSED, /* road->answer says what the client is told */
+	STEP_OVER,    /* nothing can be said any more: the client is gone, or has half an answer */
+};
+
+enum ending { END_KEEP, END_CLOSE, END_LINGER, END_RESET };
+
+/* What one thread keeps. */
+struct road {
+	struct proxy *proxy;
+	struct worker *worker;
+	struct settings *settings; /* held */
+	unsigned settings_generation;
+	struct exchange exchange;
+	size_t max_header_bytes; /* what the buffers were made for */
+	char *buffers;
+	int wake_fd; /* made at the first wait: a request in line is woken by it */
+
+	/* this connection */
+	struct address peer;
+	char peer_text[ADDRESS_TEXT_MAX];
+	bool is_first_request;
+	uint64_t counted_client; /* for client_connections */
+
+	/* this request */
+	struct admission admission; /* who is asking: see client_text in there */
+	struct limiter_ticket ticket;
+	bool has_slot;
+	bool client_has_more; /* it sent more than this request, and may have finished sending */
+	bool has_pick;
+	struct balancer_pick pick;
+	struct balancer_tried tried;
+	struct answer answer;
+	bool has_request; /* a head could be read */
+	enum ending ending;
+	struct log_access record;
+	char target_text[ADDRESS_TEXT_MAX + 256];
+	char body[1024];             /* of an answer of ours */
+	char details[128];           /* why, when that is no fixed phrase */
+	char fields[RATELIMIT_MAX];
+	uint64_t begun_us, upstream_begun_us;
+};
+
+/* The one way out for what can't go on. cause is a token of RFC 9209, details a phrase that lives as long as the request. */
+enum step road_refuse(struct road *r, int status, const char *cause, const char *details);
+/* No target answers: unavailable_status. */
+enum step road_refuse_unavailable(struct road *r);
+/* Nothing can be said any more. */
+enum step road_over(struct road *r, const char *outcome);
+
+/* May this request go on at all? And when? Ends with a slot of the limiter in hand. */
+enum step admit(struct road *r);
+/* Takes a slot of the limiter, if there is none in hand; waits for one if need be. */
+enum step admit_take_slot(struct road *r);
+/* Refuses by a limit that has a name: which, and when to come back. */
+enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us);
+/* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how
+   long it should stay away; else 0. They live in the road until the next call, and may be empty. */
+struct http_text admit_ratelimit_fields(struct road *r, uint64_t refused_after_us);
+
+/* Picks targets and sends the request until one answers: then the head of its answer is there. */
+enum step reverse_find_target(struct road *r);
+/* What is left of a pick after the answer: the balancer hears that the request is over. */
+void reverse_give_pick_back(struct road *r);
+
+#endif

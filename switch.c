@@ -1,0 +1,608 @@
+/* switch.c: the road of a message: what a thread does with a connection, and with each message on it.
+ *
+ *      accept ─► read object ─┬─ type 0 ─► admit ─► pick ─► connect, send ─► read the one answer ─► close ─► answer ─► account
+ *                   ▲         │                      ▲           │ failed? the next server                               │
+ *                   │         │                      └───────────┘                                                       │
+ *                   │         ├─ type 1 ─► the table, no answer                                                          │
+ *                   │         └─ else ───► an error, type 3                                                              │
+ *                   └──────────────────────────── the next object ◄──────────────────────────────────────────────────────┘
+ *
+ * It is the road of proxy.c with other vehicles: one thread walks it from end to end, each call has a deadline, each step says how
+ * it went (enum step), and what can't go on leaves by one door, refuse(), with an error object that says why. The connection
+ * goes on after it, for where the next message begins is known (packet.h).
+ *
+ * A connection to a server carries one message. Servers of this exercise serve one connection after the other, or take one recv()
+ * for one message: so the message leaves in one piece, without blanks and as short as it can be, and the connection is
+ * closed when the answer is there. What is forwarded is what came; the answer goes back as it came, too.
+ *
+ * Invariants. A slot of the limiter is either used (limiter_started, noted after the bytes left) or given back. A turn at a server
+ * is given back once. A message that got no answer goes to the next server: to hash a payload twice does no harm. Nobody is ever
+ * dropped without a word: whoever can still be told is told.
+ */
+#include "switch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "lib/admission.h"
+#include "lib/clock.h"
+#include "lib/packet.h"
+#include "lib/thread.h"
+#include "service.h"
+
+#define READ_BYTES (16u * 1024u)
+#define LINGER_US (30 * US_PER_S)
+#define LINGER_SILENCE_US (2 * US_PER_S)
+
+/* How a step ended. */
+enum step {
+	STEP_ON,      /* the next step, please */
+	STEP_REFUSED, /* road->why says what the client is told */
+	STEP_OVER,    /* the connection ends here */
+};
+
+/* What one thread keeps. */
+struct road {
+	struct proxy *proxy;
+	struct worker *worker;
+	struct settings *settings; /* held */
+	unsigned settings_generation;
+	struct conn client, server;
+	struct packet_reader request, answer;
+	int wake_fd; /* made at the first wait: a message in line is woken by it */
+
+	/* this connection */
+	struct address peer, own;
+	char peer_text[ADDRESS_TEXT_MAX];
+
+	/* this message */
+	struct packet message; /* has_message: to be released */
+	bool has_message;
+	struct admission admission;
+	struct limiter_ticket ticket;
+	bool has_slot;
+	bool client_has_more; /* it sent more than this message, and may have finished sending */
+	struct switch_turn turn;
+	char why[PACKET_WHY_MAX];
+	unsigned over_limit_s; /* 0: this is no matter of limits */
+
+	char buffers[2][READ_BYTES];
+};
+
+/* ---- the door ------------------------------------------------------------------------------------------------------- */
+
+static enum step refuse(struct road *r, const char *format, ...) PRINTF_LIKE(2, 3);
+static enum step refuse(struct road *r, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(r->why, sizeof r->why, format, arguments);
+	va_end(arguments);
+	r->over_limit_s = 0;
+	return STEP_REFUSED;
+}
+
+static enum step refuse_over_limit(struct road *r, const char *limit, uint64_t after_us)
+{
+	uint64_t after_s = (after_us + US_PER_S - 1) / US_PER_S;
+	enum step step = refuse(r, "over %s", limit);
+	r->over_limit_s = after_s == 0 ? 1 : after_s > 86400 ? 86400 : (unsigned)after_s;
+	return step;
+}
+
+/* Sends one object and a newline, which does no harm and helps those who read lines. */
+static enum step tell_client(struct road *r, const char *object, size_t length)
+{
+	struct iovec parts[2] = { { .iov_base = (void *)(uintptr_t)object, .iov_len = length }, { .iov_base = "\n", .iov_len = 1 } };
+	return conn_send(&r->client, parts, 2, clock_us() + r->settings->idle_timeout_us, NULL) == CONN_OK ? STEP_ON : STEP_OVER;
+}
+
+/* The one way out for what can't go on: an error object. */
+static enum step send_error(struct road *r)
+{
+	static const char no_memory[] = "{\"type\":\"3\",\"error\":\"out of memory\"}";
+	size_t length;
+	char *object = packet_write_error(r->why, r->over_limit_s, &length);
+	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy), "sending an error to %s: %s", r->peer_text, r->why);
+	atomic_fetch_add_explicit(&r->proxy->answered_total, 1, memory_order_relaxed);
+	enum step step = object == NULL ? tell_client(r, no_memory, sizeof no_memory - 1) : tell_client(r, object, length);
+	free(object);
+	return step;
+}
+
+/* ---- read object ---------------------------------------------------------------------------------------------------- */
+
+/* Nothing of a message is there yet. Between messages a drain may close the connection; what has come already is served. */
+static enum step wait_for_message(struct road *r)
+{
+	if (!worker_rest(r->worker)) {
+		worker_resume(r->worker);
+		return conn_try_fill(&r->client) == CONN_OK ? STEP_ON : STEP_OVER;
+	}
+	enum conn_result result = conn_fill(&r->client, clock_us() + r->settings->idle_timeout_us);
+	worker_resume(r->worker);
+	return result == CONN_OK ? STEP_ON : STEP_OVER;
+}
+
+/* More of a message of which a part is there. */
+static enum step wait_for_rest(struct road *r, uint64_t deadline_us)
+{
+	switch (conn_fill(&r->client, deadline_us)) {
+	case CONN_OK:
+		return STEP_ON;
+	case CONN_TIMEOUT:
+		refuse(r, "the message did not end within idle_timeout");
+		break;
+	case CONN_END:
+		refuse(r, "the connection ended in the middle of a message");
+		break;
+	default:
+		return STEP_OVER;
+	}
+	send_error(r);
+	return STEP_OVER;
+}
+
+/* Reads until a message is whole: it is in r->request then. STEP_REFUSED: what came is none. */
+static enum step read_object(struct road *r)
+{
+	uint64_t deadline_us = 0;
+	for (;;) {
+		size_t used;
+		enum packet_event event = packet_read(&r->request, conn_bytes(&r->client), conn_available(&r->client), &used);
+		conn_use(&r->client, used);
+		if (event == PACKET_WHOLE)
+			return STEP_ON;
+		if (event == PACKET_FAULT)
+			return refuse(r, "%s", r->request.fault);
+		bool is_between = packet_reader_is_between(&r->request);
+		if (!is_between && deadline_us == 0)
+			deadline_us = clock_us() + r->settings->idle_timeout_us;
+		enum step step = is_between ? wait_for_message(r) : wait_for_rest(r, deadline_us);
+		if (step != STEP_ON)
+			return step;
+	}
+}
+
+/* ---- type 1 --------------------------------------------------------------------------------------------------------- */
+
+/* Where the server listens: at the address it speaks from. One on this machine may have come over a unix socket. */
+static struct address server_address(const struct road *r, unsigned port)
+{
+	struct address address = r->peer;
+	if (address.any.sa_family == AF_INET)
+		address.v4.sin_port = htons((uint16_t)port);
+	else if (address.any.sa_family == AF_INET6)
+		address.v6.sin6_port = htons((uint16_t)port);
+	else
+		address_parse("127.0.0.1", port, &address);
+	return address;
+}
+
+/* Messages to ourselves would go round until every thread is busy with them. */
+static bool is_this_switch(const struct road *r, const struct address *server)
+{
+	char theirs[ADDRESS_TEXT_MAX], ours[ADDRESS_TEXT_MAX];
+	address_text(server, theirs);
+	address_text(&r->own, ours);
+	return strcmp(theirs, ours) == 0;
+}
+
+static enum step set_up_server(struct road *r)
+{
+	const struct packet *message = &r->message;
+	struct address address = server_address(r, message->port);
+	char where[ADDRESS_TEXT_MAX];
+	address_text(&address, where);
+	if (is_this_switch(r, &address))
+		return refuse(r, "listenport %u is this switch's own", message->port);
+	const char *what = "";
+	switch (packet_switch_set_up(r->proxy->packets, message->source, message->policy, &address)) {
+	case SWITCH_TOO_MANY_SERVERS:
+		return refuse(r, "there are %u servers already", SWITCH_SERVERS_MAX);
+	case SWITCH_TOO_MANY_POLICIES:
+		return refuse(r, "there are %u privacy policies already", SWITCH_POLICIES_MAX);
+	case SWITCH_NO_MEMORY:
+		return refuse(r, "no memory for another server");
+	case SWITCH_SET_UP:
+		break;
+	case SWITCH_REPLACED:
+		what = ", in place of what it was";
+		break;
+	case SWITCH_UNCHANGED:
+		what = ", as it is already";
+		break;
+	}
+	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
+	          "received a setup message from server id %s privacy policy %s port %u (%s)%s", message->source, message->policy,
+	          message->port, where, what);
+	return STEP_ON;
+}
+
+/* ---- admit ---------------------------------------------------------------------------------------------------------- */
+
+void switch_wake(struct limiter_ticket *ticket)
+{
+	uint64_t one = 1;
+	struct road *r = ticket->owner;
+	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken already. */
+	ssize_t written = write(r->wake_fd, &one, sizeof one);
+	(void)written;
+}
+
+/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. A client that has finished sending has gone
+   away, unless it sent more than this message: then it waits for answers. */
+static bool sleep_in_line(struct road *r, uint64_t wake_us)
+{
+	short end_of_sending = r->client_has_more ? 0 : POLLRDHUP;
+	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN }, { .fd = r->client.fd, .events = end_of_sending } };
+	uint64_t left_us = clock_left_us(wake_us);
+	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
+	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
+		return errno == EINTR;
+	uint64_t count;
+	if (fds[0].revents != 0 && read(r->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+		return false;
+	if (fds[1].revents == 0)
+		return true;
+	r->client_has_more = (fds[1].revents & (POLLHUP | POLLERR)) == 0 && conn_unread(&r->client) > 0;
+	return r->client_has_more;
+}
+
+static enum step refuse_over_threshold(struct road *r)
+{
+	return refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
+}
+
+/* Stands in line until the limiter says go. */
+static enum step wait_in_line(struct road *r)
+{
+	struct limiter *limiter = r->proxy->limiter;
+	for (;;) {
+		uint64_t wake_us = CLOCK_NEVER;
+		switch (limiter_turn(limiter, &r->ticket, clock_us(), &wake_us)) {
+		case LIMITER_GO:
+			r->has_slot = true;
+			return STEP_ON;
+		case LIMITER_FULL:
+			return refuse_over_threshold(r);
+		case LIMITER_WAIT:
+			break;
+		}
+		if (sleep_in_line(r, wake_us))
+			continue;
+		limiter_cancel(limiter, &r->ticket, clock_us());
+		refuse(r, "the connection ended while the message waited for its turn");
+		send_error(r); /* it may have ended in one direction only */
+		return STEP_OVER;
+	}
+}
+
+/* Asks for a slot, with something to be woken by should it be given a place in line instead. */
+static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
+{
+	struct limiter *limiter = r->proxy->limiter;
+	r->ticket.owner = r;
+	enum limiter_answer answer = limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
+	if (answer != LIMITER_WAIT || r->wake_fd >= 0)
+		return answer;
+	limiter_cancel(limiter, &r->ticket, now_us);
+	r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	return r->wake_fd < 0 ? LIMITER_WAIT : limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
+}
+
+/* Takes a slot of the limiter; waits for one if need be. */
+static enum step take_slot(struct road *r)
+{
+	if (r->has_slot)
+		return STEP_ON;
+	switch (enter_line(r, clock_us())) {
+	case LIMITER_GO:
+		r->has_slot = true;
+		return STEP_ON;
+	case LIMITER_FULL:
+		return refuse_over_threshold(r);
+	case LIMITER_WAIT:
+		break;
+	}
+	return r->wake_fd < 0 ? refuse(r, "no descriptor to wait with") : wait_in_line(r);
+}
+
+/* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a request without a
+   method, a path and fields. */
+static enum step check_client(struct road *r)
+{
+	static const struct http_head no_head;
+	enum admission_verdict verdict =
+		admission_check(r->proxy->client_limits, r->settings, &r->peer, &no_head, clock_us(), &r->admission);
+	if (verdict == ADMISSION_OVER_LIMIT)
+		return refuse_over_limit(r, r->admission.refused_by, r->admission.retry_after_us);
+	return verdict == ADMISSION_PASS ? STEP_ON : refuse(r, "this client may not come in");
+}
+
+static enum step refuse_unserved(struct road *r)
+{
+	if (packet_switch_presence(r->proxy->packets, r->message.policy) == SWITCH_NOBODY)
+		return refuse(r, "no server for privacy policy %s", r->message.policy);
+	return refuse(r, "all servers for privacy policy %s are off", r->message.policy);
+}
+
+static enum step admit(struct road *r)
+{
+	if (packet_switch_presence(r->proxy->packets, r->message.policy) != SWITCH_SOMEBODY) /* nobody should wait for nothing */
+		return refuse_unserved(r);
+	return take_slot(r);
+}
+
+/* ---- pick, connect, send, read the answer --------------------------------------------------------------------------- */
+
+/* What one try at one server came to. */
+enum attempt {
+	ATTEMPT_ANSWERED, /* r->answer holds the answer */
+	ATTEMPT_NEXT,     /* another server, please; why_not says why not this one */
+	ATTEMPT_REFUSED,
+};
+
+/* The slot is used if something left for the server, at the moment it had left. */
+static void settle_slot(struct road *r, size_t sent_bytes)
+{
+	if (!r->has_slot || sent_bytes == 0)
+		return;
+	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
+	r->has_slot = false;
+}
+
+static bool is_an_answer(struct road *r, const char **why_not)
+{
+	struct packet answer;
+	char why[PACKET_WHY_MAX];
+	*why_not = "its answer is not understood";
+	if (!packet_parse(r->answer.bytes, r->answer.length, &answer, why))
+		return false;
+	bool good = answer.type == PACKET_ANSWER || answer.type == PACKET_ERROR;
+	if (good)
+		log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
+		          "received %s from server id %s for client %s, payload of %zu bytes",
+		          answer.type == PACKET_ANSWER ? "a data message" : "an error", r->turn.id, r->message.source,
+		          answer.payload_bytes);
+	packet_release(&answer);
+	return good;
+}
+
+/* The one answer. */
+static bool read_answer(struct road *r, const char **why_not)
+{
+	uint64_t deadline_us = clock_us() + r->settings->response_timeout_us;
+	packet_reader_restart(&r->answer);
+	for (;;) {
+		size_t used;
+		switch (packet_read(&r->answer, conn_bytes(&r->server), conn_available(&r->server), &used)) {
+		case PACKET_WHOLE:
+			return is_an_answer(r, why_not);
+		case PACKET_FAULT:
+			*why_not = "its answer is no message";
+			return false;
+		case PACKET_MORE:
+			conn_use(&r->server, used);
+			break;
+		}
+		enum conn_result result = conn_fill(&r->server, deadline_us);
+		*why_not = result == CONN_TIMEOUT ? "it was silent for response_timeout" : "it closed the connection without an answer";
+		if (result != CONN_OK)
+			return false;
+	}
+}
+
+/* No server would do better: to blame this one, and then the next, would only empty the rotation. */
+static bool is_our_own_lack(int error)
+{
+	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
+/* One try at the server whose turn it is. */
+static enum attempt try_server(struct road *r, const char **why_not)
+{
+	struct cut *cut = worker_cut(r->worker);
+	bool reused;
+	if (upstream_lease(r->turn.upstream, &r->server, cut, 0, r->settings->connect_timeout_us, &reused) != CONN_OK) {
+		int error = errno;
+		*why_not = strerror(error);
+		if (!is_our_own_lack(error))
+			return ATTEMPT_NEXT;
+		refuse(r, "no descriptor or memory for a connection");
+		return ATTEMPT_REFUSED;
+	}
+	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
+	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes", r->message.source,
+	          r->turn.id, upstream_address(r->turn.upstream), r->message.payload_bytes);
+	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
+	size_t sent_bytes = 0;
+	enum conn_result sent = conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
+	settle_slot(r, sent_bytes);
+	*why_not = sent == CONN_TIMEOUT ? "it does not take the message" : "it closed the connection";
+	/* One that has seen enough may answer before it has taken all. */
+	bool answered = sent != CONN_TIMEOUT && read_answer(r, why_not);
+	upstream_discard(&r->server, cut);
+	return answered ? ATTEMPT_ANSWERED : ATTEMPT_NEXT;
+}
+
+static void blame_server(struct road *r, const char *why_not)
+{
+	bool went_out = packet_switch_failed(r->proxy->packets, &r->turn);
+	log_write(r->proxy->log, went_out ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, proxy_name(r->proxy),
+	          "server id %s (%s) %s: %s", r->turn.id, upstream_address(r->turn.upstream),
+	          went_out ? "leaves the rotation" : "failed as well", why_not);
+}
+
+/* Each try that starts needs a slot of its own. */
+static enum attempt ask_server(struct road *r, enum step *step)
+{
+	const char *why_not = "";
+	*step = take_slot(r);
+	if (*step != STEP_ON)
+		return ATTEMPT_REFUSED;
+	enum attempt attempt = try_server(r, &why_not);
+	if (attempt == ATTEMPT_ANSWERED)
+		packet_switch_succeeded(r->proxy->packets, &r->turn);
+	if (attempt == ATTEMPT_NEXT)
+		blame_server(r, why_not);
+	if (attempt == ATTEMPT_REFUSED)
+		*step = STEP_REFUSED;
+	return attempt;
+}
+
+/* Picks servers until one answers. */
+static enum step find_server(struct road *r)
+{
+	struct balancer_tried tried;
+	memset(&tried, 0, sizeof tried);
+	for (unsigned tries = 0; tries <= r->settings->retries; tries++) {
+		enum step step;
+		if (!packet_switch_pick(r->proxy->packets, r->message.policy, &tried, &r->turn))
+			break;
+		enum attempt attempt = ask_server(r, &step);
+		packet_switch_done(r->proxy->packets, &r->turn);
+		if (attempt != ATTEMPT_NEXT)
+			return step;
+		if (tries == UINT32_MAX)
+			break;
+	}
+	return refuse_unserved(r);
+}
+
+/* ---- the road ------------------------------------------------------------------------------------------------------- */
+
+static enum step forward(struct road *r)
+{
+	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
+	          "received a data message from client %s (%s) privacy policy %s, payload of %zu bytes", r->message.source,
+	          r->peer_text, r->message.policy, r->message.payload_bytes);
+	enum step step = admit(r);
+	if (step == STEP_ON)
+		step = find_server(r);
+	if (step == STEP_ON)
+		step = tell_client(r, r->answer.bytes, r->answer.length);
+	return step;
+}
+
+static enum step handle_object(struct road *r)
+{
+	enum step step = check_client(r);
+	if (step != STEP_ON)
+		return step;
+	if (!packet_parse(r->request.bytes, r->request.length, &r->message, r->why)) {
+		r->over_limit_s = 0;
+		return STEP_REFUSED;
+	}
+	r->has_message = true;
+	switch (r->message.type) {
+	case PACKET_MESSAGE:
+		return forward(r);
+	case PACKET_SETUP:
+		return set_up_server(r);
+	case PACKET_ANSWER:
+	case PACKET_ERROR:
+		break;
+	}
+	return refuse(r, "type %d is not for a switch; 0 or 1 is wanted", (int)r->message.type);
+}
+
+/* Whatever became of the message: everything it held is given back. */
+static void account(struct road *r)
+{
+	if (r->has_slot)
+		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
+	r->has_slot = false;
+	if (r->has_message)
+		packet_release(&r->message);
+	r->has_message = false;
+	packet_reader_restart(&r->answer);
+	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);
+}
+
+static void take_settings(struct road *r)
+{
+	if (r->settings_generation == atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire))
+		return;
+	settings_release(r->settings);
+	r->settings = service_settings(r->proxy, &r->settings_generation);
+}
+
+/* One message, from its first byte to its answer. True if another may follow on this connection. */
+static bool serve_message(struct road *r)
+{
+	enum step step = read_object(r);
+	if (step == STEP_OVER)
+		return false;
+	take_settings(r);
+	r->client_has_more = false;
+	if (step == STEP_ON)
+		step = handle_object(r);
+	if (step == STEP_REFUSED)
+		step = send_error(r);
+	account(r);
+	return step == STEP_ON;
+}
+
+/* ---- a thread and its connections ------------------------------------------------------------------------------------ */
+
+static size_t longest_message(const struct settings *settings)
+{
+	return settings->max_body_bytes > 0 && settings->max_body_bytes < PACKET_BYTES_MAX ? (size_t)settings->max_body_bytes :
+	                                                                                     PACKET_BYTES_MAX;
+}
+
+static void serve_connection(void *state, int fd, const struct address *peer)
+{
+	struct road *r = state;
+	take_settings(r);
+	r->peer = *peer;
+	address_host_text(peer, r->peer_text);
+	r->own.length = sizeof r->own.storage;
+	if (getsockname(fd, &r->own.any, &r->own.length) != 0)
+		memset(&r->own, 0, sizeof r->own);
+	address_unmap(&r->own);
+	conn_init(&r->client, fd, r->buffers[0], READ_BYTES);
+	packet_reader_init(&r->request, longest_message(r->settings));
+	packet_reader_init(&r->answer, PACKET_BYTES_MAX);
+	while (serve_message(r))
+		;
+	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
+	if (conn_unread(&r->client) > 0)
+		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+	cut_detach(worker_cut(r->worker), CUT_CLIENT);
+	conn_close(&r->client);
+	packet_reader_free(&r->request);
+	packet_reader_free(&r->answer);
+}
+
+static void end_thread(void *state)
+{
+	struct road *r = state;
+	if (r->wake_fd >= 0)
+		close(r->wake_fd);
+	settings_release(r->settings);
+	free(r);
+}
+
+static void *begin_thread(void *context, struct worker *worker)
+{
+	struct proxy *proxy = context;
+	struct road *r = malloc(sizeof *r);
+	if (r == NULL)
+		return NULL;
+	memset(r, 0, offsetof(struct road, buffers)); /* pages of the buffers that are never touched cost nothing */
+	r->proxy = proxy;
+	r->worker = worker;
+	r->wake_fd = -1;
+	conn_init(&r->server, -1, r->buffers[1], READ_BYTES);
+	r->settings = service_settings(proxy, &r->settings_generation);
+	return r;
+}
+
+const struct crew_job switch_crew_job = { .begin = begin_thread, .end = end_thread, .serve = serve_connection };
