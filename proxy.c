@@ -333,6 +333,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	memset(r, 0, sizeof *r);
 	r->proxy = proxy;
 	r->worker = worker;
+	r->exchange.cut = worker_cut(worker);
 	r->wake_fd = -1;
 	r->settings = service_settings(proxy, &r->settings_generation);
 	if (make_buffers(r))

@@ -11,12 +11,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "attempt.h"
 #include "lib/clock.h"
-#include "road.h"
-
-/* A request that could not be repeated takes an idle connection only if it was in use this recently: a target that closes
-   idle connections after some seconds is then unlikely to be closing just this one just now. */
-#define UNREPEATABLE_IDLE_US US_PER_S
 
 /* One number for all requests that should go to the same target. */
 static uint64_t hash_of(const char *bytes, size_t length)
@@ -41,25 +37,6 @@ static uint64_t key_of(const struct road *r)
 	return hash_of(r->admission.client_text, strlen(r->admission.client_text));
 }
 
-static struct rewrite_request how_to_send(const struct road *r, const char *target)
-{
-	const struct http_head *request = &r->exchange.request;
-	const struct http_field *field = http_find(request, HTTP_NAME_MAX_FORWARDS);
-	uint64_t left;
-	struct rewrite_request how = { .via = r->proxy->via,
-		                       .forwarded = (enum rewrite_forwarded)r->settings->forwarded,
-		                       .client = { r->peer_text, strlen(r->peer_text) },
-		                       .scheme = "http",
-		                       .target_host = { target, strlen(target) },
-		                       .upgrades = request->upgrade.at != NULL,
-		                       .keep_alive = true,
-		                       .max_forwards = -1 };
-	if ((request->method == HTTP_OPTIONS || request->method == HTTP_TRACE) && field != NULL &&
-	    http_parse_number(field->value, &left))
-		how.max_forwards = left > INT32_MAX ? INT32_MAX : (int)left - 1;
-	return how;
-}
-
 /* The target did not do what it should: it leaves the rotation. */
 static void blame_target(struct road *r, const char *why)
 {
@@ -77,111 +54,28 @@ void reverse_give_pick_back(struct road *r)
 	r->has_pick = false;
 }
 
-/* The slot is used if something left for the target, at the moment it had left. */
-static void settle_slot(struct road *r)
-{
-	if (!r->has_slot || r->exchange.sent_bytes == 0)
-		return;
-	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
-}
-
-/* What one try at one target came to. */
-enum attempt {
-	ATTEMPT_ANSWERED, /* the head of an answer is there */
-	ATTEMPT_NEXT,     /* the request can go to another target */
-	ATTEMPT_FRESH,    /* an idle connection turned out to be closed: once more, on a new one */
-	ATTEMPT_REFUSED,
-	ATTEMPT_OVER,
-};
-
-static enum attempt refused(enum step step)
-{
-	return step == STEP_REFUSED ? ATTEMPT_REFUSED : ATTEMPT_OVER;
-}
-
-/* Could this request be sent again, after what has left for the target? */
-static bool is_repeatable(const struct road *r)
-{
-	const struct exchange *x = &r->exchange;
-	if (!x->client_is_untouched)
-		return false;
-	if (x->sent_bytes == 0)
-		return true;
-	return x->request.is_idempotent && x->sent_bytes <= x->sent_head_bytes;
-}
-
-/* A try ended without an answer: what now? */
-static enum attempt judge(struct road *r, enum exchange_result result, bool was_reused)
-{
-	struct exchange *x = &r->exchange;
-	bool silent = result == EXCHANGE_TARGET_SILENT;
-	switch (result) {
-	case EXCHANGE_OK:
-		return ATTEMPT_ANSWERED;
-	case EXCHANGE_CLIENT_GONE:
-		return refused(road_over(r, "client went away before the answer"));
-	case EXCHANGE_CLIENT_SILENT:
-		return refused(road_refuse(r, 408, "http_request_error", "the body stopped coming"));
-	case EXCHANGE_CLIENT_BAD:
-		return refused(road_refuse(r, 400, "http_request_error", x->why));
-	case EXCHANGE_CLIENT_TOO_LONG:
-		return refused(road_refuse(r, 413, "http_request_error", "the body is longer than max_body"));
-	case EXCHANGE_TARGET_BAD:
-		return refused(road_refuse(r, 502, "http_protocol_error", x->why));
-	default:
-		break;
-	}
-	/* An idle connection that the target was just closing says nothing about the target. Nor does one that it closed because
-	   the rest of the request did not come: whoever can take targets out of the rotation by saying nothing, will. */
-	bool was_stale = was_reused && !silent && !x->has_answer_bytes;
-	if (!was_stale && !exchange_client_is_waited_for(x))
-		blame_target(r, silent ? "it was silent for response_timeout" : "it closed the connection without an answer");
-	if (is_repeatable(r))
-		return was_stale ? ATTEMPT_FRESH : ATTEMPT_NEXT;
-	if (silent)
-		return refused(road_refuse(r, 504, "http_response_timeout", "the target was silent for response_timeout"));
-	return refused(road_refuse(r, 502, "connection_terminated", "the target closed the connection without an answer"));
-}
-
-/* No target would do better: to blame this one, and then the next, would only empty the rotation. */
-static bool is_our_own_lack(int error)
-{
-	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
-}
-
 /* One try: a connection, the request, the head of the answer. */
 static enum attempt try_target(struct road *r, bool fresh)
 {
-	struct exchange *x = &r->exchange;
 	struct upstream *upstream = r->pick.item;
-	bool could_be_repeated = x->request.is_idempotent && x->request.framing == HTTP_NO_BODY;
-	uint64_t idle_max_us = could_be_repeated ? r->settings->idle_timeout_us : UNREPEATABLE_IDLE_US;
+	struct conn *conn = &r->exchange.upstream;
 	bool reused;
-	x->sent_bytes = 0;
+	r->exchange.sent_bytes = 0;
 	r->record.tries++;
-	if (upstream_lease(upstream, &x->upstream, worker_cut(r->worker), fresh ? 0 : idle_max_us,
+	if (upstream_lease(upstream, conn, worker_cut(r->worker), fresh ? 0 : attempt_idle_max_us(r),
 	                   r->settings->connect_timeout_us, &reused) != CONN_OK) {
 		int error = errno;
-		if (is_our_own_lack(error))
-			return refused(road_refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection"));
+		if (attempt_is_our_own_lack(error)) /* to blame this target, and then the next, would only empty the rotation */
+			return attempt_refuse_for_lack(r);
 		blame_target(r, strerror(error));
 		return ATTEMPT_NEXT;
 	}
-	if (log_shows(r->proxy->log, LOG_LEVEL_DEBUG))
-		log_write(r->proxy->log, LOG_LEVEL_DEBUG, proxy_name(r->proxy), "%s connection to target %s for %s",
-		          reused ? "an idle" : "a new", r->target_text, r->record.client);
-	struct rewrite_request how = how_to_send(r, upstream_host(upstream));
-	enum exchange_result result = exchange_send(x, &how);
-	r->upstream_begun_us = clock_us();
-	settle_slot(r);
-	if (result == EXCHANGE_OK)
-		result = exchange_await_head(x, how.forwarded == REWRITE_OFF ? NULL : r->proxy->via);
-	settle_slot(r); /* nothing had left at first: the target took no byte until later */
-	r->record.upstream_us += clock_us() - r->upstream_begun_us;
-	enum attempt attempt = judge(r, result, reused);
+	const char *blame;
+	enum attempt attempt = attempt_send(r, upstream_host(upstream), reused, &blame);
+	if (blame != NULL)
+		blame_target(r, blame);
 	if (attempt != ATTEMPT_ANSWERED)
-		upstream_discard(&x->upstream, worker_cut(r->worker));
+		upstream_discard(conn, worker_cut(r->worker));
 	return attempt;
 }
 
@@ -192,7 +86,7 @@ static enum attempt ask_target(struct road *r)
 	for (bool fresh = false; attempt == ATTEMPT_FRESH; fresh = true) {
 		enum step step = admit_take_slot(r);
 		if (step != STEP_ON)
-			return refused(step);
+			return attempt_of(step);
 		attempt = try_target(r, fresh);
 	}
 	return attempt;

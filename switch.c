@@ -23,6 +23,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,6 +61,7 @@ struct road {
 	/* this connection */
 	struct address peer, own;
 	char peer_text[ADDRESS_TEXT_MAX];
+	bool is_unwanted; /* the client may not come in: it is told so, and closed */
 
 	/* this message */
 	struct packet message; /* has_message: to be released */
@@ -322,7 +325,8 @@ static enum step check_client(struct road *r)
 		admission_check(r->proxy->client_limits, r->settings, &r->peer, &no_head, clock_us(), &r->admission);
 	if (verdict == ADMISSION_OVER_LIMIT)
 		return refuse_over_limit(r, r->admission.refused_by, r->admission.retry_after_us);
-	return verdict == ADMISSION_PASS ? STEP_ON : refuse(r, "this client may not come in");
+	r->is_unwanted = verdict == ADMISSION_FORBIDDEN;
+	return r->is_unwanted ? refuse(r, "this client may not come in") : STEP_ON;
 }
 
 static enum step refuse_unserved(struct road *r)
@@ -546,7 +550,7 @@ static bool serve_message(struct road *r)
 	if (step == STEP_REFUSED)
 		step = send_error(r);
 	account(r);
-	return step == STEP_ON;
+	return step == STEP_ON && !r->is_unwanted;
 }
 
 /* ---- a thread and its connections ------------------------------------------------------------------------------------ */
@@ -557,10 +561,29 @@ static size_t longest_message(const struct settings *settings)
 	                                                                                     PACKET_BYTES_MAX;
 }
 
+/* A client with too many connections is told at once. */
+static void serve_messages(struct road *r)
+{
+	unsigned most = r->settings->client_connections;
+	uint64_t client = address_client_number(&r->peer);
+	bool is_free = most == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
+	               networks_contain(&r->settings->exempt.networks, &r->peer);
+	if (!is_free && !client_counts_enter(r->proxy->client_counts, client, most)) {
+		refuse_over_limit(r, "client_connections", US_PER_S);
+		send_error(r);
+		return;
+	}
+	while (serve_message(r))
+		;
+	if (!is_free)
+		client_counts_leave(r->proxy->client_counts, client);
+}
+
 static void serve_connection(void *state, int fd, const struct address *peer)
 {
 	struct road *r = state;
 	take_settings(r);
+	r->is_unwanted = false;
 	r->peer = *peer;
 	address_host_text(peer, r->peer_text);
 	r->own.length = sizeof r->own.storage;
@@ -570,8 +593,7 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	conn_init(&r->client, fd, r->buffers[0], READ_BYTES);
 	packet_reader_init(&r->request, longest_message(r->settings));
 	packet_reader_init(&r->answer, PACKET_BYTES_MAX);
-	while (serve_message(r))
-		;
+	serve_messages(r);
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
 	if (conn_unread(&r->client) > 0)
 		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);

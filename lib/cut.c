@@ -46,6 +46,14 @@ void cut_now(struct cut *cut)
 	cut_unlock(cut);
 }
 
+bool cut_has_happened(struct cut *cut)
+{
+	cut_lock(cut);
+	bool is_cut = cut->is_cut;
+	cut_unlock(cut);
+	return is_cut;
+}
+
 void cut_client_input(struct cut *cut)
 {
 	cut_lock(cut);

@@ -33,6 +33,8 @@ void cut_detach(struct cut *cut, enum cut_place place);
 
 /* Another thread: shuts down everything attached, and everything that will be. */
 void cut_now(struct cut *cut);
+/* Has cut_now() been called? What then looks like the end of a stream is none. Any thread. */
+bool cut_has_happened(struct cut *cut);
 /* Another thread: the client's side is told that nothing more will be read; what the owner is writing still goes out. */
 void cut_client_input(struct cut *cut);
 

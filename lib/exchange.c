@@ -357,7 +357,7 @@ static enum exchange_result read_down(struct exchange *x)
 		return trouble;
 	if (result == CONN_OK)
 		return EXCHANGE_OK;
-	if (result != CONN_END || flow_input_ended(&x->down) == FLOW_CUT_SHORT)
+	if (result != CONN_END || (x->cut != NULL && cut_has_happened(x->cut)) || flow_input_ended(&x->down) == FLOW_CUT_SHORT)
 		return EXCHANGE_TARGET_CUT;
 	return EXCHANGE_OK;
 }

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "conn.h"
+#include "cut.h"
 #include "http.h"
 #include "relay.h"
 #include "rewrite.h"
@@ -41,6 +42,7 @@ struct exchange_limits {
 
 struct exchange {
 	struct conn client, upstream;
+	struct cut *cut; /* of the thread, or NULL: who ends a connection from outside ends no message */
 	struct http_head request, response;
 	struct exchange_limits limits;
 

@@ -279,10 +279,9 @@ static bool hand_over(struct hosts *hosts, struct hosts_host *host, struct hosts
 	return true;
 }
 
-/* A place of which the connection is closed. The caller settles. */
-static void release(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+/* A place without a connection: to the first that waits, or back. The caller settles. */
+static void free_place(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
 {
-	host->untold++;
 	if (hand_over(hosts, host, NULL))
 		return;
 	host->open--;
@@ -296,7 +295,8 @@ void hosts_shrink_idle(struct hosts *hosts, struct hosts_host *host, size_t keep
 {
 	while (host->idle_count > keep) {
 		close(remove_idle(hosts, host, 0).fd);
-		release(hosts, host);
+		host->untold++;
+		free_place(hosts, host);
 	}
 }
 
@@ -428,7 +428,7 @@ static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
 			hold(claim, result.wait_us);
 		else if (result.idle_elsewhere && !claim->was_held)
 			hold(claim, HOLD_FOR_IDLE_US);
-		claim->was_held = answer == REDIS_STORE_FULL;
+		claim->was_held = claim->was_held || result.idle_elsewhere;
 		return HOSTS_FULL;
 	case REDIS_STORE_DOWN: return take_while_down(claim, cap);
 	case REDIS_STORE_OFF: return take_locally(claim, cap);
@@ -471,42 +471,46 @@ static bool sleep_in_line(struct claim *claim, uint64_t until_us) EXCLUDES(hosts
 	return !client_is_gone(claim, fds[1].revents);
 }
 
-/* In line, until a place is handed over, the first in line gets one for itself, or there is a reason to give up. */
-static enum hosts_answer wait_for_turn(struct claim *claim, unsigned seen_events) REQUIRES(hosts_mutex)
+/* When the first in line asks again without being woken. */
+static uint64_t next_question(const struct claim *claim, uint64_t now_us) REQUIRES(hosts_mutex)
+{
+	uint64_t ask_us = now_us + ASK_AGAIN_US;
+	uint64_t hold_us = claim->host->hold_until_us;
+	return hold_us > now_us && hold_us < ask_us ? hold_us : ask_us;
+}
+
+/* In line, until a place is handed over (the answer is HOSTS_PLACE, and the waiter's is_granted), the first in line gets one for
+   itself (*took_own), or there is a reason to give up. */
+static enum hosts_answer wait_for_turn(struct claim *claim, unsigned seen_events, bool *took_own) REQUIRES(hosts_mutex)
 {
 	struct hosts *hosts = claim->hosts;
 	struct hosts_host *host = claim->host;
-	uint64_t ask_us = clock_us() + ASK_AGAIN_US;
-	for (;;) {
+	uint64_t ask_us = next_question(claim, clock_us());
+	while (!claim->waiter.is_granted) {
 		uint64_t now_us = clock_us();
-		bool is_first = host->first == &claim->waiter;
-		if (claim->waiter.is_granted)
-			return HOSTS_PLACE;
-		bool hold_is_over = host->hold_until_us != 0 && host->hold_until_us <= now_us && ask_us > host->hold_until_us;
-		if (is_first && (host->events != seen_events || now_us >= ask_us || hold_is_over)) {
+		if (host->first == &claim->waiter && (host->events != seen_events || now_us >= ask_us)) {
 			seen_events = host->events;
 			enum hosts_answer answer = take_place(claim);
+			*took_own = answer == HOSTS_PLACE;
 			if (answer != HOSTS_FULL)
 				return answer;
 			now_us = clock_us();
-			ask_us = now_us + ASK_AGAIN_US;
+			ask_us = next_question(claim, now_us);
 			if (claim->waiter.is_granted || host->events != seen_events)
 				continue;
-			is_first = host->first == &claim->waiter;
 		}
 		uint64_t deadline_us = deadline_of(claim, now_us);
 		if (now_us >= deadline_us)
 			return HOSTS_FULL;
-		if (is_first && ask_us < deadline_us)
-			deadline_us = ask_us;
-		if (is_first && host->hold_until_us > now_us && host->hold_until_us < deadline_us)
-			deadline_us = host->hold_until_us;
+		bool is_first = host->first == &claim->waiter;
+		uint64_t until_us = is_first && ask_us < deadline_us ? ask_us : deadline_us;
 		hosts_unlock(hosts);
-		bool is_there = sleep_in_line(claim, deadline_us);
+		bool is_there = sleep_in_line(claim, until_us);
 		hosts_lock(hosts);
 		if (!is_there)
 			return HOSTS_CLIENT_GONE;
 	}
+	return HOSTS_PLACE;
 }
 
 /* A place may have been handed over while the store was asked, or while the client went: then it is one too many. */
@@ -515,18 +519,185 @@ static enum hosts_answer stand_in_line(struct claim *claim, unsigned seen_events
 	struct hosts *hosts = claim->hosts;
 	struct hosts_host *host = claim->host;
 	struct hosts_waiter *waiter = &claim->waiter;
-	if (deadline_of(claim, clock_us()) <= clock_us())
+	uint64_t now_us = clock_us();
+	if (deadline_of(claim, now_us) <= now_us)
 		return HOSTS_FULL;
 	waiter->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (waiter->wake_fd < 0)
 		return HOSTS_NO_MEMORY;
 	join_line(hosts, host, waiter);
-	enum hosts_answer answer = wait_for_turn(claim, seen_events);
+	bool took_own = false;
+	enum hosts_answer answer = wait_for_turn(claim, seen_events, &took_own);
+	close(waiter->wake_fd);
 	if (!waiter->is_granted) {
 		leave_line(hosts, host, waiter);
-	} else if (answer == HOSTS_PLACE && (claim->close_fd >= 0 || false)) {
-		release(hosts, host);
+	} else if (took_own || answer != HOSTS_PLACE) {
+		if (waiter->given.fd >= 0) {
+			close(waiter->given.fd);
+			host->untold++;
+			waiter->given.fd = -1;
+		}
+		free_place(hosts, host);
 	}
-	close(waiter->wake_fd);
 	return answer;
+}
+
+/* Under the lock: from the wish to the answer. An idle connection is in claim->waiter.given. */
+static enum hosts_answer decide(struct claim *claim) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = claim->host;
+	claim->waiter.given = newest_idle(claim->hosts, host, claim->wish);
+	if (claim->waiter.given.fd >= 0)
+		return HOSTS_PLACE;
+	unsigned seen_events = host->events;
+	enum hosts_answer answer = HOSTS_FULL;
+	claim->lease->count = host->open;
+	if (host->first == NULL)
+		answer = take_place(claim);
+	if (answer == HOSTS_FULL)
+		answer = stand_in_line(claim, seen_events);
+	return answer;
+}
+
+static void count_answer(struct hosts *hosts, enum hosts_answer answer) REQUIRES(hosts_mutex)
+{
+	if (answer == HOSTS_FULL)
+		hosts->totals.refused_total++;
+	else if (answer == HOSTS_STORE_DOWN)
+		hosts->totals.refused_store_down_total++;
+}
+
+/* A place is taken. With an idle connection: is it still good? */
+static enum hosts_answer look_at_connection(struct claim *claim)
+{
+	struct hosts *hosts = claim->hosts;
+	struct hosts_idle *given = &claim->waiter.given;
+	bool is_good = given->fd >= 0 && conn_is_quiet(given->fd);
+	if (given->fd >= 0 && !is_good)
+		close(given->fd);
+	hosts_lock(hosts);
+	if (given->fd >= 0 && !is_good)
+		claim->host->untold++;
+	if (is_good)
+		hosts->totals.reused_total++;
+	else
+		hosts->totals.opened_total++;
+	hosts_unlock(hosts);
+	if (is_good) {
+		claim->lease->fd = given->fd;
+		claim->lease->receive_timeout_us = given->receive_timeout_us;
+		claim->lease->send_timeout_us = given->send_timeout_us;
+	}
+	return is_good ? HOSTS_IDLE : HOSTS_PLACE;
+}
+
+enum hosts_answer hosts_lease(struct hosts *hosts, const struct hosts_wish *wish, struct hosts_lease *lease)
+{
+	struct claim claim = { .hosts = hosts, .wish = wish, .lease = lease, .close_fd = -1, .is_watching_client = true };
+	claim.waiter.port = wish->port;
+	claim.waiter.may_reuse = wish->idle_max_us > 0;
+	claim.waiter.given.fd = -1;
+	*lease = (struct hosts_lease){ .port = wish->port, .fd = -1 };
+	hosts_lock(hosts);
+	struct hosts_host *host = enter(hosts, wish->name);
+	if (host == NULL) {
+		hosts_unlock(hosts);
+		return HOSTS_NO_MEMORY;
+	}
+	claim.host = host;
+	enum hosts_answer answer = decide(&claim);
+	count_answer(hosts, answer);
+	lease->limit = host->cap;
+	if (answer == HOSTS_PLACE) {
+		lease->host = host;
+		lease->count = host->open;
+	}
+	hosts_unlock(hosts);
+	if (claim.close_fd >= 0)
+		close(claim.close_fd);
+	if (answer == HOSTS_PLACE)
+		answer = look_at_connection(&claim);
+	settle(hosts, host);
+	/* A place is held: the entry stays. */
+	if (answer == HOSTS_PLACE && hosts->watch.changed != NULL)
+		hosts->watch.changed(hosts->watch.context, host->name, true, lease->count, lease->limit);
+	return answer;
+}
+
+void hosts_keep(struct hosts *hosts, struct hosts_lease *lease, int fd, uint64_t now_us)
+{
+	struct hosts_host *host = lease->host;
+	struct hosts_idle idle = { .fd = fd,
+		                   .port = lease->port,
+		                   .since_us = now_us,
+		                   .receive_timeout_us = lease->receive_timeout_us,
+		                   .send_timeout_us = lease->send_timeout_us };
+	lease->host = NULL;
+	hosts_lock(hosts);
+	host->users++;
+	bool is_over = (host->cap_in_force != 0 && host->open > host->cap_in_force) || host->wanted_until_us > now_us;
+	if (hand_over(hosts, host, &idle)) {
+		host->untold += idle.fd >= 0;
+	} else if (!is_over && add_idle(hosts, host, &idle)) {
+		idle.fd = -1;
+	} else {
+		host->untold++;
+		free_place(hosts, host);
+	}
+	hosts_unlock(hosts);
+	if (idle.fd >= 0)
+		close(idle.fd);
+	settle(hosts, host);
+}
+
+void hosts_end(struct hosts *hosts, struct hosts_lease *lease)
+{
+	struct hosts_host *host = lease->host;
+	if (host == NULL)
+		return;
+	lease->host = NULL;
+	hosts_lock(hosts);
+	host->users++;
+	host->untold++;
+	free_place(hosts, host);
+	hosts_unlock(hosts);
+	settle(hosts, host);
+}
+
+/* ---- looking after idle ones ------------------------------------------------------------------------------------------ */
+
+struct reaping {
+	uint64_t idle_max_us, now_us;
+};
+
+/* To look at a socket (MSG_DONTWAIT) and to close it doesn't block. */
+static void reap(struct hosts *hosts, struct hosts_host *host, const void *how) REQUIRES(hosts_mutex)
+{
+	const struct reaping *reaping = how;
+	for (size_t at = host->idle_count; at > 0; at--) {
+		const struct hosts_idle *idle = &host->idle[at - 1];
+		uint64_t age_us = reaping->now_us > idle->since_us ? reaping->now_us - idle->since_us : 0;
+		if (age_us <= reaping->idle_max_us && conn_is_quiet(idle->fd))
+			continue;
+		close(remove_idle(hosts, host, at - 1).fd);
+		host->untold++;
+		free_place(hosts, host);
+	}
+}
+
+void hosts_reap(struct hosts *hosts, uint64_t idle_max_us, uint64_t now_us)
+{
+	struct reaping reaping = { .idle_max_us = idle_max_us, .now_us = now_us };
+	hosts_visit(hosts, reap, &reaping);
+}
+
+static void close_idle(struct hosts *hosts, struct hosts_host *host, const void *how) REQUIRES(hosts_mutex)
+{
+	(void)how;
+	hosts_shrink_idle(hosts, host, 0);
+}
+
+void hosts_close_idle(struct hosts *hosts)
+{
+	hosts_visit(hosts, close_idle, NULL);
 }

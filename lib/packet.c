@@ -10,8 +10,9 @@
  *         └─────────────────► GARBAGE
  *
  * After a fault inside a message the reader goes on counting without keeping anything: the next message begins after this one
- * has ended. The one exception is a newline in a string. It is forbidden there, and the likeliest reason is a quote that was
- * forgotten: to go on would swallow every message that follows, so that line is given up and the next begins anew.
+ * has ended. Two faults leave no hope of finding that end. A newline in a string is forbidden, and the likeliest reason is a quote
+ * that was forgotten: to go on would swallow every message that follows, so that line is given up and the next begins anew. A
+ * bracket closed by one of the other kind: what comes next is taken for garbage.
  *
  * The blanks between the parts of a message are left out, and nothing else is changed: what goes on to a server is what came,
  * digit for digit. Where two bare words would grow together ("1 2") one blank stays, for that is no JSON and must not become any.
@@ -51,6 +52,7 @@ static void begin_anew(struct packet_reader *reader)
 	if (reader->capacity > KEPT_CAPACITY)
 		packet_reader_free(reader);
 	reader->length = reader->depth = reader->values = 0;
+	reader->braces = 0;
 	reader->state = BETWEEN;
 	reader->is_faulty = reader->is_done = reader->has_gap = false;
 }
@@ -111,13 +113,28 @@ static enum packet_event open_bracket(struct packet_reader *reader, char c)
 	reader->state = INSIDE;
 	if (++reader->depth > PACKET_DEPTH_MAX)
 		return find_fault(reader, "the message is nested too deeply");
+	reader->braces = reader->braces << 1 | (c == '{');
 	if (++reader->values > PACKET_VALUES_MAX)
 		return find_fault(reader, "the message has too many values");
 	return append(reader, &c, 1);
 }
 
+/* The wrong bracket: where this message was meant to end nobody knows. The next bracket that opens begins another one. */
+static enum packet_event give_up(struct packet_reader *reader)
+{
+	enum packet_event event = find_fault(reader, "bad JSON: a bracket is closed by one of the other kind");
+	begin_anew(reader);
+	reader->state = GARBAGE;
+	return event;
+}
+
 static enum packet_event close_bracket(struct packet_reader *reader, char c)
 {
+	if (reader->depth <= PACKET_DEPTH_MAX) {
+		if ((reader->braces & 1) != (c == '}'))
+			return give_up(reader);
+		reader->braces >>= 1;
+	}
 	enum packet_event event = append(reader, &c, 1);
 	if (--reader->depth > 0)
 		return event;

@@ -28,6 +28,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define PACKET_PAYLOAD_MAX (1024u * 1024u)
 /* On the wire one byte of a payload may be spelt with six ("\u0001"). */
@@ -54,6 +55,7 @@ struct packet_reader {
 	/* The reader's own. */
 	size_t capacity, limit;
 	size_t depth, values;
+	uint32_t braces; /* the open brackets, the innermost in the lowest bit: 1 for { */
 	int state;
 	bool is_faulty; /* the rest of this message is passed over */
 	bool is_done;   /* bytes holds a message that was delivered */

@@ -143,6 +143,25 @@ static void an_answer_cut_short_is_said_to_be(void)
 	}
 }
 
+static void an_answer_that_only_the_close_ends_is_cut_short_by_a_drain(void)
+{
+	struct cut cut;
+	cut_init(&cut);
+	for (int drained = 0; drained < 2; drained++) {
+		begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+		x.cut = &cut;
+		say(target, "HTTP/1.0 200 OK\r\n\r\nhello");
+		shutdown(target, SHUT_WR);
+		if (drained == 1)
+			cut_now(&cut);
+		CU_ASSERT_EQUAL(run(""), drained == 1 ? EXCHANGE_TARGET_CUT : EXCHANGE_OK);
+		CU_ASSERT_EQUAL(ends_with(told(client), "\r\n0\r\n\r\n"), drained == 0);
+		x.cut = NULL;
+		end();
+	}
+	cut_destroy(&cut);
+}
+
 static void half_a_head_is_no_answer(void)
 {
 	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -251,6 +270,7 @@ int main(void)
 		TEST(interim_answers_are_for_1_1_clients),
 		TEST(a_1_0_client_gets_no_chunks),
 		TEST(an_answer_cut_short_is_said_to_be),
+		TEST(an_answer_that_only_the_close_ends_is_cut_short_by_a_drain),
 		TEST(half_a_head_is_no_answer),
 		TEST(a_request_whose_body_has_not_moved_can_be_sent_again_as_it_was),
 		TEST(a_half_chunk_size_that_may_be_lost_makes_the_request_unrepeatable),
