@@ -41,7 +41,7 @@ VERSION = 0.1.0
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c service.c proxy.c admit.c reverse.c attempt.c $(wildcard lib/*.c)
+LIBRARY_SOURCES = weir.c service.c proxy.c admit.c reverse.c attempt.c switch.c switch_table.c $(wildcard lib/*.c)
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
@@ -91,7 +91,7 @@ SANITIZE = $(SANITIZE_$(FLAVOUR))
 OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
 	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
 OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
-LIBS = -linih -lm
+LIBS = -linih -ljansson -lcrypto -lm
 
 COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)

@@ -134,6 +134,7 @@ static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
 {
 	struct limiter *limiter = r->proxy->limiter;
 	r->ticket.owner = r;
+	r->ticket.is_exempt = r->admission.is_exempt;
 	enum limiter_answer answer = limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
 	if (answer != LIMITER_WAIT || r->wake_fd >= 0)
 		return answer;

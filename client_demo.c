@@ -2,6 +2,8 @@
  *
  *      client_demo --url http://127.0.0.1:8000/ --count 1000 --interval 0.2 --concurrency 4
  *
+ * (And a client of the message switch: client_demo -id 1 -revproc 2100 -pkt pktfiles/1.json; see lib/demo_client.h.)
+ *
  * The problem: "send, wait for the answer, sleep 0.2 s" does not send five requests a second. It sends fewer, the
  * slower the server the fewer, and so it spares the server exactly when it is in trouble and hides what a user would
  * have met.
@@ -24,6 +26,7 @@
  * fresh one, if its method is idempotent. That is counted as "reconnected" and is not a failure.
  */
 #include "lib/clock.h"
+#include "lib/demo_client.h"
 #include "lib/flags.h"
 #include "lib/tally.h"
 #include "lib/wire.h"
@@ -63,6 +66,8 @@ struct settings {
 	unsigned keepalive; /* enum keeping */
 	unsigned print;     /* enum printing */
 	bool json;
+	const char *proxy;  /* of the message switch */
+	struct demo_client demo;
 };
 
 struct run {
@@ -471,10 +476,13 @@ static void watch(struct run *run, const sigset_t *signals)
 
 static const char usage[] =
 	"client_demo --url http://HOST[:PORT][/PATH] [--count N] [--interval SECONDS] [--concurrency N] ...\n"
+	"client_demo --pkt FILE --revproc [HOST:]PORT [--id ID] [--timeout SECONDS]\n"
 	"\n"
 	"Sends HTTP requests at a set pace and counts what came back, by status and by the X-Target of the answers.\n"
 	"Exit status 0 when every request got a whole answer (with --expect: and each had that status), else 1.\n"
 	"SIGINT and SIGTERM end it early; what was counted until then is printed and judged in the same way.\n"
+	"Or sends one packet file through a message switch (weir packet): exit status 0 when the hash that comes back\n"
+	"is correct.\n"
 	"\n";
 
 static bool has_only(const char *text, const char *lowest, const char *highest)
@@ -574,7 +582,7 @@ static enum flags_result check_options(struct run *run, char error[FLAGS_ERROR_B
 	const struct settings *s = &run->settings;
 
 	if (!s->url) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--url is missing; allowed: http://HOST[:PORT][/PATH]");
+		snprintf(error, FLAGS_ERROR_BYTES, "--url is missing; allowed: http://HOST[:PORT][/PATH]; or --pkt and --revproc");
 		return FLAGS_WRONG;
 	}
 	if (!is_method(s->method)) {
@@ -606,6 +614,34 @@ static enum flags_result check_options(struct run *run, char error[FLAGS_ERROR_B
 	return FLAGS_READ;
 }
 
+static bool is_for_the_switch(const struct settings *s)
+{
+	return s->demo.packet_path || s->proxy || s->demo.id;
+}
+
+/* The options of the message switch go together. */
+static enum flags_result check_packet_options(struct settings *s, char error[FLAGS_ERROR_BYTES])
+{
+	const char *given = s->demo.packet_path ? "pkt" : s->proxy ? "revproc" : "id";
+	const char *missing = !s->demo.packet_path ? "pkt" : !s->proxy ? "revproc" : NULL;
+	if (missing || s->url) {
+		snprintf(error, FLAGS_ERROR_BYTES, "--%s was read %s --%s%s; allowed: --pkt FILE --revproc [HOST:]PORT [--id ID]", given,
+		         s->url ? "beside" : "and", s->url ? "url" : missing, s->url ? "" : " is missing");
+		return FLAGS_WRONG;
+	}
+	if (s->demo.id && (strlen(s->demo.id) > 63 || !has_only(s->demo.id, "!", "~"))) {
+		snprintf(error, FLAGS_ERROR_BYTES, "--id: '%.80s' was read; allowed: 1 to 63 visible ASCII characters", s->demo.id);
+		return FLAGS_WRONG;
+	}
+	if (!demo_read_proxy(s->proxy, &s->demo.proxy)) {
+		snprintf(error, FLAGS_ERROR_BYTES, "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT",
+		         s->proxy);
+		return FLAGS_WRONG;
+	}
+	s->demo.timeout_us = s->timeout_us;
+	return FLAGS_READ;
+}
+
 /* Returns the exit status, or -1 to go on. */
 static int read_options(struct run *run, int argc, char **argv)
 {
@@ -634,13 +670,19 @@ static int read_options(struct run *run, int argc, char **argv)
 			  "                               answers: number, start and duration in seconds, status, X-Target,\n"
 			  "                               Retry-After. With either, the summary goes to stderr" },
 		{ .name = "json", .kind = FLAG_SWITCH, .into.on = &s->json, .help = "the summary as one line of JSON" },
+		{ .name = "pkt", .kind = FLAG_TEXT, .into.text = &s->demo.packet_path, .value = "FILE",
+		  .help = "message switch: the message to send, as a JSON object" },
+		{ .name = "revproc", .kind = FLAG_TEXT, .into.text = &s->proxy, .value = "[HOST:]PORT",
+		  .help = "message switch: where the reverse proxy is (this machine)" },
+		{ .name = "id", .kind = FLAG_TEXT, .into.text = &s->demo.id, .value = "ID",
+		  .help = "message switch: who sends it (what the file says)" },
 	};
 	const size_t count = sizeof table / sizeof table[0];
 	char error[FLAGS_ERROR_BYTES];
 
 	enum flags_result result = flags_read(table, count, argc, argv, error);
 	if (result == FLAGS_READ)
-		result = check_options(run, error);
+		result = is_for_the_switch(s) ? check_packet_options(s, error) : check_options(run, error);
 	return result == FLAGS_READ ? -1 : flags_finish(result, "client_demo", usage, table, count, error);
 }
 
@@ -700,6 +742,8 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	int status = read_options(run, argc, argv);
+	if (status < 0 && is_for_the_switch(&run->settings))
+		status = demo_client_run(&run->settings.demo);
 	if (status < 0 && find_host(run) != 0)
 		status = 1;
 	if (status >= 0) {

@@ -363,17 +363,19 @@ static struct limiter_ticket *call_front(struct limiter *l) REQUIRES(limiter_mut
 
 /* Is there room in the line, or can room be made? The newest of the longest line gives way to one whose line is
    shorter even with the newcomer in it: were it only as long, two clients would push each other out for ever. */
-static bool make_room(struct limiter *l, uint64_t key) REQUIRES(limiter_mutex)
+static bool make_room(struct limiter *l, const struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
 {
 	const struct limiter_client *own;
 	struct limiter_ticket *newest;
 
-	if (l->line.waiting < l->options.backlog)
+	if (l->line.waiting < l->options.backlog + (ticket->is_exempt ? LIMITER_EXEMPT_PLACES : 0))
 		return true;
-	own = find_client(&l->line, key);
+	own = find_client(&l->line, ticket->key);
 	if (l->options.queue != LIMITER_FAIR || (own != NULL ? own->length : 0) + 1 >= l->line.longest)
 		return false;
 	newest = l->line.by_length[l->line.longest]->last;
+	if (newest->is_exempt)
+		return false;
 	leave_line(l, newest);
 	newest->state = PUSHED_OUT;
 	l->refused_total++;
@@ -416,7 +418,7 @@ enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *tick
 	if (l->line.waiting == 0 && next_slot_us(l) <= now_us) {
 		grant(l, ticket, now_us, false);
 		answer = LIMITER_GO;
-	} else if (!reserve_clients(l, 1) || !make_room(l, client)) {
+	} else if (!reserve_clients(l, 1) || !make_room(l, ticket)) {
 		l->refused_total++;
 		answer = LIMITER_FULL;
 	} else {
@@ -617,7 +619,8 @@ static void move_line(struct limiter *l, struct line *line) REQUIRES(limiter_mut
 static int configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	bool fair = options->queue == LIMITER_FAIR;
-	size_t places = (size_t)(options->backlog > l->line.waiting ? options->backlog : l->line.waiting) + 1;
+	size_t places = (size_t)(options->backlog > l->line.waiting ? options->backlog : l->line.waiting) +
+	                LIMITER_EXEMPT_PLACES + 1;
 	struct line line = { .bucket_count = 1 };
 	uint64_t *ring;
 

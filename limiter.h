@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #define LIMITER_THRESHOLD_MAX 1000000u
+#define LIMITER_EXEMPT_PLACES 65536u
 
 enum limiter_queue {
 	LIMITER_FIFO, /* first come, first served */
@@ -51,7 +52,9 @@ struct limiter_ticket {
 	struct limiter_client *client; /* in whose part of the line it stands; NULL when it does not wait */
 	uint64_t key;                  /* the client, as limiter_enter() was told */
 	int state;
-	void *owner; /* the caller's, for wake(); set before limiter_enter() */
+	void *owner;    /* the caller's, for wake(); set before limiter_enter() */
+	bool is_exempt; /* the caller's, set before limiter_enter(): it waits its turn like any other, but is not refused when the
+	                   line is full; behind the backlog there is room for LIMITER_EXEMPT_PLACES such */
 };
 
 struct limiter_report {

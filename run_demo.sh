@@ -23,7 +23,9 @@ scenes=()
 scene_titles=(
 	"Taking turns: ten requests over five targets"
 	"A target dies under load, and comes back"
-	"Five a second: who is served, who waits, who is sent away"
+	"A sidecar before a server that may take five a second"
+	"A line fills and empties"
+	"One greedy client among polite ones"
 )
 
 usage() {
@@ -233,6 +235,59 @@ run_client() {
 	"$bin/client_demo" --url "$url" "$@" >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
 }
 
+# start_client NAME OPTION...: in the background; its answers in $tmp/NAME.out.
+start_client() {
+	local name=$1
+	shift
+	echo "  $bold\$ client_demo $(as_typed "$@")$plain"
+	start "$name" "$bin/client_demo" --url "$url" --print answers "$@"
+}
+
+# The words as one would type them: those with a blank are quoted.
+as_typed() {
+	local word line=''
+	for word in "$@"; do
+		[[ $word != *' '* ]] || word="'$word'"
+		line+=" $word"
+	done
+	echo "${line# }"
+}
+
+# finish NAME: waits until it has ended by itself. Leaves its exit status in stopped_with.
+finish() {
+	wait_until 20 has_ended "$1" || fail "$1 does not come to an end"
+	stop "$1"
+}
+
+# follow NAME FILE: the lines of the file, those that are there and those that come, until that process has ended.
+follow() { tail -n +1 -s 0.05 --pid="${pid_of[$1]}" -f "$2"; }
+
+# How many stand at weir's door: the kernel's list has a line for each end of a connection, and 01 says that both sides
+# have it open. Right for clients that use a connection for one request.
+at_the_door() {
+	awk -v door="$(printf ':%04X' "${port_of[weir]}")" '
+		$4 == "01" && substr($2, length($2) - 4) == door { count++ }
+		END { print count + 0 }' /proc/net/tcp
+}
+
+are_at_the_door() { [ "$(at_the_door)" -ge "$1" ]; }
+
+# count_status NAME STATUS: how many such answers the client got so far.
+count_status() { awk -v status="$2" '$4 == status { count++ } END { print count + 0 }' "$tmp/$1.out"; }
+
+show_retry_after() {
+	awk '$4 == 429 { told[$6]++ }
+		END { for (s in told) printf "; Retry-After: %s (%d times)", s, told[s] }' "$tmp/$1.out"
+}
+refusals_say_when() { awk '$4 == 429 && $6 !~ /^[1-9][0-9]*$/ { exit 1 }' "$tmp/$1.out"; }
+
+# bar LENGTH SIGN
+bar() {
+	local signs
+	printf -v signs '%*s' "$1" ''
+	echo "${signs// /$2}"
+}
+
 # ---- scene 1
 # -------------------------------------------------------------------------------------------------------------
 
@@ -353,49 +408,215 @@ tightest_six() {
 # Five a second means that a sixth never starts within a second; a clock that is being set may cost some thousandths.
 is_about_a_second() { awk -v seconds="$1" 'BEGIN { exit !(seconds >= 0.99) }'; }
 
-show_seconds() {
-	sort -n "$1" | awk '
-		NR == 1 { first = $1 }
-		{ served[int($1 - first)]++; last = int($1 - first) }
-		END {
-			for (s = 0; s <= last; s++) {
-				bar = ""
-				for (i = 0; i < served[s]; i++)
-					bar = bar "#"
-				printf "    second %d: %-2d started  %s\n", s + 1, served[s], bar
-			}
-		}'
+# A line for each second, a sign for each request that starts in it, put there when it starts: reads the targets' log as
+# it is written. Where nobody watches, the same lines are written.
+show_seconds_live() {
+	local time _ first='' second=0 now count=0
+	while read -r time _; do
+		time=${time/./}
+		[ -n "$first" ] || { first=$time && printf '    second 1: '; }
+		now=$(((time - first) / 1000000))
+		while [ $second -lt $now ]; do
+			second=$((second + 1))
+			printf '  %d started\n    second %d: ' $count $((second + 1))
+			count=0
+		done
+		count=$((count + 1))
+		printf '%s#%s' "$green" "$plain"
+	done
+	printf '  %d started\n' $count
 }
-
-count_status() { awk -v status="$1" '$4 == status { count++ } END { print count + 0 }' "$tmp/answers"; }
-show_retry_after() {
-	awk '$4 == 429 { told[$6]++ }
-		END { for (s in told) printf "; Retry-After: %s (%d times)", s, told[s] }' "$tmp/answers"
-}
-refusals_say_when() { awk '$4 == 429 && $6 !~ /^[1-9][0-9]*$/ { exit 1 }' "$tmp/answers"; }
 
 scene_3() {
 	local served refused tightest
 	cat <<-END
-		  weir may start five requests a second, and lets two seconds' worth of others wait: ten. Thirty arrive at once.
-		  Five are served at once, ten in the next two seconds; fifteen are told at once to come back later (429), and
-		  when.
+		  A server must not get more than five requests a second. So weir stands before it, and lets three seconds'
+		  worth of others wait: fifteen. Thirty arrive at once. Five are served at once, fifteen in the next three
+		  seconds, and each # below appears when the server gets one; ten are told at once to come back later (429),
+		  and when.
 
 	END
-	start_targets 2 --log "$tmp/arrivals"
-	start_weir --threshold 5 --backlog 2
-	run_client --count 30 --concurrency 30 --print answers
-	served=$(count_status 200) refused=$(count_status 429)
-	show_seconds "$tmp/arrivals"
-	echo "    refused:  $refused, at once$(show_retry_after)"
+	: >"$tmp/arrivals"
+	start_targets 1 --log "$tmp/arrivals"
+	start_weir --threshold 5 --backlog 3
+	start_client client --count 30 --concurrency 30
+	show_seconds_live < <(follow client "$tmp/arrivals")
+	finish client
+	served=$(count_status client 200) refused=$(count_status client 429)
+	echo "    refused:  $refused, at once$(show_retry_after client)"
 	tightest=$(tightest_six "$tmp/arrivals")
 	echo "    any six requests in a row took at least $tightest s to start"
-	check "every request got an answer" [ "$client_status" -eq 0 ]
-	check "15 served: 5 at once and 10 that waited" [ "$served" -eq 15 ]
-	check "15 refused with 429" [ "$refused" -eq 15 ]
-	check "each refusal says when to come back" refusals_say_when
-	check "the targets saw what the client saw: 15 requests" [ "$(wc -l <"$tmp/arrivals")" -eq 15 ]
+	check "every request got an answer" [ "$stopped_with" -eq 0 ]
+	check "20 served: 5 at once and 15 that waited" [ "$served" -eq 20 ]
+	check "10 refused with 429" [ "$refused" -eq 10 ]
+	check "each refusal says when to come back" refusals_say_when client
+	check "the server saw what the client saw: 20 requests" [ "$(wc -l <"$tmp/arrivals")" -eq 20 ]
 	check "in no second did more than five start" is_about_a_second "$tightest"
+	end_scene
+}
+
+# ---- scene 4
+# -------------------------------------------------------------------------------------------------------------
+
+# Each half second while the client is at work: who waits, and what became of the others so far.
+show_line_live() {
+	local begun=${EPOCHREALTIME/./} tick=0 waiting
+	while is_running client; do
+		tick=$((tick + 1))
+		# A glance at set moments, however long the one before took; nothing depends on it.
+		wait_until 60 is_past_or_over $((begun + tick * 500000))
+		waiting=$(at_the_door)
+		printf '    %d.%d s  %-22s %2d wait, %2d served, %2d refused\n' $((tick / 2)) $((tick % 2 * 5)) \
+			"$(bar "$waiting" '=')" "$waiting" "$(count_status client 200)" "$(count_status client 429)"
+	done
+}
+
+is_past_or_over() { [ "${EPOCHREALTIME/./}" -ge "$1" ] || has_ended client; }
+
+# The longest that the line ever was, by the client's clock. An answer is on its way for some milliseconds after its
+# request left the line, so a request counts as waiting until 40 ms before its answer. One too many would still show:
+# the line is filled by the request that comes next after one has left it, within 50 ms, and the next leaves 100 ms
+# after that one.
+longest_line() {
+	awk -v way=0.04 '$4 == 200 && $3 > way { print $2, 1; print $2 + $3 - way, -1 }' "$tmp/client.out" |
+		sort -n | awk '{ waiting += $2; if (waiting > most) most = waiting } END { print most + 0 }'
+}
+
+longest_wait() { awk '$4 == 200 && $3 > most { most = $3 } END { printf "%.2f\n", most }' "$tmp/$1.out"; }
+
+# Succeeds if requests were served in the order in which they were sent. They start 100 ms apart; of that the last few
+# answers may lose something on a busy machine.
+is_first_come_first_served() {
+	awk '$4 == 200 { print $1, $2 + $3 }' "$1" | sort -n |
+		awk '$2 < latest - 0.08 { exit 1 } $2 > latest { latest = $2 }'
+}
+
+is_at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'; }
+is_at_least() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a >= b) }'; }
+
+scene_4() {
+	local longest slowest served refused
+	cat <<-END
+		  weir may start ten requests a second, evenly (burst 1), and two seconds' worth of others may wait: twenty. For
+		  three seconds a client sends twenty a second, whether it is answered or not. So the line grows by ten a
+		  second, until it is full; then one of two is sent away. When the client has sent its sixty the line empties.
+
+	END
+	start_targets 1
+	start_weir --threshold 10 --burst 1 --backlog 2
+	start_client client --count 60 --interval 0.05 --concurrency 60 --keepalive no
+	show_line_live
+	finish client
+	served=$(count_status client 200) refused=$(count_status client 429)
+	longest=$(longest_line) slowest=$(longest_wait client)
+	echo "    the line was at most $longest long, and the longest wait was $slowest s"
+	check "every request got an answer, 200 or 429" [ "$stopped_with$((served + refused))" = 060 ]
+	check "the line became full: 19 waited, or 20" is_at_least "$longest" 19
+	check "and never more than 20 (threshold x backlog)" is_at_most "$longest" 20
+	check "then some were sent away" [ "$refused" -gt 0 ]
+	check "and told when to come back" refusals_say_when client
+	check "who came first was served first" is_first_come_first_served "$tmp/client.out"
+	check "all that waited were served in time: 2 s, and some for the way" is_at_most "$slowest" 2.3
+	end_scene
+}
+
+# ---- scene 5
+# -------------------------------------------------------------------------------------------------------------
+
+polite=(ann ben cleo)
+declare -A address_of=([greedy]=192.0.2.1 [ann]=192.0.2.2 [ben]=192.0.2.3 [cleo]=192.0.2.4)
+declare -A waited=() # "fifo ann": the longest of her waits, in seconds
+
+# start_named NAME OPTION...: a client with an address of its own, as if it came through a proxy that tells weir which.
+start_named() {
+	local name=$1
+	shift
+	start_client "$name" "$@" --header "X-Forwarded-For: ${address_of[$name]}"
+}
+
+# crowd QUEUE: the greedy client fills the line, then the polite ones come. Leaves their longest waits in waited.
+crowd() {
+	local queue=$1 name
+	start_weir --threshold 10 --burst 1 --backlog 4 --queue "$queue" --trust-forwarded 127.0.0.1
+	start_named greedy --count 25 --concurrency 25 --expect 200
+	wait_until 10 are_at_the_door 20 || fail "the greedy client does not fill the line"
+	for name in "${polite[@]}"; do
+		start_named "$name" --count 3 --expect 200
+	done
+	for name in greedy "${polite[@]}"; do
+		finish "$name"
+		check "$name: all requests served" [ "$stopped_with" -eq 0 ]
+		waited["$queue $name"]=$(longest_wait "$name")
+	done
+	stop weir
+	check "weir ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
+}
+
+# A sign for each tenth of a second.
+wait_bar() { bar "$(awk -v wait="$1" 'BEGIN { printf "%d", wait * 10 + 0.5 }')" '='; }
+
+show_waits() {
+	local name fifo fair
+	printf '\n    %-8s %-46s %s\n' 'longest' 'queue = fifo: first come, first served' 'queue = fair: clients in turn'
+	for name in greedy "${polite[@]}"; do
+		fifo=${waited["fifo $name"]} fair=${waited["fair $name"]}
+		printf '    %-8s %5.2f s  %-37s %5.2f s  %s\n' "$name" "$fifo" "$(wait_bar "$fifo")" "$fair" "$(wait_bar "$fair")"
+	done
+	echo
+}
+
+# Ten a second start and four clients take turns: a turn comes round every 0.4 s. The rest is for a busy machine.
+are_served_in_turn() {
+	local name
+	for name in "${polite[@]}"; do
+		is_at_most "${waited["fair $name"]}" 0.65 || return 1
+	done
+}
+
+# At least 20 stood before them, and each took a tenth of a second, less what went by until they came.
+are_held_up() {
+	local name
+	for name in "${polite[@]}"; do
+		is_at_least "${waited["fifo $name"]}" 1.5 || return 1
+	done
+}
+
+show_client_rate() {
+	cat <<-END
+
+		  A client can also be given a limit of its own: here six requests a minute, five of which may come at once.
+
+	END
+	start_weir --client-rate 6/m --client-burst 5 --trust-forwarded 127.0.0.1
+	start_named greedy --count 20 --concurrency 20
+	finish greedy
+	start_named ann --count 5
+	finish ann
+	echo "    greedy: $(count_status greedy 200) served, $(count_status greedy 429) refused$(show_retry_after greedy)"
+	echo "    ann:    $(count_status ann 200) served, $(count_status ann 429) refused"
+	check "of the greedy client's 20 requests 5 were served" [ "$(count_status greedy 200)" -eq 5 ]
+	check "and 15 refused with 429" [ "$(count_status greedy 429)" -eq 15 ]
+	check "each refusal says when to come back" refusals_say_when greedy
+	check "ann, who kept to it, got her five" [ "$(count_status ann 200)" -eq 5 ]
+}
+
+scene_5() {
+	cat <<-END
+		  weir may start ten requests a second, one every tenth. A greedy client puts 25 requests in the line. Then come
+		  three polite ones, who send three each, one after the other. First come, first served: they stand behind all
+		  of what the greedy one put there. Then the same again, with the clients taking turns. They come through a proxy
+		  that weir trusts, which says in X-Forwarded-For who they are.
+
+	END
+	start_targets 1
+	crowd fifo
+	crowd fair
+	show_waits
+	check "first come, first served: the polite ones are held up" are_held_up
+	check "in turn: nobody polite waits for more than one time round, 0.4 s (and some for the way)" are_served_in_turn
+	check "the greedy one has its share: it waits a second longer at most, for the nine of the others" \
+		is_at_most "${waited["fair greedy"]}" "$(awk -v wait="${waited["fifo greedy"]}" 'BEGIN { print wait + 1.2 }')"
+	show_client_rate
 	end_scene
 }
 

@@ -1,9 +1,11 @@
-/* server_demo.c: a small HTTP/1.1 server to put behind weir.
+/* server_demo.c: a small server to put behind weir: of HTTP/1.1, or of the message switch.
  *
  *      server_demo --http 9001 --name target1
  *
  *      GET /        200, "Hello, world!"            X-Target: target1     on every answer, so that a client
  *      GET /ping/   200, "pong"                                           can count who answered it
+ *
+ *      server_demo -id 100 -pp 111 -listen 2105 -revproc 2100             see lib/demo_server.h
  *
  * The problem: a proxy is understood by watching what reaches the servers behind it, and those should be small enough
  * to be read in one sitting and strict enough that a proxy's mistakes do not go unnoticed. Python's http.server, say,
@@ -23,7 +25,9 @@
  * guess would let one client's body be another client's request (RFC 9112 sections 2.2, 6.3 and 11.2).
  */
 #include "lib/clock.h"
+#include "lib/demo_server.h"
 #include "lib/flags.h"
+#include "lib/packet.h"
 #include "lib/wire.h"
 
 #include <errno.h>
@@ -63,6 +67,8 @@ struct server {
 	int log_fd; /* -1: no log */
 	int listening_fd;
 	sem_t places; /* connections that may still be opened */
+	bool is_packet_server;
+	struct demo_server demo; /* then */
 };
 
 /* One connection, and the request that it is at. Belongs to the thread that serves it. */
@@ -346,9 +352,8 @@ static void delay(uint64_t delay_ms)
 		;
 }
 
-static void *serve(void *argument)
+static void serve_http(struct session *s)
 {
-	struct session *s = argument;
 	struct server *server = s->server;
 	struct verdict verdict;
 
@@ -367,6 +372,19 @@ static void *serve(void *argument)
 		close(s->wire.fd);
 	else
 		close_gently(s);
+}
+
+static void *serve(void *argument)
+{
+	struct session *s = argument;
+	struct server *server = s->server;
+
+	if (server->is_packet_server) {
+		demo_server_serve(&server->demo, &s->wire);
+		close_gently(s);
+	} else {
+		serve_http(s);
+	}
 	free(s);
 	sem_post(&server->places);
 	return NULL;
@@ -500,41 +518,115 @@ static bool is_good_name(const char *name)
 
 static const char usage[] =
 	"server_demo --http PORT [--name NAME] [--delay MS] [--log FILE]\n"
+	"server_demo --id ID --pp POLICY --listen PORT --revproc [HOST:]PORT [--delay MS] [--patience SECONDS]\n"
 	"\n"
 	"A small HTTP/1.1 server to put behind weir. GET / answers \"Hello, world!\", GET /ping/ answers 200,\n"
-	"anything else 404; every answer says X-Target: NAME. SIGTERM and SIGINT end it at once, with status 0.\n"
+	"anything else 404; every answer says X-Target: NAME. Or a server of the message switch (weir packet): it\n"
+	"sets itself up at the reverse proxy and answers each message with the SHA-1 of its payload. SIGTERM and\n"
+	"SIGINT end it at once, with status 0.\n"
 	"\n";
+
+#define NO_PORT UINT64_MAX
+
+/* What was asked for, before it is checked. */
+struct wish {
+	uint64_t http_port, listen_port;
+	const char *proxy;
+};
+
+static bool is_good_id(const char *id)
+{
+	size_t length = strlen(id);
+	for (const char *c = id; *c != '\0'; c++)
+		if ((unsigned char)*c < ' ' || *c == 127)
+			return false;
+	return length > 0 && length < PACKET_ID_MAX;
+}
+
+/* The options of the message switch go together. */
+static enum flags_result check_packet_options(struct server *server, const struct wish *wish, char error[FLAGS_ERROR_BYTES])
+{
+	const char *const names[] = { "id", "pp", "listen", "revproc" };
+	const bool given[] = { server->demo.id != NULL, server->demo.policy != NULL, wish->listen_port != NO_PORT,
+		               wish->proxy != NULL };
+	for (size_t there = 0; there < 4; there++)
+		for (size_t missing = 0; given[there] && missing < 4; missing++)
+			if (!given[missing]) {
+				snprintf(error, FLAGS_ERROR_BYTES,
+				         "--%s was read and --%s is missing; allowed: --id ID --pp POLICY --listen PORT "
+				         "--revproc [HOST:]PORT together, or none of them",
+				         names[there], names[missing]);
+				return FLAGS_WRONG;
+			}
+	server->is_packet_server = given[0];
+	if (!given[0])
+		return FLAGS_READ;
+	for (size_t i = 0; i < 2; i++) {
+		const char *id = i == 0 ? server->demo.id : server->demo.policy;
+		if (is_good_id(id))
+			continue;
+		snprintf(error, FLAGS_ERROR_BYTES, "--%s: '%.80s' was read; allowed: a text of 1 to %u bytes", names[i], id,
+		         PACKET_ID_MAX - 1);
+		return FLAGS_WRONG;
+	}
+	if (demo_read_proxy(wish->proxy, &server->demo.proxy))
+		return FLAGS_READ;
+	snprintf(error, FLAGS_ERROR_BYTES, "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT", wish->proxy);
+	return FLAGS_WRONG;
+}
+
+/* Checks what the table cannot. */
+static enum flags_result check_options(struct server *server, const struct wish *wish, char error[FLAGS_ERROR_BYTES])
+{
+	enum flags_result result = check_packet_options(server, wish, error);
+	if (result != FLAGS_READ)
+		return result;
+	if (server->is_packet_server == (wish->http_port != NO_PORT)) {
+		snprintf(error, FLAGS_ERROR_BYTES, "--http %s; allowed: --http PORT, or --id, --pp, --listen and --revproc",
+		         server->is_packet_server ? "was read beside --id" : "is missing");
+		return FLAGS_WRONG;
+	}
+	if (server->name && !is_good_name(server->name)) {
+		snprintf(error, FLAGS_ERROR_BYTES, "--name: '%.80s' was read; allowed: 1 to %d letters, digits and . _ : -",
+		         server->name, NAME_BYTES_MAX);
+		return FLAGS_WRONG;
+	}
+	server->port = server->is_packet_server ? wish->listen_port : wish->http_port;
+	server->demo.delay_us = server->delay_ms * US_PER_MS;
+	return FLAGS_READ;
+}
 
 /* Returns the exit status, or -1 to go on. */
 static int read_options(struct server *server, int argc, char **argv)
 {
-	uint64_t port = UINT64_MAX;
+	struct wish wish = { .http_port = NO_PORT, .listen_port = NO_PORT };
 	const struct flag table[] = {
-		{ .name = "http", .kind = FLAG_NUMBER, .into.number = &port, .highest = 65535, .value = "PORT",
-		  .help = "listen on this port; 0 picks a free one" },
+		{ .name = "http", .kind = FLAG_NUMBER, .into.number = &wish.http_port, .highest = 65535, .value = "PORT",
+		  .help = "listen on this port for HTTP; 0 picks a free one" },
 		{ .name = "name", .kind = FLAG_TEXT, .into.text = &server->name, .value = "NAME",
 		  .help = "what X-Target says (target-PORT)" },
 		{ .name = "delay", .kind = FLAG_NUMBER, .into.number = &server->delay_ms, .highest = 3600000, .value = "MS",
 		  .help = "wait this many milliseconds before each answer (0)" },
 		{ .name = "log", .kind = FLAG_TEXT, .into.text = &server->log_path, .value = "FILE",
-		  .help = "append a line for each request: time of arrival, name, method, path, status" },
+		  .help = "append a line for each HTTP request: time of arrival, name, method, path, status" },
+		{ .name = "id", .kind = FLAG_TEXT, .into.text = &server->demo.id, .value = "ID",
+		  .help = "message switch: the id of this server" },
+		{ .name = "pp", .kind = FLAG_TEXT, .into.text = &server->demo.policy, .value = "POLICY",
+		  .help = "message switch: the privacy policy that it serves" },
+		{ .name = "listen", .kind = FLAG_NUMBER, .into.number = &wish.listen_port, .highest = 65535, .value = "PORT",
+		  .help = "message switch: listen on this port; 0 picks a free one" },
+		{ .name = "revproc", .kind = FLAG_TEXT, .into.text = &wish.proxy, .value = "[HOST:]PORT",
+		  .help = "message switch: where the reverse proxy is (this machine)" },
+		{ .name = "patience", .kind = FLAG_SECONDS, .into.number = &server->demo.patience_us, .highest = 3600 * US_PER_S,
+		  .value = "SECONDS", .help = "message switch: how long the reverse proxy may take to appear (10)" },
 	};
 	const size_t count = sizeof table / sizeof table[0];
 	char error[FLAGS_ERROR_BYTES];
 
 	enum flags_result result = flags_read(table, count, argc, argv, error);
-	if (result == FLAGS_READ && port == UINT64_MAX) {
-		snprintf(error, sizeof error, "--http is missing; allowed: a port from 0 to 65535, as in --http 9001");
-		result = FLAGS_WRONG;
-	} else if (result == FLAGS_READ && server->name && !is_good_name(server->name)) {
-		snprintf(error, sizeof error, "--name: '%.80s' was read; allowed: 1 to %d letters, digits and . _ : -",
-		         server->name, NAME_BYTES_MAX);
-		result = FLAGS_WRONG;
-	}
-	if (result != FLAGS_READ)
-		return flags_finish(result, "server_demo", usage, table, count, error);
-	server->port = port;
-	return -1;
+	if (result == FLAGS_READ)
+		result = check_options(server, &wish, error);
+	return result == FLAGS_READ ? -1 : flags_finish(result, "server_demo", usage, table, count, error);
 }
 
 static int fail(const char *what, const char *which)
@@ -544,10 +636,20 @@ static int fail(const char *what, const char *which)
 	return 1;
 }
 
+/* Says who it is, as the exercise does, and sets itself up. Lines come as they are printed, also through a pipe. */
+static bool begin_packet_server(const struct server *server)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	printf("Server running with id %s%s%s\n", demo_colour(server->demo.id), server->demo.id, demo_plain());
+	printf("Server serving privacy policy %s\n", server->demo.policy);
+	printf("Listening on port %" PRIu64 "\n", server->port);
+	return demo_server_set_up(&server->demo, (unsigned)server->port);
+}
+
 int main(int argc, char **argv)
 {
 	/* On main()'s stack, and used by all threads: main() never returns while there are any. */
-	struct server server = { .log_fd = -1, .listening_fd = -1 };
+	struct server server = { .log_fd = -1, .listening_fd = -1, .demo.patience_us = 10 * US_PER_S };
 	char own_name[32], port_text[32];
 
 	int status = read_options(&server, argc, argv);
@@ -572,7 +674,10 @@ int main(int argc, char **argv)
 		snprintf(own_name, sizeof own_name, "target-%" PRIu64, server.port);
 		server.name = own_name;
 	}
-	printf("server_demo %s listens on port %" PRIu64 "\n", server.name, server.port);
+	if (server.is_packet_server && !begin_packet_server(&server))
+		return 1;
+	if (!server.is_packet_server)
+		printf("server_demo %s listens on port %" PRIu64 "\n", server.name, server.port);
 	if (fflush(stdout) != 0)
 		return fail("cannot write to", "stdout");
 	serve_forever(&server);

@@ -263,7 +263,7 @@ static void end_retired(struct proxy *proxy)
    has go on. On failure the listener is closed. */
 static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
 {
-	struct crew_job job = proxy_crew_job;
+	struct crew_job job = settings->mode == MODE_PACKET ? switch_crew_job : proxy_crew_job;
 	job.context = proxy;
 	job.complain = complain;
 	struct serving *serving = calloc(1, sizeof *serving);
@@ -289,7 +289,8 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	char text[ADDRESS_TEXT_MAX];
 	listener_address(fd, &address);
 	address_text(&address, text);
-	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "reverse listens on %s port=%u", text, address_port(&address));
+	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "%s listens on %s port=%u",
+	          settings->mode == MODE_PACKET ? "packet" : "reverse", text, address_port(&address));
 	return true;
 }
 
@@ -326,11 +327,15 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->name = strdup(settings->name);
 	proxy->upstreams = upstreams_create();
 	proxy->balancer = balancer_create(&balancing, release_target);
-	proxy->limiter = limiter_create(&limiting, proxy_wake);
+	proxy->limiter = limiter_create(&limiting, settings->mode == MODE_PACKET ? switch_wake : proxy_wake);
 	proxy->client_limits = client_limits_create(CLIENTS_REMEMBERED);
 	proxy->client_counts = client_counts_create();
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
 	    proxy->client_limits == NULL || proxy->client_counts == NULL)
+		return false;
+	if (settings->mode == MODE_PACKET)
+		proxy->packets = packet_switch_create(proxy->name, proxy->log, proxy->upstreams, settings);
+	if (settings->mode == MODE_PACKET && proxy->packets == NULL)
 		return false;
 	proxy->prober = prober_start(&caller);
 	if (proxy->prober == NULL)
@@ -411,8 +416,12 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	struct settings *old = service_settings(proxy, &generation);
 	struct balancer_options balancing = balancer_options(settings);
 	struct limiter_options limiting = limiter_options(settings);
-	bool moves = listens_elsewhere(old, settings);
+	bool moves = listens_elsewhere(old, settings), is_other = old->mode != settings->mode;
 	settings_release(old);
+	if (is_other) {
+		snprintf(error, error_size, "[%s]: the mode of a service can't change while it runs", proxy->name);
+		return false;
+	}
 
 	snprintf(error, error_size, "no memory or threads for the new settings");
 	struct resolver *resolver = start_resolver(proxy, settings);
@@ -427,6 +436,8 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 		return false;
 	}
 	balancer_configure(proxy->balancer, &balancing);
+	if (proxy->packets != NULL)
+		packet_switch_configure(proxy->packets, settings);
 
 	names_lock(proxy);
 	proxy_lock(proxy);
@@ -520,6 +531,7 @@ void proxy_destroy(struct proxy *proxy)
 		close_listener(proxy->opened_fd);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
+	packet_switch_destroy(proxy->packets);
 	limiter_destroy(proxy->limiter);
 	client_limits_destroy(proxy->client_limits);
 	client_counts_destroy(proxy->client_counts);

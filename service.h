@@ -16,6 +16,7 @@
 #include "lib/upstream.h"
 #include "limiter.h"
 #include "proxy.h"
+#include "switch.h"
 
 /* How many clients' rates a service remembers (see client_limits.h). */
 #define CLIENTS_REMEMBERED (1u << 21)
@@ -32,6 +33,7 @@ struct proxy {
 	struct limiter *limiter;
 	struct client_limits *client_limits;
 	struct client_counts *client_counts;
+	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */

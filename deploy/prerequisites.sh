@@ -10,7 +10,7 @@
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
-build="gcc libc6-dev make libinih-dev"
+build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev"
 test="$build libcunit1-dev python3 curl wget nodejs nginx" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report

@@ -57,7 +57,6 @@ struct set {
 
 /* The locks of all stripes are one role: the compiler checks that some are held, ThreadSanitizer that they are the
    right ones. */
-extern struct lock_role client_limits_mutex ACQUIRED_AFTER(cut_mutex);
 
 struct stripe {
 	pthread_mutex_t mutex;

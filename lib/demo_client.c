@@ -21,6 +21,14 @@ static bool reject(const char *path, const char *why)
 	return false;
 }
 
+static bool is_blank(const char *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (strchr(" \t\r\n", bytes[i]) == NULL || bytes[i] == '\0')
+			return false;
+	return true;
+}
+
 /* Reads the one message that the file holds. */
 static bool read_message(FILE *file, const char *path, struct packet_reader *reader)
 {
@@ -29,10 +37,9 @@ static bool read_message(FILE *file, const char *path, struct packet_reader *rea
 	bool is_whole = false;
 	while ((length = fread(bytes, 1, sizeof bytes, file)) > 0) {
 		for (size_t at = 0, used; at < length; at += used) {
-			bool was_whole = is_whole;
-			if (was_whole && strspn(bytes + at, " \t\r\n") >= length - at)
+			if (is_whole && is_blank(bytes + at, length - at))
 				break;
-			if (was_whole)
+			if (is_whole)
 				return reject(path, "there is more than one message in it; allowed: one");
 			enum packet_event event = packet_read(reader, bytes + at, length - at, &used);
 			if (event == PACKET_FAULT)

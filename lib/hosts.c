@@ -385,7 +385,7 @@ static enum hosts_answer take_while_down(struct claim *claim, unsigned cap) REQU
 	if (hosts->fail == HOSTS_FAIL_CLOSED)
 		return take_over(claim) ? HOSTS_PLACE : HOSTS_STORE_DOWN;
 	if (hosts->fail == HOSTS_FAIL_LOCAL) {
-		unsigned share = cap / redis_store_live_workers(hosts->store);
+		unsigned share = cap / redis_store_live_workers(hosts->store, claim->host->name);
 		cap = share > 0 ? share : 1;
 	}
 	return take_locally(claim, cap);

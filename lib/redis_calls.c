@@ -12,6 +12,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -55,8 +56,6 @@ struct errand {
 /* A line, idle or new. False: errand has none, and why says so. */
 static bool take_line(struct redis_store *store, struct errand *errand, bool fresh, char why[REDIS_WHY_MAX])
 {
-	struct redis_login login = { .password = NULL };
-	char password[512] = "";
 	redis_store_lock(store);
 	while (store->lines_out >= REDIS_LINES_MAX) {
 		struct timespec until = { .tv_sec = (time_t)(errand->deadline_us / US_PER_S),
@@ -69,14 +68,12 @@ static bool take_line(struct redis_store *store, struct errand *errand, bool fre
 	errand->line = may && !fresh && store->line_count > 0 ? store->lines[--store->line_count] : NULL;
 	errand->generation = store->generation;
 	struct address to = store->to;
-	login.database = store->database;
-	if (store->password != NULL) {
-		snprintf(password, sizeof password, "%s", store->password);
-		login.password = password;
-	}
+	char *password = store->password != NULL ? strdup(store->password) : NULL;
+	struct redis_login login = { .password = password, .database = store->database };
 	store->lines_out += may;
 	redis_store_unlock(store);
 	if (!may) {
+		free(password);
 		snprintf(why, REDIS_WHY_MAX, "all connections to it are busy");
 		return false;
 	}
@@ -87,7 +84,9 @@ static bool take_line(struct redis_store *store, struct errand *errand, bool fre
 	errand->was_idle = errand->line != NULL;
 	if (errand->line == NULL)
 		errand->line = redis_line_open(&to, &login, errand->deadline_us, why);
-	explicit_bzero(password, sizeof password);
+	if (password != NULL)
+		explicit_bzero(password, strlen(password));
+	free(password);
 	return true;
 }
 

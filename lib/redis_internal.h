@@ -76,7 +76,8 @@ struct redis_store {
 	struct redis_store_watch watch;
 	pthread_t keeper;
 	int wake_fd; /* wakes the keeper */
-	/* Held while a listener is called; the outermost lock of all. */
+	/* Held while a listener is called, by the keeper; only whoever takes the listener away waits for it. Outside all locks of
+	   lib/ts.h. */
 	pthread_mutex_t listening;
 	void (*host_changed)(void *context, const char *host, bool is_wanted);
 	void *listener;
@@ -142,6 +143,8 @@ void redis_wake_keeper(struct redis_store *store);
 void redis_tell_all(struct redis_store *store) EXCLUDES(redis_mutex);
 /* Tells of the accounts in the list. Stops when Redis fails. */
 void redis_tell_queued(struct redis_store *store) EXCLUDES(redis_mutex);
+/* The name of an account that Redis may know of: the at-th in a bucket. False: there are no more. */
+bool redis_told_host(struct redis_store *store, size_t bucket, size_t at, char host[HOSTS_NAME_MAX]) EXCLUDES(redis_mutex);
 /* The words of a letter, without the account. */
 void redis_letter(struct redis_words *words, char keys[5][HOSTS_NAME_MAX + REDIS_ID_MAX + 32], const char *id, const char *host);
 

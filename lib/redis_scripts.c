@@ -6,15 +6,17 @@
  */
 #include "redis_internal.h"
 
-/* TIME in microseconds, and since when this database has been known to have data of ours. An empty one is marked: until it is
+/* TIME in microseconds, and for how long this Redis has had the truth from its workers. The mark holds when that began, and which
+   run of Redis it was: an empty database has no mark, and one that was loaded from a file has the mark of an earlier run. Until it is
    settle_us old nobody knows what the others have. A clock that went back must not hold us for ever. */
 #define NOW_AND_AGE                                                                                    \
 	"local t = redis.call('TIME')\n"                                                               \
 	"local now = t[1] * 1000000 + t[2]\n"                                                          \
-	"local born = tonumber(redis.call('GET', '" REDIS_MARKER "') or '')\n"                         \
+	"local mark = redis.call('GET', '" REDIS_MARKER "') or ''\n"                                    \
+	"local born, run = tonumber(string.match(mark, '^%d+')), string.match(mark, ' (.+)$')\n"       \
 	"if not born or born > now then\n"                                                             \
-	"  born = now\n"                                                                               \
-	"  redis.call('SET', '" REDIS_MARKER "', string.format('%.0f', born))\n"                       \
+	"  born, run = now, '-'\n"                                                                     \
+	"  redis.call('SET', '" REDIS_MARKER "', string.format('%.0f -', born))\n"                     \
 	"end\n"                                                                                        \
 	"local age = now - born\n"
 
@@ -28,7 +30,7 @@ static const char letter[] = NOW_AND_AGE
 	"local settle = tonumber(ARGV[8])\n"
 	/* A letter that was held up on its way must not undo a later one. */
 	"local record = redis.call('HGET', index, me)\n"
-	"if record and tonumber(string.match(record, '^%d+') or '0') >= seq then return {-1, 0, 0, 0, 0, 0} end\n"
+	"if record and tonumber(string.match(record, '^%d+') or '0') > seq then return {-1, 0, 0, 0, 0, 0} end\n"
 	"local others, workers, idle = 0, 1, 0\n"
 	"local records = redis.call('HGETALL', index)\n"
 	"for i = 1, #records, 2 do\n"
@@ -69,9 +71,13 @@ static const char letter[] = NOW_AND_AGE
 	"end\n"
 	"return {1, granted, others + is, workers, idle, 0}\n";
 
-/* ARGV worker, us after which a silent one is dead, ms for which the turn to scan is taken. Answers: when the database was born,
-   live workers, whether this worker is to look for foreign counters now. */
+/* ARGV worker, us after which a silent one is dead, ms for which the turn to scan is taken, the run of Redis ("-": not known).
+   Answers: since when Redis has had the truth, live workers, whether this worker is to look for foreign counters now. */
 static const char heartbeat[] = NOW_AND_AGE
+	"if ARGV[4] ~= '-' and run ~= ARGV[4] then\n"
+	"  if run ~= '-' then born = now end\n"
+	"  redis.call('SET', '" REDIS_MARKER "', string.format('%.0f ', born) .. ARGV[4])\n"
+	"end\n"
 	"redis.call('ZADD', '" REDIS_WORKERS "', string.format('%.0f', now), ARGV[1])\n"
 	"redis.call('ZREMRANGEBYSCORE', '" REDIS_WORKERS "', '-inf', string.format('%.0f', now - ARGV[2]))\n"
 	"redis.call('PEXPIRE', '" REDIS_WORKERS "', 60000)\n"

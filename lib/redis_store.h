@@ -84,7 +84,8 @@ void redis_store_give(struct redis_store *store, const char *host, unsigned coun
 void redis_store_tell(struct redis_store *store, const char *host);
 /* How many of this worker's places are idle connections now: others may ask for them. Never blocks; no round trip. */
 void redis_store_idle(struct redis_store *store, const char *host, unsigned idle);
-unsigned redis_store_live_workers(struct redis_store *store);
+/* As known: those whose heartbeat was seen, foreign ones with places at this host too. At least 1. */
+unsigned redis_store_live_workers(struct redis_store *store, const char *host);
 
 /* Events from other workers. is_wanted: somebody there was refused: idle connections to this host ought to be closed.
    Otherwise: places came free (or Redis came back; host is NULL for "any host"). By the store's thread; it may give places back and

@@ -79,7 +79,7 @@ struct settings_rule {
 };
 
 /* Choices, in the order in which settings.def spells them. */
-enum settings_mode { MODE_REVERSE, MODE_FORWARD, MODE_PACKET };
+enum settings_mode { MODE_REVERSE, MODE_PACKET, MODE_FORWARD };
 enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
 enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
 enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };

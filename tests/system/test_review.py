@@ -206,8 +206,8 @@ def drain_timeout_holds_for_a_pipelined_request_that_stands_in_line(t):
     t.equal(t.get(weir).status, 200)
     client = t.client(weir)
     client.send(request() * 2)
-    client.finish()
     t.read_by_peer(client)
+    client.finish()
     weir.signal(signal.SIGTERM)
     t.equal(weir.wait_exit(8), 0)
 

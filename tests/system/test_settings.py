@@ -295,7 +295,6 @@ def keys_of_later_issues_are_refused_as_not_built_yet(t):
         if key in contract.SECRETS:
             t.check(value not in error, f'the secret is shown: {error!r}')
     _refuses(t, ['forward', '--port', '0'], contract.NOT_BUILT)
-    _refuses(t, ['packet', '--port', '0'], contract.NOT_BUILT)
 
 
 def later_keys_with_a_value_that_changes_nothing_are_accepted(t):

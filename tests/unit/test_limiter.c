@@ -226,11 +226,31 @@ static void only_the_front_waits_by_the_clock(void)
 	limiter_destroy(l);
 }
 
+/* "Counted and never refused": it waits its turn, and the window stays exact. */
+static void who_is_exempt_waits_behind_a_full_line_and_is_not_refused(void)
+{
+	struct limiter *l = make(1, 1);
+	struct limiter_ticket first = { .owner = NULL }, other = { .owner = NULL };
+	struct limiter_ticket exempt = { .owner = NULL, .is_exempt = true };
+
+	starts(l, 7);
+	CU_ASSERT_EQUAL(limiter_enter(l, &first, 0, 8), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_enter(l, &other, 0, 9), LIMITER_FULL);
+	CU_ASSERT_EQUAL(limiter_enter(l, &exempt, 0, 10), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(turn(l, &exempt, 7 + ROUND - 1), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(turn(l, &first, 7 + ROUND), LIMITER_GO);
+	CU_ASSERT_EQUAL(turn(l, &exempt, 7 + ROUND), LIMITER_WAIT); /* no sooner than anybody else */
+	limiter_started(l, &first, 7 + ROUND);
+	CU_ASSERT_EQUAL(turn(l, &exempt, 7 + 2 * ROUND), LIMITER_GO);
+	limiter_cancel(l, &exempt, 7 + 2 * ROUND);
+	limiter_destroy(l);
+}
+
 static void one_call_serves_everybody_whose_slot_is_free(void)
 {
 	struct limiter *l = make(3, 10);
 	unsigned wakes[5] = { 0 };
-	struct limiter_ticket tickets[5];
+	struct limiter_ticket tickets[5] = { { .owner = NULL } };
 
 	CU_ASSERT_EQUAL(count_starts(l, 3, 1), 3);
 	for (size_t i = 0; i < 5; i++) {
@@ -294,7 +314,7 @@ static void a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter(void)
 {
 	struct limiter *l = make_fair(1, 4);
 	unsigned wakes[8] = { 0 };
-	struct limiter_ticket t[8];
+	struct limiter_ticket t[8] = { { .owner = NULL } };
 
 	starts(l, 0);
 	for (size_t i = 0; i < 8; i++)
@@ -617,7 +637,7 @@ static void those_in_line_stay_there_through_a_change_and_hear_of_it(void)
 {
 	struct limiter *l = make(1, 4);
 	unsigned wakes[4] = { 0 };
-	struct limiter_ticket t[5];
+	struct limiter_ticket t[5] = { { .owner = NULL } };
 	struct limiter_options options = options_of(1, 1);
 
 	starts(l, 1);
@@ -768,7 +788,7 @@ static void the_limiter_does_what_a_plain_model_does_over_random_histories(void)
 		unsigned seed = history;
 		struct model m = { .slots = 1 + history % MODEL_SLOTS_MAX, .backlog = history / 8 % 12 };
 		struct limiter *l = make(m.slots, m.backlog);
-		struct limiter_ticket tickets[MODEL_TICKETS];
+		struct limiter_ticket tickets[MODEL_TICKETS] = { { .owner = NULL } };
 		uint64_t now_us = 1;
 
 		memset(tickets, 0, sizeof(tickets));
@@ -1192,6 +1212,7 @@ int main(void)
 		TEST(exactly_the_backlog_may_wait),
 		TEST(who_arrives_does_not_overtake_who_waits),
 		TEST(only_the_front_waits_by_the_clock),
+		TEST(who_is_exempt_waits_behind_a_full_line_and_is_not_refused),
 		TEST(one_call_serves_everybody_whose_slot_is_free),
 		TEST(fair_clients_take_turns_and_a_single_request_is_not_held_up_by_a_thousand),
 		TEST(a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter),

@@ -1522,13 +1522,12 @@ static void what_is_not_built_is_refused_wherever_it_stands(void)
 	expect_error(key("unicast = 10.0.0.255:7000"), "weir.ini:3: \"unicast\" is not built yet");
 	expect_error(key("ssl = yes"), "weir.ini:3: \"ssl\" is not built yet; allowed: no");
 	expect_error(key("mode = forward"),
-	             "weir.ini:3: mode: \"forward\" is not built yet; allowed: reverse, forward (not built "
-	             "yet), packet (not built yet)");
+	             "weir.ini:3: mode: \"forward\" is not built yet; allowed: reverse, packet, forward "
+	             "(not built yet)");
 	expect_error(file("[globals]\nadmin = 127.0.0.1:9\n[a]\nendpoint = t:1\n"),
 	             "weir.ini:2: \"admin\" is not built yet");
 	expect_error(command("reverse", "--unicast", "10.0.0.255:7", NULL), "--unicast: not built yet");
 	expect_error_with(command("forward", NULL), "weir forward: not built yet");
-	expect_error_with(command("packet", "--port", "2100", NULL), "weir packet: not built yet");
 }
 
 static void every_later_key_is_refused_but_for_its_neutral_values(void)

@@ -1,0 +1,349 @@
+/* forward.c: pick and send for a forward proxy: the client says where to.
+ *
+ *      GET http://host/path ─┐                                  ┌─► attempt.h: send, await the head ─► relay (proxy.c)
+ *                            ├─► may it? ─► a place at the host ┤
+ *      CONNECT host:port  ───┘   403        cap: refused, wait  └─► 200, then a tunnel: never looked into
+ *
+ * A place (hosts.h) stands for one connection to a host, from before it is opened until after it is closed; idle ones that are kept for
+ * reuse count too. So the cap holds at every moment, and is not a matter of how fast we are.
+ *
+ * Where a client may send us is decided twice: by the name it asks for, and by each address that the name resolves to, at the
+ * moment of connecting to that very address (destination.h). Every address of a name is tried in turn.
+ *
+ * Sources: RFC 9110 §9.3.6 (CONNECT), §7.4 (rejecting misdirected requests); RFC 9112 §3.2.2 (absolute form).
+ */
+#include "forward.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "attempt.h"
+#include "lib/auth.h"
+#include "lib/clock.h"
+#include "lib/destination.h"
+#include "lib/hosts.h"
+#include "lib/tunnel.h"
+
+#define PORT_HTTP 80u
+#define HOST_MAX 256
+
+/* ---- where to ------------------------------------------------------------------------------------------------------- */
+
+/* Parts "host:port", "[v6]:port" or "host". The parser has checked the form already. */
+static bool part_authority(struct http_text authority, char host[HOST_MAX], unsigned *port)
+{
+	const char *at = authority.at, *end = authority.at + authority.length;
+	const char *stop = end;
+	if (authority.length == 0)
+		return false;
+	if (*at == '[') {
+		at++;
+		stop = memchr(at, ']', (size_t)(end - at));
+	} else {
+		const char *colon = memchr(at, ':', (size_t)(end - at));
+		stop = colon != NULL ? colon : end;
+	}
+	if (stop == NULL || stop == at || stop - at >= HOST_MAX)
+		return false;
+	memcpy(host, at, (size_t)(stop - at));
+	host[stop - at] = '\0';
+	const char *digits = stop < end && *stop == ']' ? stop + 1 : stop;
+	uint64_t number = PORT_HTTP;
+	if (digits < end && (*digits != ':' || (digits + 1 < end &&
+	                                        !http_parse_number((struct http_text){ digits + 1, (size_t)(end - digits - 1) }, &number))))
+		return false;
+	*port = (unsigned)number;
+	return number > 0 && number <= UINT16_MAX;
+}
+
+static bool is_https(struct http_text target)
+{
+	return target.length >= 8 && strncasecmp(target.at, "https://", 8) == 0;
+}
+
+/* Reads where the client wants to go. */
+static enum step read_destination(struct road *r)
+{
+	const struct http_head *request = &r->exchange.request;
+	if (request->form != HTTP_ABSOLUTE_FORM && request->form != HTTP_AUTHORITY_FORM)
+		return road_refuse(r, 400, "http_request_error", "a forward proxy is asked with a whole address: http://host/path");
+	if (request->form == HTTP_ABSOLUTE_FORM && is_https(request->target))
+		return road_refuse(r, 400, "http_request_error", "https goes through CONNECT");
+	if (!part_authority(request->host, r->host, &r->port) ||
+	    !hosts_name(r->host, strlen(r->host), r->port, r->host_name))
+		return road_refuse(r, 400, "http_request_error", "no host and port that can be connected to");
+	snprintf(r->target_text, sizeof r->target_text, strchr(r->host, ':') != NULL ? "[%s]:%u" : "%s:%u", r->host, r->port);
+	return STEP_ON;
+}
+
+static struct destination destination_of(const struct road *r)
+{
+	return (struct destination){ .host = r->host,
+		                     .length = strlen(r->host),
+		                     .port = r->port,
+		                     .is_connect = r->exchange.request.method == HTTP_CONNECT };
+}
+
+static enum step refuse_destination(struct road *r, enum destination_answer answer)
+{
+	r->exchange.request.keep_alive = r->exchange.request.keep_alive && r->exchange.request.method != HTTP_CONNECT;
+	if (answer == DESTINATION_SPECIAL)
+		return road_refuse(r, 403, "destination_ip_prohibited", "an address of this network: connect_allow does not name it");
+	return road_refuse(r, 403, "http_request_denied", "connect_allow does not list this host and port");
+}
+
+/* ---- who asks ------------------------------------------------------------------------------------------------------- */
+
+static enum step check_credentials(struct road *r)
+{
+	struct auth *auth = atomic_load(&r->proxy->auth);
+	if (auth == NULL)
+		return STEP_ON;
+	const struct http_field *field = http_find(&r->exchange.request, HTTP_NAME_PROXY_AUTHORIZATION);
+	uint64_t retry_us = 0;
+	char user[AUTH_USER_MAX];
+	enum auth_answer answer = auth_check(auth, field != NULL ? field->value.at : NULL,
+	                                     field != NULL ? field->value.length : 0, clock_us(), user, &retry_us);
+	if (answer == AUTH_GOOD)
+		return STEP_ON;
+	if (answer == AUTH_LATER) {
+		enum step step = road_refuse(r, 503, "proxy_internal_error", "too many passwords to check");
+		r->answer.retry_after_s = 1 + (unsigned)(retry_us / US_PER_S);
+		return step;
+	}
+	enum step step = road_refuse(r, 407, "http_request_denied",
+	                             answer == AUTH_WRONG ? "the credentials are wrong" : "credentials are asked for");
+	r->answer.fields = "Proxy-Authenticate: Basic realm=\"weir\", charset=\"UTF-8\"\r\n";
+	return step;
+}
+
+enum step forward_check(struct road *r)
+{
+	enum step step = check_credentials(r);
+	if (step == STEP_ON)
+		step = read_destination(r);
+	if (step != STEP_ON)
+		return step;
+	struct destination to = destination_of(r);
+	enum destination_answer answer = destinations_may_ask(&r->settings->connect_allow, &to);
+	return answer == DESTINATION_ALLOWED ? STEP_ON : refuse_destination(r, answer);
+}
+
+/* ---- a place at the host -------------------------------------------------------------------------------------------- */
+
+static enum step refuse_over_cap(struct road *r)
+{
+	unsigned status = r->settings->reject_status != 0 ? r->settings->reject_status : 500;
+	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %.80s", r->lease.limit, r->host_name);
+	enum step step = road_refuse(r, (int)status, "connection_limit_reached", r->details);
+	r->answer.over_limit = true;
+	r->answer.retry_after_s = 1;
+	return step;
+}
+
+/* Takes a place, and perhaps an idle connection with it. STEP_ON: r->lease is held. */
+static enum step take_place(struct road *r, uint64_t idle_max_us)
+{
+	struct hosts_wish wish = { .name = r->host_name,
+		                   .port = r->port,
+		                   .idle_max_us = idle_max_us,
+		                   .wait_until_us = r->settings->cap_backlog_us > 0 ? clock_us() + r->settings->cap_backlog_us : 0,
+		                   .client_fd = r->exchange.client.fd };
+	uint64_t begun_us = clock_us();
+	enum hosts_answer answer = hosts_lease(r->proxy->hosts, &wish, &r->lease);
+	if (wish.wait_until_us != 0)
+		r->record.wait_us += clock_us() - begun_us;
+	switch (answer) {
+	case HOSTS_IDLE:
+	case HOSTS_PLACE:
+		r->has_lease = true;
+		return STEP_ON;
+	case HOSTS_FULL:
+		return refuse_over_cap(r);
+	case HOSTS_CLIENT_GONE:
+		return road_over(r, "client went away while it waited for a place");
+	case HOSTS_STORE_DOWN: {
+		enum step step = road_refuse(r, 503, "proxy_internal_error", "the shared cap can't be asked: Redis is down");
+		r->answer.retry_after_s = 1;
+		return step;
+	}
+	default:
+		return road_refuse(r, 503, "proxy_internal_error", "no memory or descriptor to count the connection with");
+	}
+}
+
+void forward_give_back(struct road *r)
+{
+	if (!r->has_lease)
+		return;
+	upstream_discard(&r->exchange.upstream, worker_cut(r->worker));
+	hosts_end(r->proxy->hosts, &r->lease);
+	r->has_lease = false;
+}
+
+void forward_keep(struct road *r)
+{
+	struct conn *conn = &r->exchange.upstream;
+	int fd = conn->fd;
+	cut_detach(worker_cut(r->worker), CUT_UPSTREAM);
+	r->lease.receive_timeout_us = conn->receive_timeout_us;
+	r->lease.send_timeout_us = conn->send_timeout_us;
+	conn->fd = -1;
+	hosts_keep(r->proxy->hosts, &r->lease, fd);
+	r->has_lease = false;
+}
+
+/* ---- connecting ----------------------------------------------------------------------------------------------------- */
+
+/* Why no address of the host could be connected to: the last reason counts. */
+struct trouble {
+	enum destination_answer refused;
+	enum conn_result result;
+	int error;
+};
+
+/* Tries one address. The descriptor, or -1. */
+static int connect_to(struct road *r, const struct address *address, struct trouble *trouble)
+{
+	struct destination to = destination_of(r);
+	enum destination_answer answer = destinations_may_connect(&r->settings->connect_allow, &to, address);
+	if (answer != DESTINATION_ALLOWED) {
+		trouble->refused = answer;
+		return -1;
+	}
+	int fd = conn_socket(address);
+	if (fd < 0) {
+		trouble->result = CONN_BROKEN;
+		trouble->error = errno;
+		return -1;
+	}
+	cut_attach(worker_cut(r->worker), CUT_UPSTREAM, fd);
+	trouble->result = conn_connect(fd, address, clock_us() + r->settings->connect_timeout_us);
+	if (trouble->result == CONN_OK)
+		return fd;
+	trouble->error = errno;
+	cut_detach(worker_cut(r->worker), CUT_UPSTREAM);
+	close(fd);
+	return -1;
+}
+
+static enum step refuse_connecting(struct road *r, const struct trouble *trouble)
+{
+	if (trouble->result == CONN_OK)
+		return refuse_destination(r, trouble->refused);
+	if (attempt_is_our_own_lack(trouble->error))
+		return road_refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection");
+	if (trouble->result == CONN_TIMEOUT)
+		return road_refuse(r, 504, "connection_timeout", "the host did not answer within connect_timeout");
+	snprintf(r->details, sizeof r->details, "cannot connect: %s", strerror(trouble->error));
+	return road_refuse(r, 502, trouble->error == ECONNREFUSED ? "connection_refused" : "destination_unavailable", r->details);
+}
+
+/* Opens a connection to the host, trying each of its addresses. */
+static enum step open_connection(struct road *r)
+{
+	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	struct addrinfo *found = NULL;
+	struct trouble trouble = { .refused = DESTINATION_ALLOWED, .result = CONN_OK };
+	char port[8];
+	int fd = -1;
+	snprintf(port, sizeof port, "%u", r->port);
+	int unknown = getaddrinfo(r->host, port, &hints, &found);
+	if (unknown != 0) {
+		snprintf(r->details, sizeof r->details, "cannot resolve the host: %s", gai_strerror(unknown));
+		return road_refuse(r, 502, "dns_error", r->details);
+	}
+	for (struct addrinfo *one = found; one != NULL && fd < 0; one = one->ai_next) {
+		struct address address;
+		if (one->ai_addrlen > sizeof address.storage)
+			continue;
+		memset(&address, 0, sizeof address);
+		memcpy(&address.storage, one->ai_addr, one->ai_addrlen);
+		address.length = one->ai_addrlen;
+		fd = connect_to(r, &address, &trouble);
+	}
+	freeaddrinfo(found);
+	if (fd < 0)
+		return refuse_connecting(r, &trouble);
+	conn_init(&r->exchange.upstream, fd, r->exchange.upstream.buffer, r->exchange.upstream.capacity);
+	return STEP_ON;
+}
+
+/* The idle connection that came with the place is made ours. */
+static void use_idle(struct road *r)
+{
+	struct conn *conn = &r->exchange.upstream;
+	cut_attach(worker_cut(r->worker), CUT_UPSTREAM, r->lease.fd);
+	conn_init(conn, r->lease.fd, conn->buffer, conn->capacity);
+	conn->receive_timeout_us = r->lease.receive_timeout_us;
+	conn->send_timeout_us = r->lease.send_timeout_us;
+}
+
+/* ---- the two kinds of request --------------------------------------------------------------------------------------- */
+
+/* A place, a turn, a connection: in this order, so that who waits for a place holds no turn. */
+static enum step get_connection(struct road *r, uint64_t idle_max_us, bool *reused)
+{
+	r->record.target = r->target_text;
+	r->record.tries++;
+	enum step step = take_place(r, idle_max_us);
+	if (step == STEP_ON)
+		step = admit_take_slot(r);
+	if (step != STEP_ON)
+		return step;
+	*reused = r->lease.fd >= 0;
+	if (!*reused)
+		return open_connection(r);
+	use_idle(r);
+	return STEP_ON;
+}
+
+enum step forward_find_target(struct road *r)
+{
+	enum attempt attempt = ATTEMPT_FRESH;
+	uint64_t idle_max_us = attempt_idle_max_us(r);
+	while (attempt == ATTEMPT_FRESH) {
+		const char *blame;
+		bool reused = false;
+		enum step step = get_connection(r, idle_max_us, &reused);
+		if (step != STEP_ON)
+			return step;
+		attempt = attempt_send(r, r->target_text, reused, &blame);
+		if (attempt != ATTEMPT_ANSWERED)
+			forward_give_back(r);
+		idle_max_us = 0;
+	}
+	if (attempt == ATTEMPT_NEXT) /* there is no other: a host is a host */
+		return road_refuse(r, r->was_silent ? 504 : 502, r->was_silent ? "http_response_timeout" : "connection_terminated",
+		                   r->was_silent ? "the host was silent for response_timeout" :
+		                                   "the host closed the connection without an answer");
+	return attempt == ATTEMPT_ANSWERED ? STEP_ON : attempt == ATTEMPT_REFUSED ? STEP_REFUSED : STEP_OVER;
+}
+
+enum step forward_tunnel(struct road *r)
+{
+	static const char answer[] = "HTTP/1.1 200 Connection established\r\n\r\n";
+	struct exchange *x = &r->exchange;
+	struct tunnel_counts counts = { .up_bytes = 0 };
+	bool reused;
+	enum step step = get_connection(r, 0, &reused);
+	if (step != STEP_ON)
+		return step;
+	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
+	r->has_slot = false;
+	struct iovec part = { .iov_base = (char *)(uintptr_t)answer, .iov_len = sizeof answer - 1 };
+	r->record.status = 200;
+	r->ending = END_CLOSE;
+	if (conn_send(&x->client, &part, 1, clock_us() + r->settings->idle_timeout_us, NULL) != CONN_OK)
+		return road_over(r, "client went away");
+	uint64_t begun_us = clock_us();
+	enum conn_result result = tunnel_run(&x->client, &x->upstream, r->settings->tunnel_timeout_us, &counts);
+	r->record.upstream_us = clock_us() - begun_us;
+	r->record.bytes_in = counts.up_bytes;
+	r->record.bytes_out = counts.down_bytes;
+	return road_over(r, result == CONN_END ? "ok" : result == CONN_TIMEOUT ? "tunnel_timeout" : "tunnel broken");
+}
