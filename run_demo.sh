@@ -26,6 +26,9 @@ scene_titles=(
 	"A sidecar before a server that may take five a second"
 	"A line fills and empties"
 	"One greedy client among polite ones"
+	"The message switch: four servers, two policies, six clients"
+	"The message switch: whose turn it is"
+	"The message switch: a server is killed under load, and revived"
 )
 
 usage() {
@@ -109,7 +112,10 @@ tmp=''
 start() {
 	local name=$1
 	shift
-	"$@" >"$tmp/$name.out" 2>"$tmp/$name.err" </dev/null &
+	# Emptied here and not only there: who reads at once must not find what a namesake said before.
+	: >"$tmp/$name.out"
+	: >"$tmp/$name.err"
+	"$@" >>"$tmp/$name.out" 2>>"$tmp/$name.err" </dev/null &
 	pid_of[$name]=$!
 }
 
@@ -473,22 +479,28 @@ show_line_live() {
 
 is_past_or_over() { [ "${EPOCHREALTIME/./}" -ge "$1" ] || has_ended client; }
 
-# The longest that the line ever was, by the client's clock. An answer is on its way for some milliseconds after its
-# request left the line, so a request counts as waiting until 40 ms before its answer. One too many would still show:
-# the line is filled by the request that comes next after one has left it, within 50 ms, and the next leaves 100 ms
-# after that one.
+# The longest that the line was for a quarter of a second in all, by the client's clock. An answer is on its way for
+# some milliseconds after its request left the line; so a request counts as waiting until 20 ms before its answer, and
+# what was only seen for a moment is not counted. A line that is too long is so for half of each tenth of a second.
 longest_line() {
-	awk -v way=0.04 '$4 == 200 && $3 > way { print $2, 1; print $2 + $3 - way, -1 }' "$tmp/client.out" |
-		sort -n | awk '{ waiting += $2; if (waiting > most) most = waiting } END { print most + 0 }'
+	awk -v way=0.02 '$4 == 200 && $3 > way { print $2, 1; print $2 + $3 - way, -1 }' "$tmp/client.out" | sort -n |
+		awk '
+			{ stood[waiting] += $1 - last; last = $1; waiting += $2; if (waiting > most) most = waiting }
+			END {
+				for (longest = most; longest > 0; longest--)
+					if ((seconds += stood[longest]) >= 0.25)
+						break
+				print longest + 0
+			}'
 }
 
 longest_wait() { awk '$4 == 200 && $3 > most { most = $3 } END { printf "%.2f\n", most }' "$tmp/$1.out"; }
 
-# Succeeds if requests were served in the order in which they were sent. They start 100 ms apart; of that the last few
-# answers may lose something on a busy machine.
+# Succeeds if requests were served in the order in which they were sent. They start 100 ms apart; a busy machine may keep
+# an answer for so long that up to three others overtake it, but no other order than this one looks like that.
 is_first_come_first_served() {
 	awk '$4 == 200 { print $1, $2 + $3 }' "$1" | sort -n |
-		awk '$2 < latest - 0.08 { exit 1 } $2 > latest { latest = $2 }'
+		awk '$2 < latest - 0.08 { overtook++ } $2 > latest { latest = $2 } END { exit overtook > 3 }'
 }
 
 is_at_most() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a <= b) }'; }
@@ -516,7 +528,7 @@ scene_4() {
 	check "then some were sent away" [ "$refused" -gt 0 ]
 	check "and told when to come back" refusals_say_when client
 	check "who came first was served first" is_first_come_first_served "$tmp/client.out"
-	check "all that waited were served in time: 2 s, and some for the way" is_at_most "$slowest" 2.3
+	check "all that waited were served in time: 2 s, and some for the way" is_at_most "$slowest" 2.5
 	end_scene
 }
 
@@ -525,7 +537,8 @@ scene_4() {
 
 polite=(ann ben cleo)
 declare -A address_of=([greedy]=192.0.2.1 [ann]=192.0.2.2 [ben]=192.0.2.3 [cleo]=192.0.2.4)
-declare -A waited=() # "fifo ann": the longest of her waits, in seconds
+declare -A waited=()   # "fifo ann": the longest of her waits, in seconds
+declare -A let_past=() # the same, as the number of others that were served meanwhile
 
 # start_named NAME OPTION...: a client with an address of its own, as if it came through a proxy that tells weir which.
 start_named() {
@@ -534,14 +547,30 @@ start_named() {
 	start_client "$name" "$@" --header "X-Forwarded-For: ${address_of[$name]}"
 }
 
-# crowd QUEUE: the greedy client fills the line, then the polite ones come. Leaves their longest waits in waited.
+has_connected() { [ -n "$(find "/proc/${pid_of[$1]}/fd" -lname 'socket:*' 2>/dev/null)" ]; }
+
+# others_served NAME SINCE: the most requests of others that were served before one of NAME's, counted from its last one
+# or, for its first, from line SINCE of weir's access log, where each line begins with the client's address. On a busy
+# machine seconds grow longer; this number does not.
+others_served() {
+	awk -v me="${address_of[$1]}" -v last="$2" '
+		$1 == me && NR > last { if (NR - last - 1 > most) most = NR - last - 1; last = NR }
+		END { print most + 0 }' "$tmp/access"
+}
+
+# crowd QUEUE: the greedy client fills the line, then the polite ones come. Leaves what they met in waited and let_past.
 crowd() {
 	local queue=$1 name
-	start_weir --threshold 10 --burst 1 --backlog 4 --queue "$queue" --trust-forwarded 127.0.0.1
+	local -A came=([greedy]=0)
+	: >"$tmp/access"
+	start_weir --threshold 10 --burst 1 --backlog 4 --queue "$queue" --trust-forwarded 127.0.0.1 \
+		--access-log "$tmp/access"
 	start_named greedy --count 25 --concurrency 25 --expect 200
 	wait_until 10 are_at_the_door 20 || fail "the greedy client does not fill the line"
 	for name in "${polite[@]}"; do
 		start_named "$name" --count 3 --expect 200
+		wait_until 10 has_connected "$name" || fail "$name does not come"
+		came[$name]=$(wc -l <"$tmp/access")
 	done
 	for name in greedy "${polite[@]}"; do
 		finish "$name"
@@ -550,6 +579,9 @@ crowd() {
 	done
 	stop weir
 	check "weir ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
+	for name in greedy "${polite[@]}"; do
+		let_past["$queue $name"]=$(others_served "$name" "${came[$name]}")
+	done
 }
 
 # A sign for each tenth of a second.
@@ -560,25 +592,35 @@ show_waits() {
 	printf '\n    %-8s %-46s %s\n' 'longest' 'queue = fifo: first come, first served' 'queue = fair: clients in turn'
 	for name in greedy "${polite[@]}"; do
 		fifo=${waited["fifo $name"]} fair=${waited["fair $name"]}
-		printf '    %-8s %5.2f s  %-37s %5.2f s  %s\n' "$name" "$fifo" "$(wait_bar "$fifo")" "$fair" "$(wait_bar "$fair")"
+		printf '    %-8s %5.2f s  %-37s %5.2f s  %s\n' "$name" "$fifo" "$(wait_bar "$fifo")" \
+			"$fair" "$(wait_bar "$fair")"
 	done
 	echo
 }
 
-# Ten a second start and four clients take turns: a turn comes round every 0.4 s. The rest is for a busy machine.
+# Four clients take turns, so three others are served before it is one's turn again. One that a busy machine holds up,
+# so that its next request comes too late for its turn, lets a second round pass.
 are_served_in_turn() {
 	local name
-	for name in "${polite[@]}"; do
-		is_at_most "${waited["fair $name"]}" 0.65 || return 1
+	for name in greedy "${polite[@]}"; do
+		[ "${let_past["fair $name"]}" -le 7 ] || return 1
 	done
 }
 
-# At least 20 stood before them, and each took a tenth of a second, less what went by until they came.
+# About twenty stood before them, less those that were served until they came.
 are_held_up() {
 	local name
 	for name in "${polite[@]}"; do
-		is_at_least "${waited["fifo $name"]}" 1.5 || return 1
+		[ "${let_past["fifo $name"]}" -ge 10 ] || return 1
 	done
+}
+
+# most_let_past QUEUE: by one of the polite clients.
+most_let_past() {
+	local name
+	for name in "${polite[@]}"; do
+		echo "${let_past["$1 $name"]}"
+	done | sort -n | tail -n 1
 }
 
 show_client_rate() {
@@ -604,19 +646,186 @@ scene_5() {
 	cat <<-END
 		  weir may start ten requests a second, one every tenth. A greedy client puts 25 requests in the line. Then come
 		  three polite ones, who send three each, one after the other. First come, first served: they stand behind all
-		  of what the greedy one put there. Then the same again, with the clients taking turns. They come through a proxy
-		  that weir trusts, which says in X-Forwarded-For who they are.
+		  of what the greedy one put there. Then the same again, with the clients taking turns, so that each is served
+		  every fourth time. They come through a proxy that weir trusts, which says in X-Forwarded-For who they are.
 
 	END
 	start_targets 1
 	crowd fifo
 	crowd fair
 	show_waits
+	echo "    a polite client lets at most this many others go first: $(most_let_past fifo) under fifo," \
+		"$(most_let_past fair) under fair"
 	check "first come, first served: the polite ones are held up" are_held_up
-	check "in turn: nobody polite waits for more than one time round, 0.4 s (and some for the way)" are_served_in_turn
-	check "the greedy one has its share: it waits a second longer at most, for the nine of the others" \
-		is_at_most "${waited["fair greedy"]}" "$(awk -v wait="${waited["fifo greedy"]}" 'BEGIN { print wait + 1.2 }')"
+	check "in turn: nobody, polite or greedy, waits for much more than one time round" are_served_in_turn
 	show_client_rate
+	end_scene
+}
+
+# ---- the message switch
+# -------------------------------------------------------------------------------------------------------
+
+# start_switch OPTION...: on a free port; what it says is in $tmp/weir.err.
+start_switch() {
+	set -- packet -port 0 -bind 127.0.0.1 "$@"
+	echo "  $bold\$ weir $*$plain"
+	start weir "$bin/weir" "$@"
+	if ! wait_until 10 speaks_or_ended weir 'listens on.*port=([0-9]+)' || [ -z "${port_of[weir]:-}" ]; then
+		fail "weir does not start"
+	fi
+}
+
+# start_packet_server ID POLICY [PORT]: and waits until the switch knows of it.
+start_packet_server() {
+	local name=server$1
+	set -- -id "$1" -pp "$2" -listen "${3:-0}" -revproc "${port_of[weir]}"
+	echo "  $bold\$ server_demo $*$plain"
+	start "$name" "$bin/server_demo" "$@"
+	wait_until 10 speaks_or_ended "$name" '^Set up as server .*port ([0-9]+)' &&
+		[ -n "${port_of[$name]:-}" ] && is_running "$name"
+}
+
+# run_packet_client ID NUMBER: sends pktfiles/NUMBER.json; what it says in $tmp/client, its status in client_status.
+run_packet_client() {
+	client_status=0
+	"$bin/client_demo" -id "$1" -revproc "${port_of[weir]}" -pkt "$here/pktfiles/$2.json" >"$tmp/client" || client_status=$?
+}
+
+# The log of the switch from a line on, without the times, and only what is about messages.
+show_switch_log() {
+	tail -n "+$1" "$tmp/weir.err" | sed -nE 's/^[^ ]+ info +packet: ((received|forwarding|sending) .*)/    \1/p'
+}
+
+switch_log_lines() { wc -l <"$tmp/weir.err"; }
+
+# who_answered: the id of the server that answered the last client.
+who_answered() { sed -nE 's/^Receiving a response from server id ([^ ]+) .*/\1/p' "$tmp/client"; }
+
+# ---- scene 6
+# -------------------------------------------------------------------------------------------------------------
+
+scene_6() {
+	local id number correct=0 served='' first_line
+	cat <<-END
+		  Servers set themselves up at the reverse proxy, each under a privacy policy: 100 and 102 under 111, 101 and 103
+		  under 112. Six clients send a packet each. The reverse proxy looks up who serves the packet's policy and forwards
+		  it to the one whose turn it is; the server answers with the SHA-1 of the payload, and the client checks that.
+
+	END
+	start_switch
+	for id in 100 101 102 103; do
+		start_packet_server "$id" $((111 + id % 2)) || fail "server $id does not start"
+	done
+	first_line=$(($(switch_log_lines) + 1))
+	for number in 1 2 3 4 5 6; do
+		echo "  $bold\$ client_demo -id $number -revproc ${port_of[weir]} -pkt pktfiles/$number.json$plain"
+		run_packet_client "$number" "$number"
+		sed 's/^/    /' "$tmp/client"
+		correct=$((correct + (client_status == 0)))
+		served+=" $(who_answered)"
+	done
+	echo "  what the reverse proxy says of the last two:"
+	show_switch_log "$first_line" | tail -n 6
+	echo "  what server 101 says:"
+	sed 's/^/    /' "$tmp/server101.out"
+	check "six clients, six correct hashes" [ $correct -eq 6 ]
+	check "each policy's servers took turns: 100 102 100 under 111, 101 103 101 under 112" \
+		[ "$served" = " 100 101 102 103 100 101" ]
+	check "server 101 saw the packets of clients 2 and 6 and no other" \
+		[ "$(sed -nE 's/^Received a message from client ([0-9]+) .*/\1/p' "$tmp/server101.out" | xargs)" = "2 6" ]
+	end_scene
+}
+
+# ---- scene 7
+# -------------------------------------------------------------------------------------------------------------
+
+# served_by COUNT NUMBER: sends that packet so often; prints who answered, in order.
+served_by() {
+	local i
+	for ((i = 0; i < $1; i++)); do
+		run_packet_client 1 "$2"
+		[ "$client_status" -eq 0 ] && who_answered
+	done | xargs
+}
+
+scene_7() {
+	local before moved other
+	cat <<-END
+		  Three servers serve policy 111: they take turns in the order in which they set themselves up. Then server 102
+		  sets itself up again, under policy 112: from then on it gets the packets of that policy, and the other two share
+		  what is left. A packet for a policy that nobody serves is answered with an error, and with the reason.
+
+	END
+	start_switch
+	for id in 100 102 104; do
+		start_packet_server "$id" 111 || fail "server $id does not start"
+	done
+	before=$(served_by 7 1)
+	echo "    policy 111: $before"
+	run_packet_client 1 2
+	echo "    policy 112: $(tail -n 1 "$tmp/client")"
+	check "strict rotation, in order of set-up" [ "$before" = "100 102 104 100 102 104 100" ]
+	check "nobody serves policy 112: the client is told" grep -q 'no server for privacy policy 112' "$tmp/client"
+	stop server102
+	start_packet_server 102 112 || fail "server 102 does not start"
+	moved=$(served_by 4 1) other=$(served_by 2 2)
+	echo "    policy 111: $moved"
+	echo "    policy 112: $other"
+	check "policy 111 has two servers left, in turn" [ "$moved" = "104 100 104 100" ]
+	check "policy 112 has server 102" [ "$other" = "102 102" ]
+	end_scene
+}
+
+# ---- scene 8
+# -------------------------------------------------------------------------------------------------------------
+
+# Sends one packet after the other, for ever; a line for each: who answered, and whether the hash was correct.
+packet_load() {
+	while :; do
+		"$bin/client_demo" -id 7 -revproc "${port_of[weir]}" -pkt "$here/pktfiles/1.json" |
+			sed -nE 's/^Receiving a response from server id ([^ ]+) .*/\1/p; s/^Hash of payload is (.*)/\1/p; s/^Receiving an error.*/0\nerror/p' |
+			xargs
+	done
+}
+
+packets_answered() { wc -l <"$tmp/load.out"; }
+has_packets() { [ "$(packets_answered)" -ge "$1" ]; }
+answered_by_since() { tail -n "+$(($2 + 1))" "$tmp/load.out" | grep -q "^$1 "; }
+lines_between() { sed -n "$(($1 + 1)),$2p" "$tmp/load.out" | cut -d ' ' -f 1 | sort | uniq -c | awk '{ printf " %s: %s", $2, $1 }'; }
+# A client may have its answer and not have written it yet: one line of the phase before may come first.
+nobody_answered() { ! sed -n "$(($2 + 2)),$3p" "$tmp/load.out" | grep -q "^$1 "; }
+
+scene_8() {
+	local killed revived back
+	cat <<-END
+		  A client sends one packet after the other to policy 111, which three servers serve. Server 102 is killed (kill -9):
+		  the packet that finds it dead goes to the next, and it is out of the rotation. It is revived on its old port and
+		  sets itself up again; every hash is correct, from the first to the last.
+
+	END
+	start_switch
+	for id in 100 102 104; do
+		start_packet_server "$id" 111 || fail "server $id does not start"
+	done
+	start load packet_load
+	wait_until 20 has_packets 30 || fail "the client gets no answers"
+	kill -KILL "${pid_of[server102]}"
+	wait "${pid_of[server102]}" 2>/dev/null || true
+	killed=$(packets_answered)
+	wait_until 20 has_packets $((killed + 30)) || fail "the client gets no more answers"
+	revived=$(packets_answered)
+	start_packet_server 102 111 "${port_of[server102]}" || fail "server 102 does not start again"
+	wait_until 20 answered_by_since 102 "$revived" || fail "server 102 did not come back"
+	back=$(packets_answered)
+	wait_until 20 has_packets $((back + 30)) || fail "the client gets no more answers"
+	stop load
+	echo "    before:      $(lines_between 0 "$killed")"
+	echo "    while dead:  $(lines_between "$killed" "$revived")"
+	echo "    after:       $(lines_between "$back" "$(packets_answered)")"
+	sed -nE 's/^[^ ]+ [a-z]+ +packet: (server id 102 .*leaves.*|.*setup message from server id 102 .*)/    \1/p' "$tmp/weir.err"
+	check "every hash was correct, from the first to the last" [ "$(grep -cv ' correct$' "$tmp/load.out")" -eq 0 ]
+	check "while it was dead, nobody got an answer from server 102" nobody_answered 102 "$killed" "$revived"
+	check "it is back, and has its turns" answered_by_since 102 "$back"
 	end_scene
 }
 

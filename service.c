@@ -419,7 +419,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	bool moves = listens_elsewhere(old, settings), is_other = old->mode != settings->mode;
 	settings_release(old);
 	if (is_other) {
-		snprintf(error, error_size, "[%s]: the mode of a service can't change while it runs", proxy->name);
+		snprintf(error, error_size, "the mode of a service can't change while it runs");
 		return false;
 	}
 

@@ -234,5 +234,7 @@ int main(int argc, char **argv)
 	watch(epoll, signals);
 	watch(epoll, listener);
 	run(epoll, listener, signals, &times);
-	return write_times(argv[2], &times) ? 0 : 1;
+	bool written = write_times(argv[2], &times);
+	free(times.ns);
+	return written ? 0 : 1;
 }

@@ -5,17 +5,17 @@
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
 # merely recommends comes along.
 #
-# nginx and haproxy are here for the tests, which start their own on ports of their own. On Debian such a package also
-# starts a server at once and at every boot, on port 80: nobody asked for that, so both are held back.
+# nginx, haproxy and redis are here for the tests, which start their own on ports of their own. On Debian such a package also
+# starts a server at once and at every boot, on a port of its own choice: nobody asked for that, so all are held back.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
-build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev"
-test="$build libcunit1-dev python3 curl wget nodejs nginx" # gcc brings its sanitizers
+build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
+test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
 bench="$build python3 nginx haproxy wrk"
-services="nginx haproxy"
+services="nginx haproxy redis-server"
 
 fail() {
 	echo "deploy/prerequisites.sh: $*" >&2

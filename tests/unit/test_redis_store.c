@@ -1,0 +1,851 @@
+/* test_redis_store.c: caps and starts shared through a real Redis, which each test starts for itself on a Unix socket in a folder
+ * of its own, with a time to live that is short enough to see it run out.
+ *
+ * Several stores in one process are as many workers: they share nothing but Redis. The one that is killed is a process. What
+ * takes time in Redis (a counter that expires, a scan) is waited for with a deadline: the test asks until it is so.
+ */
+#include "lib/redis_store.h"
+
+#include "lib/clock.h"
+#include "lib/hosts.h"
+#include "lib/redis_internal.h"
+#include "lib/thread.h"
+#include "unit.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define SOON_US (10 * US_PER_S) /* a deadline for what should come at once */
+#define WORKERS 3
+
+/* ---- a Redis of one's own --------------------------------------------------------------------------------------------- */
+
+struct server {
+	char folder[64];
+	char path[96];
+	char address[128];
+	const char *password;
+	pid_t pid;
+	redisContext *client; /* the test's own connection */
+};
+
+/* A moment, between two looks at something that takes time elsewhere. */
+static void a_moment(void)
+{
+	poll(NULL, 0, 5);
+}
+
+static void connect_client(struct server *server)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	for (;;) {
+		server->client = redisConnectUnix(server->path);
+		if (server->client != NULL && server->client->err == 0) {
+			redisSetTimeout(server->client, (struct timeval){ .tv_sec = 10 });
+			if (server->password != NULL)
+				freeReplyObject(redisCommand(server->client, "AUTH %s", server->password));
+			redisReply *reply = redisCommand(server->client, "PING");
+			bool is_ready = reply != NULL && reply->type == REDIS_REPLY_STATUS;
+			freeReplyObject(reply);
+			if (is_ready)
+				return;
+		}
+		redisFree(server->client);
+		CU_ASSERT_TRUE_FATAL(clock_us() < deadline_us);
+		a_moment();
+	}
+}
+
+static void start_server(struct server *server)
+{
+	server->pid = fork();
+	CU_ASSERT_TRUE_FATAL(server->pid >= 0);
+	if (server->pid == 0) {
+		int nowhere = open("/dev/null", O_RDWR);
+		dup2(nowhere, 1);
+		dup2(nowhere, 2);
+		execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", server->path, "--dir", server->folder, "--save", "",
+		       server->password != NULL ? "--requirepass" : NULL, server->password, NULL);
+		_exit(127);
+	}
+	connect_client(server);
+}
+
+static void stop_server(struct server *server)
+{
+	redisFree(server->client);
+	server->client = NULL;
+	kill(server->pid, SIGKILL);
+	waitpid(server->pid, NULL, 0);
+	unlink(server->path);
+}
+
+static struct server *make_server(const char *password)
+{
+	struct server *server = calloc(1, sizeof *server);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(server);
+	snprintf(server->folder, sizeof server->folder, "/tmp/weir-redis-XXXXXX");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(server->folder));
+	snprintf(server->path, sizeof server->path, "%s/socket", server->folder);
+	snprintf(server->address, sizeof server->address, "unix:%s", server->path);
+	server->password = password;
+	start_server(server);
+	return server;
+}
+
+static void end_server(struct server *server)
+{
+	char dump[96];
+	stop_server(server);
+	snprintf(dump, sizeof dump, "%s/dump.rdb", server->folder);
+	unlink(dump);
+	rmdir(server->folder);
+	free(server);
+}
+
+/* The integer that a command answers, the length of a string or an array; -1 for nothing, -2 for an error. */
+static long long ask(struct server *server, const char *format, ...) PRINTF_LIKE(2, 3);
+static long long ask(struct server *server, const char *format, ...)
+{
+	va_list arguments;
+	va_start(arguments, format);
+	redisReply *reply = redisvCommand(server->client, format, arguments);
+	va_end(arguments);
+	long long result = -2;
+	if (reply != NULL && reply->type == REDIS_REPLY_INTEGER)
+		result = reply->integer;
+	else if (reply != NULL && reply->type == REDIS_REPLY_STRING)
+		result = strtoll(reply->str, NULL, 10);
+	else if (reply != NULL && reply->type == REDIS_REPLY_ARRAY)
+		result = (long long)reply->elements;
+	else if (reply != NULL && reply->type == REDIS_REPLY_NIL)
+		result = -1;
+	else if (reply != NULL && reply->type == REDIS_REPLY_STATUS)
+		result = 1;
+	freeReplyObject(reply);
+	return result;
+}
+
+/* ---- stores --------------------------------------------------------------------------------------------------------- */
+
+struct heard {
+	atomic_uint lost, back;
+	char why[REDIS_WHY_MAX];
+};
+
+static void hear_state(void *context, bool is_up, const char *why)
+{
+	struct heard *heard = context;
+	if (!is_up)
+		snprintf(heard->why, sizeof heard->why, "%s", why);
+	atomic_fetch_add(is_up ? &heard->back : &heard->lost, 1);
+}
+
+static struct redis_store_options options_for(const struct server *server)
+{
+	return (struct redis_store_options){ .address = server->address,
+		                             .password = server->password,
+		                             .settle_us = 400 * US_PER_MS,
+		                             .deadline_us = 2 * US_PER_S };
+}
+
+static struct redis_store *make_store(const struct redis_store_options *options, struct heard *heard)
+{
+	struct redis_store_watch watch = { hear_state, heard };
+	struct redis_store *store = redis_store_create(options, heard != NULL ? &watch : NULL);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(store);
+	return store;
+}
+
+/* As the road does: what settles is asked again. */
+static enum redis_store_answer take(struct redis_store *store, const char *host, unsigned cap)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	struct redis_store_result result;
+	enum redis_store_answer answer;
+	while ((answer = redis_store_take(store, host, cap, false, &result)) == REDIS_STORE_SETTLING && clock_us() < deadline_us)
+		a_moment();
+	return answer;
+}
+
+/* Asks until the answer is this one. */
+static bool take_until(struct redis_store *store, const char *host, unsigned cap, enum redis_store_answer wanted, uint64_t within_us)
+{
+	uint64_t deadline_us = clock_us() + within_us;
+	for (;;) {
+		enum redis_store_answer answer = take(store, host, cap);
+		if (answer == wanted)
+			return true;
+		if (answer == REDIS_STORE_GRANTED)
+			redis_store_give(store, host, 1);
+		if (clock_us() >= deadline_us)
+			return false;
+		a_moment();
+	}
+}
+
+/* ---- places --------------------------------------------------------------------------------------------------------- */
+
+struct attempt {
+	struct redis_store *store;
+	pthread_barrier_t *barrier;
+	enum redis_store_answer answer;
+	pthread_t thread;
+};
+
+static void *attempt_body(void *argument)
+{
+	struct attempt *attempt = argument;
+	pthread_barrier_wait(attempt->barrier);
+	attempt->answer = take(attempt->store, "api.example", 5);
+	return NULL;
+}
+
+static void two_hundred_attempts_at_once_over_three_workers_get_what_the_cap_allows(void)
+{
+	enum { ATTEMPTS = 200 };
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *stores[WORKERS];
+	static struct attempt attempts[ATTEMPTS];
+	pthread_barrier_t barrier;
+	for (size_t i = 0; i < WORKERS; i++)
+		stores[i] = make_store(&options, NULL);
+	pthread_barrier_init(&barrier, NULL, ATTEMPTS);
+	for (size_t i = 0; i < ATTEMPTS; i++) {
+		attempts[i] = (struct attempt){ .store = stores[i % WORKERS], .barrier = &barrier };
+		CU_ASSERT_EQUAL_FATAL(thread_start(&attempts[i].thread, attempt_body, &attempts[i]), 0);
+	}
+	unsigned granted = 0, full = 0;
+	for (size_t i = 0; i < ATTEMPTS; i++) {
+		pthread_join(attempts[i].thread, NULL);
+		granted += attempts[i].answer == REDIS_STORE_GRANTED;
+		full += attempts[i].answer == REDIS_STORE_FULL;
+	}
+	CU_ASSERT_EQUAL(granted, 5);
+	CU_ASSERT_EQUAL(full, ATTEMPTS - 5);
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 0", "local s = 0 for _, k in ipairs(redis.call('KEYS', 'proxy_rate_limiter:api.example:*')) do "
+	                                         "s = s + redis.call('GET', k) end return s"), 5);
+	for (size_t i = 0; i < WORKERS; i++)
+		redis_store_destroy(stores[i]);
+	pthread_barrier_destroy(&barrier);
+	end_server(server);
+}
+
+struct crowd {
+	struct redis_store *stores[WORKERS];
+	atomic_uint number, open, most, granted;
+};
+
+static void *crowd_body(void *argument)
+{
+	struct crowd *crowd = argument;
+	struct redis_store *store = crowd->stores[atomic_fetch_add(&crowd->number, 1) % WORKERS];
+	for (unsigned i = 0; i < 100; i++) {
+		if (take(store, "api.example:8443", 4) != REDIS_STORE_GRANTED)
+			continue;
+		unsigned open = atomic_fetch_add(&crowd->open, 1) + 1, most = atomic_load(&crowd->most);
+		while (open > most && !atomic_compare_exchange_weak(&crowd->most, &most, open))
+			;
+		atomic_fetch_add(&crowd->granted, 1);
+		sched_yield();
+		atomic_fetch_sub(&crowd->open, 1);
+		redis_store_give(store, "api.example:8443", 1);
+	}
+	return NULL;
+}
+
+static void workers_that_come_and_go_never_pass_the_cap_and_leave_no_keys(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct crowd crowd = { .open = 0 };
+	pthread_t threads[24];
+	for (size_t i = 0; i < WORKERS; i++)
+		crowd.stores[i] = make_store(&options, NULL);
+	for (size_t i = 0; i < 24; i++)
+		CU_ASSERT_EQUAL_FATAL(thread_start(&threads[i], crowd_body, &crowd), 0);
+	for (size_t i = 0; i < 24; i++)
+		pthread_join(threads[i], NULL);
+	CU_ASSERT_TRUE(atomic_load(&crowd.most) <= 4);
+	CU_ASSERT_TRUE(atomic_load(&crowd.most) >= 2);
+	CU_ASSERT_TRUE(atomic_load(&crowd.granted) > 50);
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (ask(server, "KEYS proxy_rate_limiter:*") > 0 && clock_us() < deadline_us)
+		a_moment();
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter_index:*"), 0);
+	for (size_t i = 0; i < WORKERS; i++)
+		redis_store_destroy(crowd.stores[i]);
+	end_server(server);
+}
+
+static void counters_have_the_form_and_the_time_to_live_of_the_contract_and_are_removed_at_the_end(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_report report;
+	CU_ASSERT_EQUAL(take(store, "example.com", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(take(store, "example.com", 5), REDIS_STORE_GRANTED);
+	redis_store_report(store, &report);
+	CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:example.com:%s", report.worker_id), 2);
+	long long ttl_ms = ask(server, "PTTL proxy_rate_limiter:example.com:%s", report.worker_id);
+	CU_ASSERT_TRUE(ttl_ms > 15000 && ttl_ms <= 30000);
+	CU_ASSERT_PTR_NULL(strchr(report.worker_id, ':'));
+	redis_store_give(store, "example.com", 1);
+	CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:example.com:%s", report.worker_id), 1);
+	CU_ASSERT_EQUAL(redis_store_live_workers(store, "example.com"), 1);
+	redis_store_destroy(store);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter_index:*"), 0);
+	CU_ASSERT_EQUAL(ask(server, "ZCARD proxy_rate_limiter_workers"), 0);
+	end_server(server);
+}
+
+static void the_places_of_a_worker_that_was_killed_come_back_when_its_time_to_live_is_over(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	options.ttl_us = 1500 * US_PER_MS;
+	int done[2];
+	CU_ASSERT_EQUAL_FATAL(pipe(done), 0);
+	pid_t pid = fork();
+	CU_ASSERT_TRUE_FATAL(pid >= 0);
+	if (pid == 0) {
+		struct redis_store *doomed = redis_store_create(&options, NULL);
+		char verdict = 'y';
+		for (unsigned i = 0; i < 5; i++)
+			if (take(doomed, "a", 5) != REDIS_STORE_GRANTED)
+				verdict = 'n';
+		if (write(done[1], &verdict, 1) != 1)
+			_exit(1);
+		for (;;)
+			pause();
+	}
+	char verdict = '?';
+	CU_ASSERT_EQUAL(read(done[0], &verdict, 1), 1);
+	CU_ASSERT_EQUAL(verdict, 'y');
+	struct redis_store *store = make_store(&options, NULL);
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_FULL);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	uint64_t killed_us = clock_us();
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_FULL);
+	CU_ASSERT_TRUE(take_until(store, "a", 5, REDIS_STORE_GRANTED, options.ttl_us + US_PER_S / 2));
+	CU_ASSERT_TRUE(clock_us() - killed_us <= options.ttl_us + US_PER_S / 2);
+	for (unsigned i = 0; i < 4; i++)
+		CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_FULL);
+	redis_store_destroy(store);
+	close(done[0]);
+	close(done[1]);
+	end_server(server);
+}
+
+static void a_place_that_is_held_for_long_is_renewed(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	options.ttl_us = 900 * US_PER_MS;
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_report report;
+	CU_ASSERT_EQUAL(take(store, "a", 1), REDIS_STORE_GRANTED);
+	redis_store_report(store, &report);
+	unsigned renewals = 0;
+	long long before = 1000000;
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (renewals < 4 && clock_us() < deadline_us) {
+		long long left_ms = ask(server, "PTTL proxy_rate_limiter:a:%s", report.worker_id);
+		CU_ASSERT_TRUE_FATAL(left_ms > 0);
+		renewals += left_ms > before;
+		before = left_ms;
+	}
+	CU_ASSERT_EQUAL(renewals, 4); /* more than one time to live has passed, and the counter was there at each look */
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void foreign_counters_are_seen_within_two_seconds(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	/* Among many keys that are none of ours. */
+	ask(server, "DEBUG POPULATE 50000");
+	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 1 proxy_rate_limiter:a:8080:foreign-1",
+	                    "redis.call('INCRBY', KEYS[1], 3) return redis.call('EXPIRE', KEYS[1], 30)"), 1);
+	ask(server, "SET proxy_rate_limiter:a:8080:nonsense many");
+	ask(server, "LPUSH proxy_rate_limiter:a:8080:list 1");
+	uint64_t written_us = clock_us();
+	CU_ASSERT_TRUE(take_until(store, "a:8080", 4, REDIS_STORE_FULL, 2 * US_PER_S));
+	CU_ASSERT_TRUE(clock_us() - written_us < 2 * US_PER_S);
+	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED); /* 1 + 3 + 1 */
+	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_FULL);
+	CU_ASSERT_EQUAL(ask(server, "DECR proxy_rate_limiter:a:8080:foreign-1"), 2);
+	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED);
+	ask(server, "DEL proxy_rate_limiter:a:8080:foreign-1");
+	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void keys_are_split_into_host_and_worker(void)
+{
+	static const struct {
+		const char *key, *host, *worker;
+	} cases[] = {
+		{ "proxy_rate_limiter:a.example:w1", "a.example", "w1" },
+		{ "proxy_rate_limiter:a.example:8443:w1", "a.example:8443", "w1" },
+		{ "proxy_rate_limiter:a.example:w1:2", "a.example", "w1:2" },
+		{ "proxy_rate_limiter:a.example:1234", "a.example", "1234" },
+		{ "proxy_rate_limiter:[::1]:w", "[::1]", "w" },
+		{ "proxy_rate_limiter:[2001:db8::1]:8080:w:3", "[2001:db8::1]:8080", "w:3" },
+		{ "proxy_rate_limiter:a", NULL, NULL },
+		{ "proxy_rate_limiter::w", NULL, NULL },
+		{ "proxy_rate_limiter:a:", NULL, NULL },
+		{ "proxy_rate_limiter:[::1", NULL, NULL },
+		{ "something:a:w", NULL, NULL },
+		{ "", NULL, NULL },
+	};
+	char host[HOSTS_NAME_MAX], worker[REDIS_ID_MAX * 2];
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		bool is_one = redis_split_key(cases[i].key, strlen(cases[i].key), host, worker);
+		CU_ASSERT_EQUAL(is_one, cases[i].host != NULL);
+		if (is_one && cases[i].host != NULL) {
+			CU_ASSERT_STRING_EQUAL(host, cases[i].host);
+			CU_ASSERT_STRING_EQUAL(worker, cases[i].worker);
+		}
+	}
+}
+
+/* ---- Redis that goes away and comes back -------------------------------------------------------------------------------- */
+
+static void await(atomic_uint *count, unsigned wanted)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (atomic_load(count) < wanted && clock_us() < deadline_us)
+		a_moment();
+	CU_ASSERT_EQUAL(atomic_load(count), wanted);
+}
+
+static void a_redis_that_was_killed_is_met_again_and_told_what_is_open(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard[2] = { { .lost = 0 }, { .lost = 0 } };
+	struct redis_store *one = make_store(&options, &heard[0]), *two = make_store(&options, &heard[1]);
+	struct redis_store_result result;
+	await(&heard[0].back, 1);
+	await(&heard[1].back, 1);
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(take(one, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(take(two, "a", 5), REDIS_STORE_GRANTED);
+	stop_server(server);
+	await(&heard[0].lost, 1);
+	await(&heard[1].lost, 1);
+	uint64_t began_us = clock_us();
+	CU_ASSERT_EQUAL(redis_store_take(one, "a", 5, false, &result), REDIS_STORE_DOWN);
+	CU_ASSERT_TRUE(clock_us() - began_us < US_PER_S); /* known to be down: not even the deadline is waited for */
+	/* What happens meanwhile counts. */
+	redis_store_give(one, "a", 1);
+	CU_ASSERT_TRUE(redis_store_assume(two, "a", 5));
+	CU_ASSERT_TRUE(redis_store_assume(two, "b", 5));
+	start_server(server);
+	/* Empty as it is, nothing is granted before all have told what they have: 2 and 2 of 5. */
+	CU_ASSERT_TRUE(take_until(two, "a", 5, REDIS_STORE_GRANTED, SOON_US));
+	CU_ASSERT_EQUAL(take(two, "a", 5), REDIS_STORE_FULL);
+	CU_ASSERT_EQUAL(take(one, "a", 5), REDIS_STORE_FULL);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:b:*"), 1);
+	await(&heard[0].back, 2);
+	await(&heard[1].back, 2);
+	CU_ASSERT_EQUAL(atomic_load(&heard[0].lost), 1); /* said once */
+	CU_ASSERT_EQUAL(atomic_load(&heard[1].lost), 1);
+	redis_store_destroy(one);
+	redis_store_destroy(two);
+	end_server(server);
+}
+
+static void a_redis_that_comes_back_with_an_old_file_is_told_the_truth(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard[2] = { { .lost = 0 }, { .lost = 0 } };
+	struct redis_store *one = make_store(&options, &heard[0]), *two = make_store(&options, &heard[1]);
+	CU_ASSERT_EQUAL(take(one, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "SAVE"), 1); /* it remembers one place, and not those that follow */
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(take(one, "a", 5), REDIS_STORE_GRANTED);
+	stop_server(server);
+	await(&heard[0].lost, 1);
+	await(&heard[1].lost, 1);
+	start_server(server);
+	CU_ASSERT_TRUE(take_until(two, "a", 5, REDIS_STORE_GRANTED, SOON_US));
+	CU_ASSERT_EQUAL(take(two, "a", 5), REDIS_STORE_FULL);
+	redis_store_destroy(one);
+	redis_store_destroy(two);
+	end_server(server);
+}
+
+static void a_redis_that_was_emptied_grants_nothing_before_all_have_told_what_they_have(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *one = make_store(&options, NULL), *two = make_store(&options, NULL);
+	struct redis_store_result result;
+	for (unsigned i = 0; i < 5; i++)
+		CU_ASSERT_EQUAL(take(one, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "FLUSHALL"), 1);
+	enum redis_store_answer at_once = redis_store_take(two, "a", 5, false, &result);
+	CU_ASSERT_TRUE(at_once == REDIS_STORE_SETTLING || at_once == REDIS_STORE_FULL);
+	CU_ASSERT_EQUAL(take(two, "a", 5), REDIS_STORE_FULL);
+	CU_ASSERT_EQUAL(ask(server, "SCRIPT FLUSH"), 1);
+	CU_ASSERT_EQUAL(take(two, "a", 6), REDIS_STORE_GRANTED);
+	redis_store_destroy(one);
+	redis_store_destroy(two);
+	end_server(server);
+}
+
+static void a_redis_that_hangs_costs_no_more_than_the_deadline(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store_result result;
+	options.deadline_us = 300 * US_PER_MS;
+	struct redis_store *store = make_store(&options, &heard);
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	kill(server->pid, SIGSTOP);
+	uint64_t began_us = clock_us();
+	CU_ASSERT_EQUAL(redis_store_take(store, "a", 5, false, &result), REDIS_STORE_DOWN);
+	CU_ASSERT_TRUE(clock_us() - began_us < options.deadline_us + US_PER_S);
+	kill(server->pid, SIGCONT);
+	CU_ASSERT_TRUE(take_until(store, "a", 5, REDIS_STORE_GRANTED, SOON_US));
+	/* The letter that hung may have been read after all: the counter is the truth again. */
+	struct redis_store_report report;
+	redis_store_report(store, &report);
+	CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:a:%s", report.worker_id), 2);
+	CU_ASSERT_TRUE(report.failures_total >= 1);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void passwords_and_databases_are_kept_to(void)
+{
+	struct server *server = make_server("open sesame");
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	options.password = "wrong";
+	struct redis_store *store = make_store(&options, &heard);
+	struct redis_store_result result;
+	await(&heard.lost, 1);
+	CU_ASSERT_PTR_NOT_NULL(strstr(heard.why, "WRONGPASS"));
+	CU_ASSERT_PTR_NULL(strstr(heard.why, "wrong")); /* never printed */
+	CU_ASSERT_EQUAL(redis_store_take(store, "a", 5, false, &result), REDIS_STORE_DOWN);
+	options.password = server->password;
+	options.database = 3;
+	CU_ASSERT_EQUAL(redis_store_configure(store, &options), 0);
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	ask(server, "SELECT 3");
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 1);
+	/* Another database: what is open moves. */
+	options.database = 4;
+	CU_ASSERT_EQUAL(redis_store_configure(store, &options), 0);
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	ask(server, "SELECT 4");
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 0", "return tonumber(redis.call('GET', redis.call('KEYS', 'proxy_rate_limiter:a:*')[1]))"), 2);
+	options.address = NULL;
+	CU_ASSERT_EQUAL(redis_store_configure(store, &options), 0);
+	CU_ASSERT_EQUAL(redis_store_take(store, "a", 5, false, &result), REDIS_STORE_OFF);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+/* ---- starts --------------------------------------------------------------------------------------------------------- */
+
+struct starter {
+	struct redis_store *store;
+	uint64_t until_us;
+	uint64_t *times;
+	atomic_uint *count;
+	pthread_t thread;
+};
+
+#define STARTS_MOST 4096u
+
+static void *starter_body(void *argument)
+{
+	struct starter *starter = argument;
+	while (clock_us() < starter->until_us) {
+		struct redis_store_start start;
+		uint64_t wait_us = 0;
+		enum redis_store_answer answer = redis_store_start(starter->store, "svc", 20, 200 * US_PER_MS, 20 * US_PER_MS, &start, &wait_us);
+		if (answer == REDIS_STORE_GRANTED) {
+			uint64_t now_us = clock_us();
+			unsigned at = atomic_fetch_add(starter->count, 1);
+			if (at < STARTS_MOST)
+				starter->times[at] = now_us;
+			redis_store_started(starter->store, &start);
+		} else {
+			struct timespec wait = { .tv_nsec = (long)(wait_us % US_PER_S) * 1000 };
+			ppoll(NULL, 0, &wait, NULL);
+		}
+	}
+	return NULL;
+}
+
+static int compare_times(const void *one, const void *other)
+{
+	uint64_t a = *(const uint64_t *)one, b = *(const uint64_t *)other;
+	return a < b ? -1 : a > b;
+}
+
+static void no_window_holds_more_starts_than_the_threshold_over_three_workers(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	static uint64_t times[STARTS_MOST];
+	struct starter starters[6];
+	struct redis_store *stores[WORKERS];
+	atomic_uint count = 0;
+	for (size_t i = 0; i < WORKERS; i++) {
+		stores[i] = make_store(&options, NULL);
+		CU_ASSERT_TRUE(redis_store_wait_up(stores[i], clock_us() + SOON_US));
+	}
+	for (size_t i = 0; i < 6; i++) {
+		starters[i] = (struct starter){ .store = stores[i % WORKERS], .until_us = clock_us() + 2500 * US_PER_MS,
+			                        .times = times, .count = &count };
+		CU_ASSERT_EQUAL_FATAL(thread_start(&starters[i].thread, starter_body, &starters[i]), 0);
+	}
+	for (size_t i = 0; i < 6; i++)
+		pthread_join(starters[i].thread, NULL);
+	unsigned total = atomic_load(&count);
+	qsort(times, total, sizeof *times, compare_times);
+	unsigned crowded = 0;
+	for (unsigned i = 20; i < total; i++)
+		crowded += times[i] - times[i - 20] < 200 * US_PER_MS;
+	CU_ASSERT_EQUAL(crowded, 0);
+	CU_ASSERT_TRUE(total >= 100);
+	for (size_t i = 0; i < WORKERS; i++)
+		redis_store_destroy(stores[i]);
+	end_server(server);
+}
+
+static void a_start_that_is_cancelled_gives_its_slot_back(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_start start, second;
+	uint64_t wait_us = 0, deadline_us = clock_us() + SOON_US;
+	while (redis_store_start(store, "svc", 1, 60 * US_PER_S, 0, &start, &wait_us) != REDIS_STORE_GRANTED &&
+	       clock_us() < deadline_us)
+		a_moment();
+	CU_ASSERT_EQUAL(redis_store_start(store, "svc", 1, 60 * US_PER_S, 0, &second, &wait_us), REDIS_STORE_FULL);
+	CU_ASSERT_TRUE(wait_us > 50 * US_PER_S && wait_us <= 60 * US_PER_S);
+	CU_ASSERT_EQUAL(redis_store_start(store, "other", 1, 60 * US_PER_S, 0, &second, &wait_us), REDIS_STORE_GRANTED);
+	redis_store_cancel(store, &start);
+	CU_ASSERT_EQUAL(redis_store_start(store, "svc", 1, 60 * US_PER_S, 0, &second, &wait_us), REDIS_STORE_GRANTED);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+/* ---- with hosts ------------------------------------------------------------------------------------------------------ */
+
+static struct hosts *make_hosts(struct redis_store *store, unsigned cap, enum hosts_fail fail)
+{
+	struct hosts_settings settings = { .default_cap = cap, .when_store_is_down = fail };
+	struct hosts *hosts = hosts_create(&settings, store, NULL);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(hosts);
+	return hosts;
+}
+
+static enum hosts_answer lease(struct hosts *hosts, uint64_t wait_us, struct hosts_lease *out)
+{
+	uint64_t now_us = clock_us();
+	struct hosts_wish wish = { .name = "a", .port = 80, .now_us = now_us, .client_fd = -1, .idle_max_us = 60 * US_PER_S };
+	wish.wait_until_us = wait_us > 0 ? now_us + wait_us : 0;
+	return hosts_lease(hosts, &wish, out);
+}
+
+static void an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *stores[2] = { make_store(&options, NULL), make_store(&options, NULL) };
+	struct hosts *hosts[2] = { make_hosts(stores[0], 1, HOSTS_FAIL_CLOSED), make_hosts(stores[1], 1, HOSTS_FAIL_CLOSED) };
+	struct hosts_lease held, other;
+	struct hosts_totals totals;
+	int pair[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	CU_ASSERT_EQUAL(lease(hosts[0], 0, &held), HOSTS_PLACE);
+	hosts_keep(hosts[0], &held, pair[0], clock_us());
+	enum hosts_answer answer = HOSTS_FULL;
+	for (uint64_t deadline_us = clock_us() + SOON_US; answer == HOSTS_FULL && clock_us() < deadline_us;)
+		answer = lease(hosts[1], 0, &other);
+	CU_ASSERT_EQUAL(answer, HOSTS_PLACE);
+	char byte;
+	CU_ASSERT_EQUAL(recv(pair[1], &byte, 1, MSG_DONTWAIT), 0);
+	hosts_report(hosts[0], NULL, 0, &totals);
+	CU_ASSERT_EQUAL(totals.open, 0);
+	hosts_end(hosts[1], &other);
+	for (size_t i = 0; i < 2; i++) {
+		hosts_destroy(hosts[i]);
+		redis_store_destroy(stores[i]);
+	}
+	close(pair[1]);
+	end_server(server);
+}
+
+struct late {
+	struct hosts *hosts;
+	struct hosts_lease lease;
+	enum hosts_answer answer;
+	uint64_t served_us;
+};
+
+static void *late_body(void *argument)
+{
+	struct late *late = argument;
+	late->answer = lease(late->hosts, SOON_US, &late->lease);
+	late->served_us = clock_us();
+	return NULL;
+}
+
+static void one_that_waits_hears_of_a_place_that_came_free_at_another_worker(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *stores[2] = { make_store(&options, NULL), make_store(&options, NULL) };
+	struct hosts *hosts[2] = { make_hosts(stores[0], 1, HOSTS_FAIL_CLOSED), make_hosts(stores[1], 1, HOSTS_FAIL_CLOSED) };
+	uint64_t total_us = 0;
+	for (unsigned i = 0; i < 5; i++) {
+		struct hosts_lease held;
+		struct late late = { .hosts = hosts[1] };
+		struct hosts_totals totals = { .waiting = 0 };
+		pthread_t thread;
+		CU_ASSERT_EQUAL(lease(hosts[0], SOON_US, &held), HOSTS_PLACE);
+		CU_ASSERT_EQUAL_FATAL(thread_start(&thread, late_body, &late), 0);
+		while (totals.waiting == 0)
+			hosts_report(hosts[1], NULL, 0, &totals);
+		uint64_t freed_us = clock_us();
+		hosts_end(hosts[0], &held);
+		pthread_join(thread, NULL);
+		CU_ASSERT_EQUAL(late.answer, HOSTS_PLACE);
+		total_us += late.served_us - freed_us;
+		hosts_end(hosts[1], &late.lease);
+	}
+	CU_ASSERT_TRUE(total_us < 2500 * US_PER_MS); /* by the event: asking once a second would take longer */
+	for (size_t i = 0; i < 2; i++) {
+		hosts_destroy(hosts[i]);
+		redis_store_destroy(stores[i]);
+	}
+	end_server(server);
+}
+
+static void those_that_are_held_while_an_empty_redis_settles_are_served(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct hosts *hosts = make_hosts(store, 2, HOSTS_FAIL_CLOSED);
+	struct hosts_lease held[3];
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held[0]), HOSTS_PLACE); /* with no wait asked for */
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held[1]), HOSTS_PLACE);
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held[2]), HOSTS_FULL);
+	CU_ASSERT_EQUAL(held[2].count, 2);
+	hosts_end(hosts, &held[0]);
+	hosts_end(hosts, &held[1]);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+/* How many of ten get a place while Redis is down, and what the eleventh is told. */
+static unsigned places_while_down(enum hosts_fail fail, unsigned cap, enum hosts_answer *refusal)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard), *second = make_store(&options, NULL);
+	struct hosts *hosts = make_hosts(store, cap, fail);
+	struct hosts_lease held[10];
+	unsigned granted = 0;
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (redis_store_live_workers(store, "a") < 2 && clock_us() < deadline_us)
+		a_moment();
+	stop_server(server);
+	await(&heard.lost, 1);
+	for (unsigned i = 0; i < 10; i++) {
+		enum hosts_answer answer = lease(hosts, 0, &held[i]);
+		granted += answer == HOSTS_PLACE;
+		if (answer != HOSTS_PLACE)
+			*refusal = answer;
+	}
+	/* Back again: it is told of all of them. */
+	start_server(server);
+	CU_ASSERT_TRUE(redis_store_wait_up(store, clock_us() + SOON_US));
+	CU_ASSERT_TRUE(take_until(second, "a", granted + 1, REDIS_STORE_GRANTED, SOON_US));
+	CU_ASSERT_EQUAL(take(second, "a", granted + 1), REDIS_STORE_FULL);
+	for (unsigned i = 0; i < 10; i++)
+		hosts_end(hosts, &held[i]);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	redis_store_destroy(second);
+	end_server(server);
+	return granted;
+}
+
+static void while_redis_is_down_closed_local_and_open_do_as_they_say(void)
+{
+	enum hosts_answer refusal = HOSTS_PLACE;
+	CU_ASSERT_EQUAL(places_while_down(HOSTS_FAIL_CLOSED, 6, &refusal), 0);
+	CU_ASSERT_EQUAL(refusal, HOSTS_STORE_DOWN);
+	CU_ASSERT_EQUAL(places_while_down(HOSTS_FAIL_LOCAL, 6, &refusal), 3); /* of two workers */
+	CU_ASSERT_EQUAL(refusal, HOSTS_FULL);
+	CU_ASSERT_EQUAL(places_while_down(HOSTS_FAIL_LOCAL, 1, &refusal), 1);
+	CU_ASSERT_EQUAL(places_while_down(HOSTS_FAIL_OPEN, 6, &refusal), 6);
+	CU_ASSERT_EQUAL(refusal, HOSTS_FULL);
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+		TEST(two_hundred_attempts_at_once_over_three_workers_get_what_the_cap_allows),
+		TEST(workers_that_come_and_go_never_pass_the_cap_and_leave_no_keys),
+		TEST(counters_have_the_form_and_the_time_to_live_of_the_contract_and_are_removed_at_the_end),
+		TEST(the_places_of_a_worker_that_was_killed_come_back_when_its_time_to_live_is_over),
+		TEST(a_place_that_is_held_for_long_is_renewed),
+		TEST(foreign_counters_are_seen_within_two_seconds),
+		TEST(keys_are_split_into_host_and_worker),
+		TEST(a_redis_that_was_killed_is_met_again_and_told_what_is_open),
+		TEST(a_redis_that_comes_back_with_an_old_file_is_told_the_truth),
+		TEST(a_redis_that_was_emptied_grants_nothing_before_all_have_told_what_they_have),
+		TEST(a_redis_that_hangs_costs_no_more_than_the_deadline),
+		TEST(passwords_and_databases_are_kept_to),
+		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
+		TEST(a_start_that_is_cancelled_gives_its_slot_back),
+		TEST(an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed),
+		TEST(one_that_waits_hears_of_a_place_that_came_free_at_another_worker),
+		TEST(those_that_are_held_while_an_empty_redis_settles_are_served),
+		TEST(while_redis_is_down_closed_local_and_open_do_as_they_say),
+	};
+	signal(SIGPIPE, SIG_IGN); /* the test's own client, which is all of hiredis, writes with it */
+	return unit_main("redis_store", tests, sizeof tests / sizeof tests[0]);
+}
