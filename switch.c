@@ -208,8 +208,6 @@ static enum step set_up_server(struct road *r)
 	switch (packet_switch_set_up(r->proxy->packets, message->source, message->policy, &address)) {
 	case SWITCH_TOO_MANY_SERVERS:
 		return refuse(r, "there are %u servers already", SWITCH_SERVERS_MAX);
-	case SWITCH_TOO_MANY_POLICIES:
-		return refuse(r, "there are %u privacy policies already", SWITCH_POLICIES_MAX);
 	case SWITCH_NO_MEMORY:
 		return refuse(r, "no memory for another server");
 	case SWITCH_SET_UP:

@@ -23,8 +23,10 @@
 #include "lib/upstream.h"
 #include "limiter.h"
 
-#define SWITCH_SERVERS_MAX 1024u
-#define SWITCH_POLICIES_MAX 1024u
+/* A balancer has room for some more: those that were replaced and are still at work. */
+#define SWITCH_SERVERS_MAX 1000u
+/* Each has a server, but for one that a server is just moving to. */
+#define SWITCH_POLICIES_MAX (SWITCH_SERVERS_MAX + 1u)
 
 struct packet_switch;
 
@@ -42,7 +44,6 @@ enum switch_setup {
 	SWITCH_REPLACED,        /* it takes the place of what its id was before */
 	SWITCH_UNCHANGED,       /* it is there already, and in the rotation */
 	SWITCH_TOO_MANY_SERVERS,
-	SWITCH_TOO_MANY_POLICIES,
 	SWITCH_NO_MEMORY,
 };
 

@@ -46,7 +46,7 @@ struct member {
 struct policy {
 	char name[PACKET_ID_MAX];
 	struct balancer *balancer;
-	struct member *members[SWITCH_SERVERS_MAX];
+	struct member *members[SWITCH_SERVERS_MAX + 1]; /* one more while a server takes its own place */
 	size_t count;
 };
 
@@ -139,24 +139,21 @@ static struct policy *make_policy(struct packet_switch *sw) REQUIRES(switch_mute
 	return policy;
 }
 
-/* The policy of that name; one that nobody serves any more, given that name; or a new one. */
-static enum switch_setup take_policy(struct packet_switch *sw, const char *name, struct policy **out) REQUIRES(switch_mutex)
+/* The policy of that name; one that nobody serves any more, given that name; or a new one. NULL when out of memory. */
+static struct policy *take_policy(struct packet_switch *sw, const char *name) REQUIRES(switch_mutex)
 {
 	unsigned place;
-	*out = find_policy(sw, name, &place);
-	if (*out != NULL)
-		return SWITCH_SET_UP;
-	for (size_t i = 0; i < sw->policy_count && *out == NULL; i++)
+	struct policy *policy = find_policy(sw, name, &place);
+	if (policy != NULL)
+		return policy;
+	for (size_t i = 0; i < sw->policy_count && policy == NULL; i++)
 		if (sw->policies[i]->count == 0)
-			*out = sw->policies[i];
-	if (*out == NULL && sw->policy_count == SWITCH_POLICIES_MAX)
-		return SWITCH_TOO_MANY_POLICIES;
-	if (*out == NULL)
-		*out = make_policy(sw);
-	if (*out == NULL)
-		return SWITCH_NO_MEMORY;
-	snprintf((*out)->name, sizeof (*out)->name, "%s", name);
-	return SWITCH_SET_UP;
+			policy = sw->policies[i];
+	if (policy == NULL && sw->policy_count < SWITCH_POLICIES_MAX)
+		policy = make_policy(sw);
+	if (policy != NULL)
+		snprintf(policy->name, sizeof policy->name, "%s", name);
+	return policy;
 }
 
 static struct policy *find_server(struct packet_switch *sw, const char *id, size_t *index) REQUIRES(switch_mutex)
@@ -198,20 +195,20 @@ static bool is_in_rotation(struct policy *policy, size_t index)
 	return is_in;
 }
 
-/* Puts member where index says, in the place of what is there or at the end. False: nothing changed. */
-static bool put_member(struct packet_switch *sw, struct policy *policy, size_t index, struct member *member)
+/* False: nothing changed. */
+static bool put_member_in(struct packet_switch *sw, struct policy *policy, size_t index, struct member *member)
 	REQUIRES(switch_mutex)
 {
-	struct member *before = index < policy->count ? policy->members[index] : NULL;
+	size_t behind = policy->count - index;
+	memmove(&policy->members[index + 1], &policy->members[index], behind * sizeof policy->members[0]);
 	policy->members[index] = member;
-	policy->count += before == NULL;
+	policy->count++;
 	if (tell_balancer(sw, policy, member)) {
-		sw->server_count += before == NULL;
-		free(before);
+		sw->server_count++;
 		return true;
 	}
-	policy->members[index] = before;
-	policy->count -= before == NULL;
+	policy->count--;
+	memmove(&policy->members[index], &policy->members[index + 1], behind * sizeof policy->members[0]);
 	return false;
 }
 
@@ -231,24 +228,20 @@ static enum switch_setup set_up(struct packet_switch *sw, const char *id, const 
 	REQUIRES(switch_mutex)
 {
 	size_t index = 0;
-	struct policy *policy, *before = find_server(sw, id, &index);
+	struct policy *before = find_server(sw, id, &index);
 	bool stays = before != NULL && strcmp(before->name, name) == 0;
 	if (stays && is_at(before->members[index], address) && is_in_rotation(before, index))
 		return SWITCH_UNCHANGED;
 	if (before == NULL && sw->server_count == SWITCH_SERVERS_MAX)
 		return SWITCH_TOO_MANY_SERVERS;
-	enum switch_setup result = take_policy(sw, name, &policy);
-	if (result != SWITCH_SET_UP)
-		return result;
-	/* One that moves stands in both policies for a moment. */
-	if (!stays && policy->count == SWITCH_SERVERS_MAX)
-		return SWITCH_TOO_MANY_SERVERS;
-	struct member *member = make_member(id, name, address, ++sw->setups);
-	if (member == NULL || !put_member(sw, policy, stays ? index : policy->count, member)) {
+	struct policy *policy = stays ? before : take_policy(sw, name);
+	struct member *member = policy == NULL ? NULL : make_member(id, name, address, ++sw->setups);
+	/* What takes its own place stands behind it for a moment, so that if it is its turn, it stays its turn. */
+	if (member == NULL || !put_member_in(sw, policy, stays ? index + 1 : policy->count, member)) {
 		free(member);
 		return SWITCH_NO_MEMORY;
 	}
-	if (before != NULL && !stays)
+	if (before != NULL)
 		take_member_out(sw, before, index);
 	return before == NULL ? SWITCH_SET_UP : SWITCH_REPLACED;
 }

@@ -120,13 +120,24 @@ static enum admission_verdict ask_limits(struct client_limits *limits, const str
 	return pass ? ADMISSION_PASS : ADMISSION_OVER_LIMIT;
 }
 
+/* Clients take turns in a fair line, and what a client is, client_key says. */
+static uint64_t number_of_client(struct client_limits *limits, const struct settings *settings,
+                                 const struct http_head *request, const struct admission *admission)
+{
+	char client[ADDRESS_TEXT_MAX], key[RULES_PATH_MAX + 1024];
+	counted_text(&admission->client, client);
+	size_t length = rules_key(&settings->client_key, request, (struct http_text){ NULL, 0 },
+	                          (struct http_text){ client, strlen(client) }, key, sizeof key);
+	return client_limits_hash(limits, "queue", key, length);
+}
+
 enum admission_verdict admission_check(struct client_limits *limits, const struct settings *settings,
                                        const struct address *peer, const struct http_head *request, uint64_t now_us,
                                        struct admission *out)
 {
 	access_client(&settings->trust_forwarded, peer, request, &out->client);
 	address_host_text(&out->client, out->client_text);
-	out->client_number = address_client_number(&out->client);
+	out->client_number = settings->queue == QUEUE_FAIR ? number_of_client(limits, settings, request, out) : 0;
 	out->refused_by = out->shadowed_by = NULL;
 	out->retry_after_us = 0;
 	out->limit_count = 0;

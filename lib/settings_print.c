@@ -99,6 +99,7 @@ void settings_print_help(FILE *out)
 
 	fputs("weir: a rate-limited HTTP proxy.\n\n"
 	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
+	      "  weir packet --port 2100\n"
 	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n\n"
 	      "  -c FILE               read an INI file: every stanza whose hostname is this machine's, or that has "
 	      "none\n"

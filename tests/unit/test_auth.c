@@ -1,0 +1,387 @@
+/* test_auth.c: the file of users, Basic credentials, and what right and wrong passwords cost. */
+#include "lib/auth.h"
+
+#include "lib/clock.h"
+#include "lib/thread.h"
+#include "unit.h"
+
+#include <crypt.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A file with this text; unlink() it. */
+static char *make_file(const char *text, size_t length)
+{
+	static char path[64];
+	snprintf(path, sizeof path, "/tmp/weir-auth-XXXXXX");
+	int fd = mkstemp(path);
+	CU_ASSERT_TRUE_FATAL(fd >= 0);
+	CU_ASSERT_EQUAL_FATAL(write(fd, text, length), (ssize_t)length);
+	close(fd);
+	return path;
+}
+
+static struct auth *make_auth(const char *text, char *error, size_t error_size)
+{
+	char *path = make_file(text, strlen(text));
+	struct auth *auth = auth_create(path, error, error_size);
+	unlink(path);
+	return auth;
+}
+
+/* The cheapest of the strong hashes, so that the tests are quick. */
+static void hash_of(const char *password, const char *setting, char out[128])
+{
+	struct crypt_data *data = calloc(1, sizeof *data);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(data);
+	snprintf(out, 128, "%s", crypt_r(password, setting, data));
+	free(data);
+}
+
+static struct auth *make_users(void)
+{
+	char one[128], two[128], text[512], error[256] = "";
+	hash_of("wonderland", "$6$rounds=1000$saltsalt$", one);
+	hash_of("builder:with:colons", "$5$rounds=1000$othersalt$", two);
+	snprintf(text, sizeof text, "# users\n\nalice:%s\r\nbob:%s", one, two);
+	struct auth *auth = make_auth(text, error, sizeof error);
+	CU_ASSERT_STRING_EQUAL(error, "");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(auth);
+	return auth;
+}
+
+static void encode(const char *text, char out[2048])
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	size_t length = strlen(text), at = (size_t)sprintf(out, "Basic ");
+	for (size_t i = 0; i < length; i += 3) {
+		uint32_t bits = (uint32_t)(unsigned char)text[i] << 16;
+		bits |= i + 1 < length ? (uint32_t)(unsigned char)text[i + 1] << 8 : 0;
+		bits |= i + 2 < length ? (uint32_t)(unsigned char)text[i + 2] : 0;
+		out[at++] = digits[bits >> 18];
+		out[at++] = digits[bits >> 12 & 63];
+		out[at++] = i + 1 < length ? digits[bits >> 6 & 63] : '=';
+		out[at++] = i + 2 < length ? digits[bits & 63] : '=';
+	}
+	out[at] = '\0';
+}
+
+static enum auth_answer try(struct auth *auth, const char *user_password, uint64_t now_us)
+{
+	char field[2048], user[AUTH_USER_MAX];
+	uint64_t retry_after_us;
+	encode(user_password, field);
+	return auth_check(auth, field, strlen(field), now_us, user, &retry_after_us);
+}
+
+static struct auth_report report_of(struct auth *auth)
+{
+	struct auth_report report;
+	auth_report(auth, &report);
+	return report;
+}
+
+/* ---- the file ------------------------------------------------------------------------------------------------------- */
+
+static void lines_that_are_wrong_are_refused_with_file_and_line(void)
+{
+	static const struct {
+		const char *text, *why;
+	} cases[] = {
+		{ "", "no user in it" },
+		{ "# nobody\n", "no user in it" },
+		{ "alice\n", ":1: no colon" },
+		{ "# a\n\n:$6$x\n", ":3: no user" },
+		{ "alice:secret\n", ":1: no hash" },
+		{ "alice:\n", ":1: no hash" },
+		{ "alice:*0\n", ":1: no hash" },
+		{ "alice:!\n", ":1: no hash" },
+		{ "alice:abJnggxhB/yWI\n", ":1: no hash" }, /* DES: two letters of a password look like its salt */
+		{ "alice:$apr1$abc$0123456789012345678901\n", ":1: a hash of a kind" },
+		{ "alice:$6$saltsalt$short\n", ":1: a hash that is cut short" },
+		{ "alice:$6$\n", ":1: a hash that is cut short" },
+		{ "al\tice:$6$x\n", ":1: a control character" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char error[256] = "";
+		struct auth *auth = make_auth(cases[i].text, error, sizeof error);
+		CU_ASSERT_PTR_NULL(auth);
+		CU_ASSERT_PTR_NOT_NULL(strstr(error, cases[i].why));
+		CU_ASSERT_EQUAL(strncmp(error, "/tmp/weir-auth-", 15), 0);
+		if (strstr(error, cases[i].why) == NULL)
+			printf("       row %zu: %s\n", i, error);
+		auth_destroy(auth);
+	}
+}
+
+static void a_file_that_is_not_there_a_user_twice_and_a_nul_are_refused(void)
+{
+	char error[256] = "", hash[128], text[512];
+	CU_ASSERT_FALSE(auth_check_file("/tmp/weir-no-such-file", error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, "/tmp/weir-no-such-file: No such file"));
+	hash_of("x", "$6$rounds=1000$saltsalt$", hash);
+	snprintf(text, sizeof text, "a:%s\nb:%s\na:%s\n", hash, hash, hash);
+	CU_ASSERT_PTR_NULL(make_auth(text, error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, ":3: this user again"));
+	snprintf(text, sizeof text, "a:%s", hash);
+	char *path = make_file(text, strlen(text) + 1);
+	CU_ASSERT_FALSE(auth_check_file(path, error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, ":1: a NUL byte"));
+	unlink(path);
+	char *whole = make_file(text, strlen(text));
+	CU_ASSERT_TRUE(auth_check_file(whole, error, sizeof error));
+	unlink(whole);
+}
+
+static void every_kind_of_hash_that_crypt_makes_is_taken(void)
+{
+	static const char *const kinds[] = { "$y$", "$2b$", "$6$", "$5$", "$1$", "$gy$", "$7$", "$sha1" };
+	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+		char setting[CRYPT_GENSALT_OUTPUT_SIZE], hash[512], text[600], error[256] = "";
+		unsigned long cost = strncmp(kinds[i], "$2", 2) == 0 ? 4 : strchr("yg7", kinds[i][1]) != NULL ? 1 : 0;
+		if (strncmp(kinds[i], "$7", 2) == 0)
+			cost = 6;
+		CU_ASSERT_PTR_NOT_NULL_FATAL(crypt_gensalt_rn(kinds[i], cost, NULL, 0, setting, sizeof setting));
+		struct crypt_data *data = calloc(1, sizeof *data);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(data);
+		snprintf(hash, sizeof hash, "%s", crypt_r("pass", setting, data));
+		free(data);
+		snprintf(text, sizeof text, "u:%s\n", hash);
+		struct auth *auth = make_auth(text, error, sizeof error);
+		if (auth == NULL)
+			printf("       %s: %s\n", hash, error);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(auth);
+		CU_ASSERT_EQUAL(try(auth, "u:pass", 1), AUTH_GOOD);
+		CU_ASSERT_EQUAL(try(auth, "u:Pass", 1), AUTH_WRONG);
+		auth_destroy(auth);
+	}
+}
+
+/* ---- Basic ---------------------------------------------------------------------------------------------------------- */
+
+static void basic_credentials_are_read_strictly(void)
+{
+	static const struct {
+		const char *field;
+		const char *user_password; /* NULL: refused */
+	} cases[] = {
+		{ "Basic YTpi", "a:b" },
+		{ "bAsIc   YTpi", "a:b" },
+		{ "Basic YTpiYw==", "a:bc" },
+		{ "Basic YTpiY2Q=", "a:bcd" },
+		{ "Basic Og==", ":" },
+		{ "Basic YWI=", NULL },         /* no colon */
+		{ "Basic", NULL },
+		{ "Basic ", NULL },
+		{ "BasicYTpi", NULL },
+		{ "Basi", NULL },
+		{ "Bearer YTpi", NULL },
+		{ "Basic\tYTpi", NULL },
+		{ "Basic YTpi ", NULL },
+		{ "Basic YTp", NULL },
+		{ "Basic YTpiYw", NULL },
+		{ "Basic YTpiYw=", NULL },
+		{ "Basic YTpiYx==", NULL },     /* bits behind the last byte */
+		{ "Basic YTpiY2R=", NULL },
+		{ "Basic ====", NULL },
+		{ "Basic Y===", NULL },
+		{ "Basic YT=i", NULL },
+		{ "Basic YTp-", NULL },
+		{ "Basic YTpi\n", NULL },
+		{ "Basic YToA", NULL },         /* NUL */
+		{ "Basic YToK", NULL },         /* line feed */
+		{ "Basic YTp/", NULL },         /* DEL */
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char out[64] = "";
+		size_t user_length = 99;
+		bool is_good = auth_basic(cases[i].field, strlen(cases[i].field), out, sizeof out, &user_length);
+		CU_ASSERT_EQUAL(is_good, cases[i].user_password != NULL);
+		if (is_good != (cases[i].user_password != NULL))
+			printf("       row %zu: %s\n", i, cases[i].field);
+		if (is_good && cases[i].user_password != NULL) {
+			CU_ASSERT_STRING_EQUAL(out, cases[i].user_password);
+			CU_ASSERT_EQUAL(user_length, strcspn(cases[i].user_password, ":"));
+		}
+	}
+}
+
+static void what_does_not_fit_is_refused(void)
+{
+	char out[4];
+	size_t user_length;
+	CU_ASSERT_TRUE(auth_basic("Basic YTpi", 10, out, 4, &user_length));
+	CU_ASSERT_FALSE(auth_basic("Basic YTpi", 10, out, 3, &user_length));
+	CU_ASSERT_FALSE(auth_basic("Basic YTpiYw==", 14, out, 4, &user_length));
+	struct auth *auth = make_users();
+	char longest[1400], field[2048];
+	memset(longest, 'x', sizeof longest);
+	longest[5] = ':';
+	longest[sizeof longest - 1] = '\0';
+	encode(longest, field);
+	uint64_t retry_after_us;
+	CU_ASSERT_EQUAL(auth_check(auth, field, strlen(field), 1, NULL, &retry_after_us), AUTH_MISSING);
+	auth_destroy(auth);
+}
+
+/* ---- answers -------------------------------------------------------------------------------------------------------- */
+
+static void right_passwords_come_in_and_wrong_ones_do_not(void)
+{
+	struct auth *auth = make_users();
+	char user[AUTH_USER_MAX] = "", field[2048];
+	uint64_t retry_after_us;
+	encode("alice:wonderland", field);
+	CU_ASSERT_EQUAL(auth_check(auth, field, strlen(field), 1, user, &retry_after_us), AUTH_GOOD);
+	CU_ASSERT_STRING_EQUAL(user, "alice");
+	CU_ASSERT_EQUAL(try(auth, "bob:builder:with:colons", 1), AUTH_GOOD);
+	CU_ASSERT_EQUAL(try(auth, "alice:builder:with:colons", 1), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "alice:", 1), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderlan", 1), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "carol:wonderland", 1), AUTH_WRONG); /* no such user; the hash checked is the first user's */
+	CU_ASSERT_EQUAL(try(auth, "aliceX:wonderland", 1), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "alic:e:wonderland", 1), AUTH_WRONG);
+	CU_ASSERT_EQUAL(auth_check(auth, NULL, 0, 1, user, &retry_after_us), AUTH_MISSING);
+	CU_ASSERT_EQUAL(auth_check(auth, "Digest x", 8, 1, user, &retry_after_us), AUTH_MISSING);
+	auth_destroy(auth);
+}
+
+static void a_good_pair_is_remembered_for_a_minute(void)
+{
+	struct auth *auth = make_users();
+	uint64_t now_us = 1000 * US_PER_S;
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us), AUTH_GOOD);
+	CU_ASSERT_EQUAL(report_of(auth).remembered_total, 0);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 59 * US_PER_S), AUTH_GOOD);
+	CU_ASSERT_EQUAL(report_of(auth).remembered_total, 1);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderlanD", now_us + 59 * US_PER_S), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 61 * US_PER_S), AUTH_GOOD); /* checked again */
+	CU_ASSERT_EQUAL(report_of(auth).remembered_total, 1);
+	CU_ASSERT_EQUAL(report_of(auth).good_total, 3);
+	auth_destroy(auth);
+}
+
+static void wrong_passwords_are_slowed_and_cannot_log_others_out(void)
+{
+	struct auth *auth = make_users();
+	uint64_t now_us = 1000 * US_PER_S;
+	unsigned wrong = 0, later = 0;
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us), AUTH_GOOD);
+	now_us += 2 * 60 * US_PER_S;
+	for (unsigned i = 0; i < 100; i++) {
+		char guess[32];
+		snprintf(guess, sizeof guess, "alice:guess%u", i);
+		enum auth_answer answer = try(auth, guess, now_us);
+		wrong += answer == AUTH_WRONG;
+		later += answer == AUTH_LATER;
+	}
+	/* Five at once; what the check itself takes in real time may add one. */
+	CU_ASSERT_TRUE(wrong >= 5 && wrong <= 8);
+	CU_ASSERT_EQUAL(wrong + later, 100);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us), AUTH_GOOD); /* her minute is over, and she was good lately */
+	CU_ASSERT_EQUAL(try(auth, "bob:builder:with:colons", now_us), AUTH_GOOD); /* another's log-in is not slowed */
+	char field[2048];
+	uint64_t retry_after_us = 0;
+	encode("alice:yet another", field);
+	for (unsigned i = 0; i < 6; i++)
+		try(auth, i % 2 ? "alice:p" : "alice:q", now_us);
+	CU_ASSERT_EQUAL(auth_check(auth, field, strlen(field), now_us, NULL, &retry_after_us), AUTH_LATER);
+	CU_ASSERT_TRUE(retry_after_us > 0 && retry_after_us <= US_PER_S);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 700 * US_PER_S), AUTH_GOOD);
+	auth_destroy(auth);
+}
+
+static void the_same_wrong_pair_again_costs_no_hash(void)
+{
+	struct auth *auth = make_users();
+	for (unsigned i = 0; i < 1000; i++)
+		CU_ASSERT_EQUAL(try(auth, "alice:old password", 5), AUTH_WRONG);
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", 5), AUTH_GOOD);
+	CU_ASSERT_EQUAL(report_of(auth).wrong_total, 1000);
+	CU_ASSERT_EQUAL(report_of(auth).later_total, 0);
+	auth_destroy(auth);
+}
+
+static void guesses_at_many_users_are_bounded_together(void)
+{
+	struct auth *auth = make_users();
+	unsigned wrong = 0;
+	for (unsigned i = 0; i < 200; i++) {
+		char guess[32];
+		snprintf(guess, sizeof guess, "nobody%u:x", i);
+		wrong += try(auth, guess, 1000) == AUTH_WRONG;
+	}
+	CU_ASSERT_TRUE(wrong >= 5 && wrong <= 8);
+	auth_destroy(auth);
+}
+
+static void wrong_passwords_do_not_drive_good_ones_out_of_memory(void)
+{
+	struct auth *auth = make_users();
+	uint64_t now_us = US_PER_S;
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us), AUTH_GOOD);
+	CU_ASSERT_EQUAL(try(auth, "bob:builder:with:colons", now_us), AUTH_GOOD);
+	for (unsigned i = 0; i < 3000; i++) {
+		char guess[32];
+		snprintf(guess, sizeof guess, "alice:guess%u", i);
+		try(auth, guess, now_us + i * 15 * US_PER_MS);
+	}
+	uint64_t before = report_of(auth).remembered_total;
+	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 45 * US_PER_S), AUTH_GOOD);
+	CU_ASSERT_EQUAL(try(auth, "bob:builder:with:colons", now_us + 45 * US_PER_S), AUTH_GOOD);
+	CU_ASSERT_EQUAL(report_of(auth).remembered_total, before + 2);
+	auth_destroy(auth);
+}
+
+struct together {
+	struct auth *auth;
+	atomic_uint good;
+	pthread_barrier_t barrier;
+};
+
+static void *together_body(void *argument)
+{
+	struct together *together = argument;
+	pthread_barrier_wait(&together->barrier);
+	if (try(together->auth, "alice:wonderland", 1000) == AUTH_GOOD)
+		atomic_fetch_add(&together->good, 1);
+	return NULL;
+}
+
+static void many_at_once_with_one_pair_cost_one_hash(void)
+{
+	struct together together = { .auth = make_users() };
+	pthread_t threads[32];
+	pthread_barrier_init(&together.barrier, NULL, 32);
+	for (size_t i = 0; i < 32; i++)
+		CU_ASSERT_EQUAL_FATAL(thread_start(&threads[i], together_body, &together), 0);
+	for (size_t i = 0; i < 32; i++)
+		pthread_join(threads[i], NULL);
+	CU_ASSERT_EQUAL(atomic_load(&together.good), 32);
+	CU_ASSERT_EQUAL(report_of(together.auth).remembered_total, 31);
+	pthread_barrier_destroy(&together.barrier);
+	auth_destroy(together.auth);
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+		TEST(lines_that_are_wrong_are_refused_with_file_and_line),
+		TEST(a_file_that_is_not_there_a_user_twice_and_a_nul_are_refused),
+		TEST(every_kind_of_hash_that_crypt_makes_is_taken),
+		TEST(basic_credentials_are_read_strictly),
+		TEST(what_does_not_fit_is_refused),
+		TEST(right_passwords_come_in_and_wrong_ones_do_not),
+		TEST(a_good_pair_is_remembered_for_a_minute),
+		TEST(wrong_passwords_are_slowed_and_cannot_log_others_out),
+		TEST(the_same_wrong_pair_again_costs_no_hash),
+		TEST(guesses_at_many_users_are_bounded_together),
+		TEST(wrong_passwords_do_not_drive_good_ones_out_of_memory),
+		TEST(many_at_once_with_one_pair_cost_one_hash),
+	};
+	return unit_main("auth", tests, sizeof tests / sizeof tests[0]);
+}
