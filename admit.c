@@ -18,6 +18,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "forward.h"
 #include "lib/clock.h"
 #include "road.h"
 
@@ -226,12 +227,9 @@ static enum step check_client(struct road *r)
 	return road_refuse(r, 403, "http_request_denied", "this client may not come in");
 }
 
-/* May this request go on at all? And when? */
-enum step admit(struct road *r)
+/* What is asked of a reverse proxy's requests alone. */
+static enum step check_reverse(struct road *r)
 {
-	enum step admitted = check_client(r);
-	if (admitted != STEP_ON)
-		return admitted;
 	struct http_head *request = &r->exchange.request;
 	if (request->method == HTTP_CONNECT) {
 		enum step step = road_refuse(r, 405, "http_request_denied", "CONNECT is for forward proxies");
@@ -239,6 +237,15 @@ enum step admit(struct road *r)
 		request->keep_alive = false;
 		return step;
 	}
+	if (!balancer_any_in(r->proxy->balancer)) /* nobody should wait for nothing */
+		return road_refuse_unavailable(r);
+	return STEP_ON;
+}
+
+/* May this request go on at all? */
+static enum step check_request(struct road *r)
+{
+	const struct http_head *request = &r->exchange.request;
 	if (rewrite_is_loop(request, r->proxy->via))
 		return road_refuse(r, 508, "proxy_loop_detected", "this request has been here before");
 	if (is_last_hop(request))
@@ -246,7 +253,15 @@ enum step admit(struct road *r)
 	if (r->settings->max_body_bytes > 0 && request->framing == HTTP_BY_LENGTH &&
 	    request->content_length > r->settings->max_body_bytes)
 		return road_refuse(r, 413, "http_request_error", "the body is longer than max_body");
-	if (!balancer_any_in(r->proxy->balancer)) /* nobody should wait for nothing */
-		return road_refuse_unavailable(r);
+	return r->settings->mode == MODE_FORWARD ? forward_check(r) : check_reverse(r);
+}
+
+enum step admit(struct road *r)
+{
+	enum step step = check_client(r);
+	if (step == STEP_ON)
+		step = check_request(r);
+	if (step != STEP_ON || r->settings->mode == MODE_FORWARD) /* there a turn is taken after the place at the host */
+		return step;
 	return admit_take_slot(r);
 }

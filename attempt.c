@@ -112,6 +112,7 @@ enum attempt attempt_send(struct road *r, const char *host, bool was_reused, con
 		result = exchange_await_head(x, how.forwarded == REWRITE_OFF ? NULL : r->proxy->via);
 	settle_slot(r); /* nothing had left at first: the target took no byte until later */
 	r->record.upstream_us += clock_us() - r->upstream_begun_us;
+	r->last_result = result;
 	return judge(r, result, was_reused, blame);
 }
 

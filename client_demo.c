@@ -625,17 +625,19 @@ static enum flags_result check_packet_options(struct settings *s, char error[FLA
 	const char *given = s->demo.packet_path ? "pkt" : s->proxy ? "revproc" : "id";
 	const char *missing = !s->demo.packet_path ? "pkt" : !s->proxy ? "revproc" : NULL;
 	if (missing || s->url) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--%s was read %s --%s%s; allowed: --pkt FILE --revproc [HOST:]PORT [--id ID]", given,
+		snprintf(error, FLAGS_ERROR_BYTES,
+		         "--%s was read %s --%s%s; allowed: --pkt FILE --revproc [HOST:]PORT [--id ID]", given,
 		         s->url ? "beside" : "and", s->url ? "url" : missing, s->url ? "" : " is missing");
 		return FLAGS_WRONG;
 	}
 	if (s->demo.id && (strlen(s->demo.id) > 63 || !has_only(s->demo.id, "!", "~"))) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--id: '%.80s' was read; allowed: 1 to 63 visible ASCII characters", s->demo.id);
+		snprintf(error, FLAGS_ERROR_BYTES, "--id: '%.80s' was read; allowed: 1 to 63 visible ASCII characters",
+		         s->demo.id);
 		return FLAGS_WRONG;
 	}
 	if (!demo_read_proxy(s->proxy, &s->demo.proxy)) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT",
-		         s->proxy);
+		snprintf(error, FLAGS_ERROR_BYTES,
+		         "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT", s->proxy);
 		return FLAGS_WRONG;
 	}
 	s->demo.timeout_us = s->timeout_us;

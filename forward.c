@@ -76,7 +76,8 @@ static enum step read_destination(struct road *r)
 	if (!part_authority(request->host, r->host, &r->port) ||
 	    !hosts_name(r->host, strlen(r->host), r->port, r->host_name))
 		return road_refuse(r, 400, "http_request_error", "no host and port that can be connected to");
-	snprintf(r->target_text, sizeof r->target_text, strchr(r->host, ':') != NULL ? "[%s]:%u" : "%s:%u", r->host, r->port);
+	const char *form = strchr(r->host, ':') != NULL ? "[%s]:%u" : "%s:%u";
+	snprintf(r->target_text, sizeof r->target_text, form, r->host, r->port);
 	return STEP_ON;
 }
 
@@ -137,9 +138,8 @@ enum step forward_check(struct road *r)
 
 static enum step refuse_over_cap(struct road *r)
 {
-	unsigned status = r->settings->reject_status != 0 ? r->settings->reject_status : 500;
 	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %.80s", r->lease.limit, r->host_name);
-	enum step step = road_refuse(r, (int)status, "connection_limit_reached", r->details);
+	enum step step = road_refuse(r, (int)r->settings->cap_reject_status, "connection_limit_reached", r->details);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = 1;
 	return step;
@@ -193,7 +193,7 @@ void forward_keep(struct road *r)
 	r->lease.receive_timeout_us = conn->receive_timeout_us;
 	r->lease.send_timeout_us = conn->send_timeout_us;
 	conn->fd = -1;
-	hosts_keep(r->proxy->hosts, &r->lease, fd);
+	hosts_keep(r->proxy->hosts, &r->lease, fd, clock_us());
 	r->has_lease = false;
 }
 
@@ -318,9 +318,9 @@ enum step forward_find_target(struct road *r)
 		idle_max_us = 0;
 	}
 	if (attempt == ATTEMPT_NEXT) /* there is no other: a host is a host */
-		return road_refuse(r, r->was_silent ? 504 : 502, r->was_silent ? "http_response_timeout" : "connection_terminated",
-		                   r->was_silent ? "the host was silent for response_timeout" :
-		                                   "the host closed the connection without an answer");
+		return r->last_result == EXCHANGE_TARGET_SILENT ?
+		               road_refuse(r, 504, "http_response_timeout", "the host was silent for response_timeout") :
+		               road_refuse(r, 502, "connection_terminated", "the host closed the connection without an answer");
 	return attempt == ATTEMPT_ANSWERED ? STEP_ON : attempt == ATTEMPT_REFUSED ? STEP_REFUSED : STEP_OVER;
 }
 

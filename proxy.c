@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "forward.h"
 #include "lib/clock.h"
 #include "lib/tunnel.h"
 #include "road.h"
@@ -173,6 +174,15 @@ static void end_short(struct road *r)
 	r->ending = close_is_the_end ? END_RESET : END_CLOSE;
 }
 
+/* The target's connection can serve another request. */
+static void keep_upstream(struct road *r)
+{
+	if (r->has_lease)
+		forward_keep(r);
+	else
+		upstream_give_back(r->pick.item, &r->exchange.upstream, worker_cut(r->worker));
+}
+
 static enum step relay_answer(struct road *r)
 {
 	struct exchange *x = &r->exchange;
@@ -195,7 +205,7 @@ static enum step relay_answer(struct road *r)
 		r->record.outcome = "ok";
 		r->ending = !x->client_must_close ? END_KEEP : exchange_request_is_done(x) ? END_CLOSE : END_LINGER;
 		if (exchange_upstream_is_reusable(x))
-			upstream_give_back(r->pick.item, &x->upstream, worker_cut(r->worker));
+			keep_upstream(r);
 		return STEP_ON;
 	}
 	end_short(r);
@@ -226,6 +236,7 @@ static void account(struct road *r)
 		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
 	r->has_slot = false;
 	reverse_give_pick_back(r);
+	forward_give_back(r);
 	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);
 	if (!log_wants_access(r->proxy->log))
 		return;
@@ -259,6 +270,14 @@ static void begin_request(struct road *r)
 		                                       .max_header_bytes = r->max_header_bytes };
 }
 
+/* Pick and send. CONNECT has no answer to relay: it is over when its tunnel is. */
+static enum step find_target(struct road *r)
+{
+	if (r->settings->mode == MODE_REVERSE)
+		return reverse_find_target(r);
+	return r->exchange.request.method == HTTP_CONNECT ? forward_tunnel(r) : forward_find_target(r);
+}
+
 /* One request, from its first byte to its line in the log. True if another may follow on this connection. */
 static bool serve_request(struct road *r)
 {
@@ -269,7 +288,7 @@ static bool serve_request(struct road *r)
 	if (step == STEP_ON)
 		step = admit(r);
 	if (step == STEP_ON)
-		step = reverse_find_target(r);
+		step = find_target(r);
 	if (step == STEP_ON)
 		step = relay_answer(r);
 	if (step == STEP_REFUSED)

@@ -1,8 +1,10 @@
-/* road.h: what the steps of the road share. For proxy.c, admit.c and reverse.c only.
+/* road.h: what the steps of the road share. For those files only:
  *
  *      proxy.c      the road itself: read head, relay, account; threads and connections
  *      admit.c      admit: who is asking, may it, and when
  *      reverse.c    pick and send: targets in turn, until one answers
+ *      forward.c    pick and send, when the client says where to; CONNECT
+ *      attempt.c    one try at one target, for both
  */
 #ifndef WEIR_ROAD_H
 #define WEIR_ROAD_H
@@ -13,6 +15,7 @@
 #include "lib/admission.h"
 #include "lib/answer.h"
 #include "lib/exchange.h"
+#include "lib/hosts.h"
 #include "lib/log.h"
 #include "service.h"
 
@@ -49,6 +52,13 @@ struct road {
 	bool client_has_more; /* it sent more than this request, and may have finished sending */
 	bool has_pick;
 	struct balancer_pick pick;
+	enum exchange_result last_result; /* of the last attempt */
+	/* forward: where the client wants to go, and the place taken there */
+	char host[256];
+	unsigned port;
+	char host_name[HOSTS_NAME_MAX];
+	bool has_lease;
+	struct hosts_lease lease;
 	struct balancer_tried tried;
 	struct answer answer;
 	bool has_request; /* a head could be read */

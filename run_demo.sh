@@ -708,9 +708,10 @@ who_answered() { sed -nE 's/^Receiving a response from server id ([^ ]+) .*/\1/p
 scene_6() {
 	local id number correct=0 served='' first_line
 	cat <<-END
-		  Servers set themselves up at the reverse proxy, each under a privacy policy: 100 and 102 under 111, 101 and 103
-		  under 112. Six clients send a packet each. The reverse proxy looks up who serves the packet's policy and forwards
-		  it to the one whose turn it is; the server answers with the SHA-1 of the payload, and the client checks that.
+		  Servers set themselves up at the reverse proxy, each under a privacy policy: 100 and 102 under 111,
+		  101 and 103 under 112. Six clients send a packet each. The reverse proxy looks up who serves the
+		  packet's policy and forwards it to the one whose turn it is; the server answers with the SHA-1 of the
+		  payload, and the client checks that.
 
 	END
 	start_switch
@@ -752,9 +753,10 @@ served_by() {
 scene_7() {
 	local before moved other
 	cat <<-END
-		  Three servers serve policy 111: they take turns in the order in which they set themselves up. Then server 102
-		  sets itself up again, under policy 112: from then on it gets the packets of that policy, and the other two share
-		  what is left. A packet for a policy that nobody serves is answered with an error, and with the reason.
+		  Three servers serve policy 111: they take turns in the order in which they set themselves up. Then
+		  server 102 sets itself up again, under policy 112: from then on it gets the packets of that policy,
+		  and the other two share what is left. A packet for a policy that nobody serves is answered with an
+		  error, and with the reason.
 
 	END
 	start_switch
@@ -784,7 +786,8 @@ scene_7() {
 packet_load() {
 	while :; do
 		"$bin/client_demo" -id 7 -revproc "${port_of[weir]}" -pkt "$here/pktfiles/1.json" |
-			sed -nE 's/^Receiving a response from server id ([^ ]+) .*/\1/p; s/^Hash of payload is (.*)/\1/p; s/^Receiving an error.*/0\nerror/p' |
+			sed -nE -e 's/^Receiving a response from server id ([^ ]+) .*/\1/p' \
+				-e 's/^Hash of payload is (.*)/\1/p' -e 's/^Receiving an error.*/0\nerror/p' |
 			xargs
 	done
 }
@@ -792,16 +795,18 @@ packet_load() {
 packets_answered() { wc -l <"$tmp/load.out"; }
 has_packets() { [ "$(packets_answered)" -ge "$1" ]; }
 answered_by_since() { tail -n "+$(($2 + 1))" "$tmp/load.out" | grep -q "^$1 "; }
-lines_between() { sed -n "$(($1 + 1)),$2p" "$tmp/load.out" | cut -d ' ' -f 1 | sort | uniq -c | awk '{ printf " %s: %s", $2, $1 }'; }
+lines_between() {
+	sed -n "$(($1 + 1)),$2p" "$tmp/load.out" | cut -d ' ' -f 1 | sort | uniq -c | awk '{ printf " %s: %s", $2, $1 }'
+}
 # A client may have its answer and not have written it yet: one line of the phase before may come first.
 nobody_answered() { ! sed -n "$(($2 + 2)),$3p" "$tmp/load.out" | grep -q "^$1 "; }
 
 scene_8() {
 	local killed revived back
 	cat <<-END
-		  A client sends one packet after the other to policy 111, which three servers serve. Server 102 is killed (kill -9):
-		  the packet that finds it dead goes to the next, and it is out of the rotation. It is revived on its old port and
-		  sets itself up again; every hash is correct, from the first to the last.
+		  A client sends one packet after the other to policy 111, which three servers serve. Server 102 is
+		  killed (kill -9): the packet that finds it dead goes to the next, and it is out of the rotation. It is
+		  revived on its old port and sets itself up again; every hash is correct, from the first to the last.
 
 	END
 	start_switch
@@ -823,7 +828,8 @@ scene_8() {
 	echo "    before:      $(lines_between 0 "$killed")"
 	echo "    while dead:  $(lines_between "$killed" "$revived")"
 	echo "    after:       $(lines_between "$back" "$(packets_answered)")"
-	sed -nE 's/^[^ ]+ [a-z]+ +packet: (server id 102 .*leaves.*|.*setup message from server id 102 .*)/    \1/p' "$tmp/weir.err"
+	sed -nE -e 's/^[^ ]+ [a-z]+ +packet: (server id 102 .*leaves.*)/    \1/p' \
+		-e 's/^[^ ]+ [a-z]+ +packet: (.*setup message from server id 102 .*)/    \1/p' "$tmp/weir.err"
 	check "every hash was correct, from the first to the last" [ "$(grep -cv ' correct$' "$tmp/load.out")" -eq 0 ]
 	check "while it was dead, nobody got an answer from server 102" nobody_answered 102 "$killed" "$revived"
 	check "it is back, and has its turns" answered_by_since 102 "$back"

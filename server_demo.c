@@ -544,7 +544,8 @@ static bool is_good_id(const char *id)
 }
 
 /* The options of the message switch go together. */
-static enum flags_result check_packet_options(struct server *server, const struct wish *wish, char error[FLAGS_ERROR_BYTES])
+static enum flags_result check_packet_options(struct server *server, const struct wish *wish,
+                                              char error[FLAGS_ERROR_BYTES])
 {
 	const char *const names[] = { "id", "pp", "listen", "revproc" };
 	const bool given[] = { server->demo.id != NULL, server->demo.policy != NULL, wish->listen_port != NO_PORT,
@@ -552,10 +553,11 @@ static enum flags_result check_packet_options(struct server *server, const struc
 	for (size_t there = 0; there < 4; there++)
 		for (size_t missing = 0; given[there] && missing < 4; missing++)
 			if (!given[missing]) {
-				snprintf(error, FLAGS_ERROR_BYTES,
-				         "--%s was read and --%s is missing; allowed: --id ID --pp POLICY --listen PORT "
-				         "--revproc [HOST:]PORT together, or none of them",
-				         names[there], names[missing]);
+				snprintf(
+					error, FLAGS_ERROR_BYTES,
+					"--%s was read and --%s is missing; allowed: --id ID --pp POLICY --listen PORT "
+					"--revproc [HOST:]PORT together, or none of them",
+					names[there], names[missing]);
 				return FLAGS_WRONG;
 			}
 	server->is_packet_server = given[0];
@@ -565,13 +567,14 @@ static enum flags_result check_packet_options(struct server *server, const struc
 		const char *id = i == 0 ? server->demo.id : server->demo.policy;
 		if (is_good_id(id))
 			continue;
-		snprintf(error, FLAGS_ERROR_BYTES, "--%s: '%.80s' was read; allowed: a text of 1 to %u bytes", names[i], id,
-		         PACKET_ID_MAX - 1);
+		snprintf(error, FLAGS_ERROR_BYTES, "--%s: '%.80s' was read; allowed: a text of 1 to %u bytes", names[i],
+		         id, PACKET_ID_MAX - 1);
 		return FLAGS_WRONG;
 	}
 	if (demo_read_proxy(wish->proxy, &server->demo.proxy))
 		return FLAGS_READ;
-	snprintf(error, FLAGS_ERROR_BYTES, "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT", wish->proxy);
+	snprintf(error, FLAGS_ERROR_BYTES, "--revproc: '%.80s' was read; allowed: a port from 1 to 65535, or HOST:PORT",
+	         wish->proxy);
 	return FLAGS_WRONG;
 }
 
@@ -582,13 +585,15 @@ static enum flags_result check_options(struct server *server, const struct wish 
 	if (result != FLAGS_READ)
 		return result;
 	if (server->is_packet_server == (wish->http_port != NO_PORT)) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--http %s; allowed: --http PORT, or --id, --pp, --listen and --revproc",
+		snprintf(error, FLAGS_ERROR_BYTES,
+		         "--http %s; allowed: --http PORT, or --id, --pp, --listen and --revproc",
 		         server->is_packet_server ? "was read beside --id" : "is missing");
 		return FLAGS_WRONG;
 	}
 	if (server->name && !is_good_name(server->name)) {
-		snprintf(error, FLAGS_ERROR_BYTES, "--name: '%.80s' was read; allowed: 1 to %d letters, digits and . _ : -",
-		         server->name, NAME_BYTES_MAX);
+		snprintf(error, FLAGS_ERROR_BYTES,
+		         "--name: '%.80s' was read; allowed: 1 to %d letters, digits and . _ : -", server->name,
+		         NAME_BYTES_MAX);
 		return FLAGS_WRONG;
 	}
 	server->port = server->is_packet_server ? wish->listen_port : wish->http_port;
@@ -601,24 +606,55 @@ static int read_options(struct server *server, int argc, char **argv)
 {
 	struct wish wish = { .http_port = NO_PORT, .listen_port = NO_PORT };
 	const struct flag table[] = {
-		{ .name = "http", .kind = FLAG_NUMBER, .into.number = &wish.http_port, .highest = 65535, .value = "PORT",
+		{ .name = "http",
+		  .kind = FLAG_NUMBER,
+		  .into.number = &wish.http_port,
+		  .highest = 65535,
+		  .value = "PORT",
 		  .help = "listen on this port for HTTP; 0 picks a free one" },
-		{ .name = "name", .kind = FLAG_TEXT, .into.text = &server->name, .value = "NAME",
+		{ .name = "name",
+		  .kind = FLAG_TEXT,
+		  .into.text = &server->name,
+		  .value = "NAME",
 		  .help = "what X-Target says (target-PORT)" },
-		{ .name = "delay", .kind = FLAG_NUMBER, .into.number = &server->delay_ms, .highest = 3600000, .value = "MS",
+		{ .name = "delay",
+		  .kind = FLAG_NUMBER,
+		  .into.number = &server->delay_ms,
+		  .highest = 3600000,
+		  .value = "MS",
 		  .help = "wait this many milliseconds before each answer (0)" },
-		{ .name = "log", .kind = FLAG_TEXT, .into.text = &server->log_path, .value = "FILE",
+		{ .name = "log",
+		  .kind = FLAG_TEXT,
+		  .into.text = &server->log_path,
+		  .value = "FILE",
 		  .help = "append a line for each HTTP request: time of arrival, name, method, path, status" },
-		{ .name = "id", .kind = FLAG_TEXT, .into.text = &server->demo.id, .value = "ID",
+		{ .name = "id",
+		  .kind = FLAG_TEXT,
+		  .into.text = &server->demo.id,
+		  .value = "ID",
 		  .help = "message switch: the id of this server" },
-		{ .name = "pp", .kind = FLAG_TEXT, .into.text = &server->demo.policy, .value = "POLICY",
+		{ .name = "pp",
+		  .kind = FLAG_TEXT,
+		  .into.text = &server->demo.policy,
+		  .value = "POLICY",
 		  .help = "message switch: the privacy policy that it serves" },
-		{ .name = "listen", .kind = FLAG_NUMBER, .into.number = &wish.listen_port, .highest = 65535, .value = "PORT",
+		{ .name = "listen",
+		  .kind = FLAG_NUMBER,
+		  .into.number = &wish.listen_port,
+		  .highest = 65535,
+		  .value = "PORT",
 		  .help = "message switch: listen on this port; 0 picks a free one" },
-		{ .name = "revproc", .kind = FLAG_TEXT, .into.text = &wish.proxy, .value = "[HOST:]PORT",
+		{ .name = "revproc",
+		  .kind = FLAG_TEXT,
+		  .into.text = &wish.proxy,
+		  .value = "[HOST:]PORT",
 		  .help = "message switch: where the reverse proxy is (this machine)" },
-		{ .name = "patience", .kind = FLAG_SECONDS, .into.number = &server->demo.patience_us, .highest = 3600 * US_PER_S,
-		  .value = "SECONDS", .help = "message switch: how long the reverse proxy may take to appear (10)" },
+		{ .name = "patience",
+		  .kind = FLAG_SECONDS,
+		  .into.number = &server->demo.patience_us,
+		  .highest = 3600 * US_PER_S,
+		  .value = "SECONDS",
+		  .help = "message switch: how long the reverse proxy may take to appear (10)" },
 	};
 	const size_t count = sizeof table / sizeof table[0];
 	char error[FLAGS_ERROR_BYTES];

@@ -184,6 +184,8 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 	struct settings *settings = service_settings(proxy, &generation);
 	if (now_us >= proxy->reap_us) {
 		upstreams_reap(proxy->upstreams, settings->idle_timeout_us);
+		if (proxy->hosts != NULL)
+			hosts_reap(proxy->hosts, settings->idle_timeout_us, now_us);
 		proxy->reap_us = now_us + REAP_EVERY_US;
 	}
 	struct balancer_pick pick;
@@ -289,9 +291,113 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	char text[ADDRESS_TEXT_MAX];
 	listener_address(fd, &address);
 	address_text(&address, text);
-	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "%s listens on %s port=%u",
-	          settings->mode == MODE_PACKET ? "packet" : "reverse", text, address_port(&address));
+	static const char *const modes[] = { [MODE_REVERSE] = "reverse", [MODE_FORWARD] = "forward", [MODE_PACKET] = "packet" };
+	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "%s listens on %s port=%u", modes[settings->mode], text,
+	          address_port(&address));
 	return true;
+}
+
+/* ---- a forward proxy's own parts ------------------------------------------------------------------------------------- */
+
+struct old_auth {
+	struct old_auth *next;
+	struct auth *auth;
+};
+
+static void host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit)
+{
+	struct proxy *proxy = context;
+	log_write(proxy->log, LOG_LEVEL_DEBUG, proxy->name, "%s a connection host=%s count=%u limit=%u",
+	          was_opened ? "open" : "close", host, count, limit);
+}
+
+static void store_changed(void *context, bool is_up, const char *why)
+{
+	struct proxy *proxy = context;
+	if (is_up)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "Redis answers: caps are shared");
+	else
+		log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "Redis can't be reached: %s", why);
+}
+
+static struct hosts_settings hosts_settings(const struct settings *settings)
+{
+	static const enum hosts_fail fails[] = { [REDIS_FAIL_CLOSED] = HOSTS_FAIL_CLOSED,
+		                                 [REDIS_FAIL_LOCAL] = HOSTS_FAIL_LOCAL,
+		                                 [REDIS_FAIL_OPEN] = HOSTS_FAIL_OPEN };
+	return (struct hosts_settings){ .default_cap = settings->max_connections,
+		                        .limits = &settings->host_limits,
+		                        .when_store_is_down = fails[settings->redis_fail] };
+}
+
+static struct redis_store_options store_options(const struct settings *settings)
+{
+	return (struct redis_store_options){ .address = settings->redis_addr,
+		                             .password = settings->redis_password,
+		                             .database = settings->redis_db };
+}
+
+/* Reads auth_file, if there is one. False: it is wrong. */
+static bool read_auth(const struct settings *settings, struct auth **auth, char *error, size_t error_size)
+{
+	*auth = settings->auth_file == NULL ? NULL : auth_create(settings->auth_file, error, error_size);
+	return settings->auth_file == NULL || *auth != NULL;
+}
+
+static bool create_forward(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
+{
+	struct auth *auth;
+	struct hosts_settings hosts = hosts_settings(settings);
+	struct redis_store_options options = store_options(settings);
+	struct hosts_watch watch = { .changed = host_changed, .context = proxy };
+	struct redis_store_watch store_watch = { .state_changed = store_changed, .context = proxy };
+	if (!read_auth(settings, &auth, error, error_size))
+		return false;
+	atomic_store(&proxy->auth, auth);
+	proxy->store = redis_store_create(&options, &store_watch);
+	if (proxy->store == NULL)
+		return false;
+	if (settings->redis_addr != NULL) /* the first request should find Redis; one that is down should not keep the port shut */
+		redis_store_wait_up(proxy->store, clock_us() + US_PER_S);
+	proxy->hosts = hosts_create(&hosts, proxy->store, &watch);
+	return proxy->hosts != NULL;
+}
+
+static bool configure_forward(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
+{
+	struct auth *auth;
+	struct hosts_settings hosts = hosts_settings(settings);
+	struct redis_store_options options = store_options(settings);
+	struct old_auth *old = malloc(sizeof *old);
+	if (old == NULL || !read_auth(settings, &auth, error, error_size)) {
+		free(old);
+		return false;
+	}
+	old->auth = atomic_exchange(&proxy->auth, auth);
+	proxy_lock(proxy);
+	old->next = proxy->old_auths;
+	proxy->old_auths = old;
+	proxy_unlock(proxy);
+	return redis_store_configure(proxy->store, &options) == 0 && hosts_configure(proxy->hosts, &hosts) == 0;
+}
+
+static void destroy_forward(struct proxy *proxy)
+{
+	if (proxy->hosts != NULL)
+		hosts_destroy(proxy->hosts);
+	if (proxy->store != NULL)
+		redis_store_destroy(proxy->store);
+	auth_destroy(atomic_load(&proxy->auth));
+	proxy_lock(proxy);
+	struct old_auth *old = proxy->old_auths;
+	proxy->old_auths = NULL;
+	proxy_unlock(proxy);
+	while (old != NULL) {
+		struct old_auth *next = old->next;
+		auth_destroy(old->auth);
+		free(old);
+		old = next;
+	}
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
@@ -332,6 +438,8 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->client_counts = client_counts_create();
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
 	    proxy->client_limits == NULL || proxy->client_counts == NULL)
+		return false;
+	if (settings->mode == MODE_FORWARD && !create_forward(proxy, settings, error, error_size))
 		return false;
 	if (settings->mode == MODE_PACKET)
 		proxy->packets = packet_switch_create(proxy->name, proxy->log, proxy->upstreams, settings);
@@ -436,6 +544,8 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 		return false;
 	}
 	balancer_configure(proxy->balancer, &balancing);
+	if (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size))
+		return false;
 	if (proxy->packets != NULL)
 		packet_switch_configure(proxy->packets, settings);
 
@@ -532,6 +642,7 @@ void proxy_destroy(struct proxy *proxy)
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
 	packet_switch_destroy(proxy->packets);
+	destroy_forward(proxy);
 	limiter_destroy(proxy->limiter);
 	client_limits_destroy(proxy->client_limits);
 	client_counts_destroy(proxy->client_counts);

@@ -8,8 +8,11 @@
 #include "balancer.h"
 #include "lib/client_counts.h"
 #include "lib/client_limits.h"
+#include "lib/auth.h"
 #include "lib/crew.h"
+#include "lib/hosts.h"
 #include "lib/probe.h"
+#include "lib/redis_store.h"
 #include "lib/resolver.h"
 #include "lib/settings.h"
 #include "lib/ts.h"
@@ -33,6 +36,10 @@ struct proxy {
 	struct limiter *limiter;
 	struct client_limits *client_limits;
 	struct client_counts *client_counts;
+	/* forward */
+	struct hosts *hosts;       /* connections to each host, and their caps; NULL unless that is the mode */
+	struct redis_store *store; /* caps shared by many workers; NULL: these are this process's own */
+	struct auth *_Atomic auth; /* who may use it; NULL: everybody */
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
@@ -47,6 +54,7 @@ struct proxy {
 	pthread_mutex_t mutex;
 	struct settings *settings GUARDED_BY(proxy_mutex);
 	struct resolver *resolver GUARDED_BY(proxy_mutex);
+	struct old_auth *old_auths GUARDED_BY(proxy_mutex); /* replaced by a reload, perhaps still being asked */
 	struct serving *serving GUARDED_BY(proxy_mutex); /* the listener and its crew; behind it those that a reload has replaced */
 };
 

@@ -1,23 +1,24 @@
 /* switch.c: the road of a message: what a thread does with a connection, and with each message on it.
  *
- *      accept ─► read object ─┬─ type 0 ─► admit ─► pick ─► connect, send ─► read the one answer ─► close ─► answer ─► account
- *                   ▲         │                      ▲           │ failed? the next server                               │
- *                   │         │                      └───────────┘                                                       │
- *                   │         ├─ type 1 ─► the table, no answer                                                          │
- *                   │         └─ else ───► an error, type 3                                                              │
- *                   └──────────────────────────── the next object ◄──────────────────────────────────────────────────────┘
+ *      accept ─► read object ─┬─ type 0 ─► admit ─► pick ─► connect, send ─► read answer ─► close ─► answer ─┐
+ *                   ▲         │                      ▲           │ failed?                                   │
+ *                   │         │                      └───────────┘ the next server                           │
+ *                   │         ├─ type 1 ─► the table, no answer                                              │
+ *                   │         └─ else ───► an error, type 3                                        account ◄─┘
+ *                   └──────────────────────────── the next object ◄───────────────────────────────────┘
  *
- * It is the road of proxy.c with other vehicles: one thread walks it from end to end, each call has a deadline, each step says how
- * it went (enum step), and what can't go on leaves by one door, refuse(), with an error object that says why. The connection
- * goes on after it, for where the next message begins is known (packet.h).
+ * It is the road of proxy.c with other vehicles: one thread walks it from end to end, each call has a deadline, each
+ * step says how it went (enum step), and what can't go on leaves by one door, refuse(), with an error object that
+ * says why. The connection goes on after it, for where the next message begins is known (packet.h).
  *
- * A connection to a server carries one message. Servers of this exercise serve one connection after the other, or take one recv()
- * for one message: so the message leaves in one piece, without blanks and as short as it can be, and the connection is
- * closed when the answer is there. What is forwarded is what came; the answer goes back as it came, too.
+ * A connection to a server carries one message. Servers of this exercise serve one connection after the other, or
+ * take one recv() for one message: so the message leaves in one piece, without blanks and as short as it can be, and
+ * the connection is closed when the answer is there. What is forwarded is what came; the answer goes back as it came,
+ * too.
  *
- * Invariants. A slot of the limiter is either used (limiter_started, noted after the bytes left) or given back. A turn at a server
- * is given back once. A message that got no answer goes to the next server: to hash a payload twice does no harm. Nobody is ever
- * dropped without a word: whoever can still be told is told.
+ * Invariants. A slot of the limiter is either used (limiter_started, noted after the bytes left) or given back. A
+ * turn at a server is given back once. A message that got no answer goes to the next server: to hash a payload twice
+ * does no harm. Nobody is ever dropped without a word: whoever can still be told is told.
  */
 #include "switch.h"
 
@@ -77,7 +78,7 @@ struct road {
 	char buffers[2][READ_BYTES];
 };
 
-/* ---- the door ------------------------------------------------------------------------------------------------------- */
+/* ---- the door -------------------------------------------------------------------------------------------------- */
 
 static enum step refuse(struct road *r, const char *format, ...) PRINTF_LIKE(2, 3);
 static enum step refuse(struct road *r, const char *format, ...)
@@ -101,8 +102,10 @@ static enum step refuse_over_limit(struct road *r, const char *limit, uint64_t a
 /* Sends one object and a newline, which does no harm and helps those who read lines. */
 static enum step tell_client(struct road *r, const char *object, size_t length)
 {
-	struct iovec parts[2] = { { .iov_base = (void *)(uintptr_t)object, .iov_len = length }, { .iov_base = "\n", .iov_len = 1 } };
-	return conn_send(&r->client, parts, 2, clock_us() + r->settings->idle_timeout_us, NULL) == CONN_OK ? STEP_ON : STEP_OVER;
+	struct iovec parts[2] = { { .iov_base = (void *)(uintptr_t)object, .iov_len = length },
+		                  { .iov_base = "\n", .iov_len = 1 } };
+	return conn_send(&r->client, parts, 2, clock_us() + r->settings->idle_timeout_us, NULL) == CONN_OK ? STEP_ON :
+	                                                                                                     STEP_OVER;
 }
 
 /* The one way out for what can't go on: an error object. */
@@ -111,16 +114,19 @@ static enum step send_error(struct road *r)
 	static const char no_memory[] = "{\"type\":\"3\",\"error\":\"out of memory\"}";
 	size_t length;
 	char *object = packet_write_error(r->why, r->over_limit_s, &length);
-	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy), "sending an error to %s: %s", r->peer_text, r->why);
+	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy), "sending an error to %s: %s", r->peer_text,
+	          r->why);
 	atomic_fetch_add_explicit(&r->proxy->answered_total, 1, memory_order_relaxed);
-	enum step step = object == NULL ? tell_client(r, no_memory, sizeof no_memory - 1) : tell_client(r, object, length);
+	enum step step =
+		object == NULL ? tell_client(r, no_memory, sizeof no_memory - 1) : tell_client(r, object, length);
 	free(object);
 	return step;
 }
 
-/* ---- read object ---------------------------------------------------------------------------------------------------- */
+/* ---- read object ----------------------------------------------------------------------------------------------- */
 
-/* Nothing of a message is there yet. Between messages a drain may close the connection; what has come already is served. */
+/* Nothing of a message is there yet. Between messages a drain may close the connection; what has come already is
+   served. */
 static enum step wait_for_message(struct road *r)
 {
 	if (!worker_rest(r->worker)) {
@@ -157,7 +163,8 @@ static enum step read_object(struct road *r)
 	uint64_t deadline_us = 0;
 	for (;;) {
 		size_t used;
-		enum packet_event event = packet_read(&r->request, conn_bytes(&r->client), conn_available(&r->client), &used);
+		enum packet_event event =
+			packet_read(&r->request, conn_bytes(&r->client), conn_available(&r->client), &used);
 		conn_use(&r->client, used);
 		if (event == PACKET_WHOLE)
 			return STEP_ON;
@@ -172,7 +179,7 @@ static enum step read_object(struct road *r)
 	}
 }
 
-/* ---- type 1 --------------------------------------------------------------------------------------------------------- */
+/* ---- type 1 ---------------------------------------------------------------------------------------------------- */
 
 /* Where the server listens: at the address it speaks from. One on this machine may have come over a unix socket. */
 static struct address server_address(const struct road *r, unsigned port)
@@ -220,28 +227,30 @@ static enum step set_up_server(struct road *r)
 		break;
 	}
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
-	          "received a setup message from server id %s privacy policy %s port %u (%s)%s", message->source, message->policy,
-	          message->port, where, what);
+	          "received a setup message from server id %s privacy policy %s port %u (%s)%s", message->source,
+	          message->policy, message->port, where, what);
 	return STEP_ON;
 }
 
-/* ---- admit ---------------------------------------------------------------------------------------------------------- */
+/* ---- admit ----------------------------------------------------------------------------------------------------- */
 
 void switch_wake(struct limiter_ticket *ticket)
 {
 	uint64_t one = 1;
 	struct road *r = ticket->owner;
-	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken already. */
+	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken
+	   already. */
 	ssize_t written = write(r->wake_fd, &one, sizeof one);
 	(void)written;
 }
 
-/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. A client that has finished sending has gone
-   away, unless it sent more than this message: then it waits for answers. */
+/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. A client that has finished
+   sending has gone away, unless it sent more than this message: then it waits for answers. */
 static bool sleep_in_line(struct road *r, uint64_t wake_us)
 {
 	short end_of_sending = r->client_has_more ? 0 : POLLRDHUP;
-	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN }, { .fd = r->client.fd, .events = end_of_sending } };
+	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN },
+		                 { .fd = r->client.fd, .events = end_of_sending } };
 	uint64_t left_us = clock_left_us(wake_us);
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
@@ -314,8 +323,8 @@ static enum step take_slot(struct road *r)
 	return r->wake_fd < 0 ? refuse(r, "no descriptor to wait with") : wait_in_line(r);
 }
 
-/* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a request without a
-   method, a path and fields. */
+/* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
+   request without a method, a path and fields. */
 static enum step check_client(struct road *r)
 {
 	static const struct http_head no_head;
@@ -336,12 +345,13 @@ static enum step refuse_unserved(struct road *r)
 
 static enum step admit(struct road *r)
 {
-	if (packet_switch_presence(r->proxy->packets, r->message.policy) != SWITCH_SOMEBODY) /* nobody should wait for nothing */
+	if (packet_switch_presence(r->proxy->packets, r->message.policy) !=
+	    SWITCH_SOMEBODY) /* nobody should wait for nothing */
 		return refuse_unserved(r);
 	return take_slot(r);
 }
 
-/* ---- pick, connect, send, read the answer --------------------------------------------------------------------------- */
+/* ---- pick, connect, send, read the answer ---------------------------------------------------------------------- */
 
 /* What one try at one server came to. */
 enum attempt {
@@ -394,7 +404,8 @@ static bool read_answer(struct road *r, const char **why_not)
 			break;
 		}
 		enum conn_result result = conn_fill(&r->server, deadline_us);
-		*why_not = result == CONN_TIMEOUT ? "it was silent for response_timeout" : "it closed the connection without an answer";
+		*why_not = result == CONN_TIMEOUT ? "it was silent for response_timeout" :
+		                                    "it closed the connection without an answer";
 		if (result != CONN_OK)
 			return false;
 	}
@@ -420,11 +431,12 @@ static enum attempt try_server(struct road *r, const char **why_not)
 		return ATTEMPT_REFUSED;
 	}
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
-	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes", r->message.source,
-	          r->turn.id, upstream_address(r->turn.upstream), r->message.payload_bytes);
+	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes",
+	          r->message.source, r->turn.id, upstream_address(r->turn.upstream), r->message.payload_bytes);
 	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
 	size_t sent_bytes = 0;
-	enum conn_result sent = conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
+	enum conn_result sent =
+		conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
 	settle_slot(r, sent_bytes);
 	*why_not = sent == CONN_TIMEOUT ? "it does not take the message" : "it closed the connection";
 	/* One that has seen enough may answer before it has taken all. */
@@ -477,13 +489,13 @@ static enum step find_server(struct road *r)
 	return refuse_unserved(r);
 }
 
-/* ---- the road ------------------------------------------------------------------------------------------------------- */
+/* ---- the road -------------------------------------------------------------------------------------------------- */
 
 static enum step forward(struct road *r)
 {
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
-	          "received a data message from client %s (%s) privacy policy %s, payload of %zu bytes", r->message.source,
-	          r->peer_text, r->message.policy, r->message.payload_bytes);
+	          "received a data message from client %s (%s) privacy policy %s, payload of %zu bytes",
+	          r->message.source, r->peer_text, r->message.policy, r->message.payload_bytes);
 	enum step step = admit(r);
 	if (step == STEP_ON)
 		step = find_server(r);
@@ -551,12 +563,13 @@ static bool serve_message(struct road *r)
 	return step == STEP_ON && !r->is_unwanted;
 }
 
-/* ---- a thread and its connections ------------------------------------------------------------------------------------ */
+/* ---- a thread and its connections ------------------------------------------------------------------------------ */
 
 static size_t longest_message(const struct settings *settings)
 {
-	return settings->max_body_bytes > 0 && settings->max_body_bytes < PACKET_BYTES_MAX ? (size_t)settings->max_body_bytes :
-	                                                                                     PACKET_BYTES_MAX;
+	return settings->max_body_bytes > 0 && settings->max_body_bytes < PACKET_BYTES_MAX ?
+	               (size_t)settings->max_body_bytes :
+	               PACKET_BYTES_MAX;
 }
 
 /* A client with too many connections is told at once. */
@@ -592,7 +605,8 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	packet_reader_init(&r->request, longest_message(r->settings));
 	packet_reader_init(&r->answer, PACKET_BYTES_MAX);
 	serve_messages(r);
-	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
+	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet.
+	   */
 	if (conn_unread(&r->client) > 0)
 		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);

@@ -1,6 +1,6 @@
 /* switch.h: the message switch: servers set themselves up under a privacy policy, clients' messages go to one of them.
  *
- *      client ── {"type":0, policy 111} ─► road ──► whose turn is it in 111? ──► server 100, 102, 104 in turn ──► {"type":2}
+ *      client ── {"type":0, policy 111} ─► road ──► whose turn is it in 111? ──► server 100, 102, 104, 100, ...
  *      server ── {"type":1, policy 111} ─► road ──► the table
  *
  *      switch_table.c   the table: which servers there are, whose turn it is, and the probes of those that are out
@@ -30,8 +30,8 @@
 
 struct packet_switch;
 
-/* The table, empty, and the thread that probes. name is the service's, for the log; log and all outlive the switch. NULL when out of
-   memory or threads. */
+/* The table, empty, and the thread that probes. name is the service's, for the log; log and all outlive the switch.
+   NULL when out of memory or threads. */
 struct packet_switch *packet_switch_create(const char *name, struct log *log, struct upstreams *all,
                                            const struct settings *settings);
 /* When no road is under way any more. Says in the log what each server did. */
@@ -67,7 +67,8 @@ struct switch_turn {
 };
 
 /* Picks the next server of this policy that is in and not in tried. False when there is none. Any thread. */
-bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried, struct switch_turn *out);
+bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried,
+                        struct switch_turn *out);
 /* It answered; it did not. Before packet_switch_done(). _failed is true if this took the server out of the rotation. */
 void packet_switch_succeeded(struct packet_switch *sw, const struct switch_turn *turn);
 bool packet_switch_failed(struct packet_switch *sw, const struct switch_turn *turn);

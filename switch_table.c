@@ -4,20 +4,21 @@
  *                             └──► server 102 at 10.0.0.7:2105     each policy turns by itself
  *      policy 112 ──► balancer ──► server 101 at …
  *
- * Each policy has a balancer of its own, the same that a reverse proxy has: strict rotation, out at the first failure, back by
- * a probe. What is added here is that the list of targets is not written in a file: servers come by themselves, come again, and
- * change their policy.
+ * Each policy has a balancer of its own, the same that a reverse proxy has: strict rotation, out at the first
+ * failure, back by a probe. What is added here is that the list of targets is not written in a file: servers come by
+ * themselves, come again, and change their policy.
  *
- * A server that sets itself up again, unchanged and in the rotation, changes nothing: not even whose turn is next. One that
- * is out, or has another address, is new: whoever has just spoken to us need not wait for a probe. It keeps its place in the
- * turn of its policy.
+ * A server that sets itself up again, unchanged and in the rotation, changes nothing: not even whose turn is next.
+ * One that is out, or has another address, is new: whoever has just spoken to us need not wait for a probe. It keeps
+ * its place in the turn of its policy.
  *
- * Only servers that are out are probed, by a connect that is closed at once. Many servers of this exercise serve one connection
- * at a time, and some can't bear a connection that says nothing; those that work are left alone.
+ * Only servers that are out are probed, by a connect that is closed at once. Many servers of this exercise serve one
+ * connection at a time, and some can't bear a connection that says nothing; those that work are left alone.
  *
- * Invariants. A server's id stands in the table once. A policy's place in the table never moves, and its balancer lives as long as
- * the switch: whoever holds a turn may give it back at any time. A policy without servers may become another one; a turn is picked
- * under the same lock that guards the policy's name, so no message goes to a server of another policy.
+ * Invariants. A server's id stands in the table once. A policy's place in the table never moves, and its balancer
+ * lives as long as the switch: whoever holds a turn may give it back at any time. A policy without servers may become
+ * another one; a turn is picked under the same lock that guards the policy's name, so no message goes to a server of
+ * another policy.
  */
 #include "switch.h"
 
@@ -67,7 +68,7 @@ struct packet_switch {
 
 LOCK_VERBS(packet_switch, mutex, switch_mutex)
 
-/* ---- servers -------------------------------------------------------------------------------------------------------- */
+/* ---- servers --------------------------------------------------------------------------------------------------- */
 
 static void release_server(void *item)
 {
@@ -101,7 +102,8 @@ static struct member *make_member(const char *id, const char *policy, const stru
 	address_text(address, where);
 	snprintf(member->id, sizeof member->id, "%s", id);
 	member->address = *address;
-	snprintf(member->name, sizeof member->name, "server %s (policy %.32s, %s, set-up %u)", id, policy, where, number);
+	snprintf(member->name, sizeof member->name, "server %s (policy %.32s, %s, set-up %u)", id, policy, where,
+	         number);
 	return member;
 }
 
@@ -113,7 +115,7 @@ static bool is_at(const struct member *member, const struct address *address)
 	return strcmp(there, here) == 0;
 }
 
-/* ---- policies ------------------------------------------------------------------------------------------------------- */
+/* ---- policies -------------------------------------------------------------------------------------------------- */
 
 static struct policy *find_policy(struct packet_switch *sw, const char *name, unsigned *place) REQUIRES(switch_mutex)
 {
@@ -190,7 +192,8 @@ static bool is_in_rotation(struct policy *policy, size_t index)
 {
 	struct balancer_report *reports = calloc(policy->count, sizeof *reports);
 	bool is_in = reports != NULL && balancer_report(policy->balancer, reports, policy->count) > index &&
-	             strcmp(reports[index].name, policy->members[index]->name) == 0 && reports[index].state == BALANCER_IN;
+	             strcmp(reports[index].name, policy->members[index]->name) == 0 &&
+	             reports[index].state == BALANCER_IN;
 	free(reports);
 	return is_in;
 }
@@ -212,20 +215,22 @@ static bool put_member_in(struct packet_switch *sw, struct policy *policy, size_
 	return false;
 }
 
-/* Should there be no memory to tell the balancer with, the drain keeps the server out of all turns until it can be told. */
+/* Should there be no memory to tell the balancer with, the drain keeps the server out of all turns until it can be
+   told. */
 static void take_member_out(struct packet_switch *sw, struct policy *policy, size_t index) REQUIRES(switch_mutex)
 {
 	struct member *member = policy->members[index];
 	balancer_drain(policy->balancer, member->name, true);
 	policy->count--;
-	memmove(&policy->members[index], &policy->members[index + 1], (policy->count - index) * sizeof policy->members[0]);
+	memmove(&policy->members[index], &policy->members[index + 1],
+	        (policy->count - index) * sizeof policy->members[0]);
 	tell_balancer(sw, policy, NULL);
 	sw->server_count--;
 	free(member);
 }
 
-static enum switch_setup set_up(struct packet_switch *sw, const char *id, const char *name, const struct address *address)
-	REQUIRES(switch_mutex)
+static enum switch_setup set_up(struct packet_switch *sw, const char *id, const char *name,
+                                const struct address *address) REQUIRES(switch_mutex)
 {
 	size_t index = 0;
 	struct policy *before = find_server(sw, id, &index);
@@ -255,7 +260,7 @@ enum switch_setup packet_switch_set_up(struct packet_switch *sw, const char *id,
 	return result;
 }
 
-/* ---- turns ---------------------------------------------------------------------------------------------------------- */
+/* ---- turns ----------------------------------------------------------------------------------------------------- */
 
 enum switch_presence packet_switch_presence(struct packet_switch *sw, const char *policy)
 {
@@ -267,7 +272,8 @@ enum switch_presence packet_switch_presence(struct packet_switch *sw, const char
 	return any_in ? SWITCH_SOMEBODY : found != NULL ? SWITCH_ALL_OUT : SWITCH_NOBODY;
 }
 
-bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried, struct switch_turn *out)
+bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried,
+                        struct switch_turn *out)
 {
 	packet_switch_lock(sw);
 	struct policy *found = find_policy(sw, policy, &out->policy);
@@ -306,7 +312,7 @@ void packet_switch_done(struct packet_switch *sw, const struct switch_turn *turn
 	balancer_done(balancer_of(sw, turn->policy), &turn->pick);
 }
 
-/* ---- probes --------------------------------------------------------------------------------------------------------- */
+/* ---- probes ---------------------------------------------------------------------------------------------------- */
 
 /* The probe thread asks what is to be done. A probe's slot says which policy's balancer wants to hear of it as well. */
 static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, uint64_t *wake_us)
@@ -344,7 +350,7 @@ static void probe_done(void *context, const struct probe_job *job, bool good, co
 		log_write(sw->log, LOG_LEVEL_DEBUG, sw->name, "probe of %s: %s", name, good ? "good" : why);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------ */
 
 static struct balancer_options balancing(const struct settings *settings)
 {

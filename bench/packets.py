@@ -5,8 +5,9 @@
                                                       └──► policy 112: servers 200 201 202
                                                                 x      kill -9, start again, the next one ...
 
-Each packet has a payload of its own, so that an answer to another one would be noticed. One server after the other is killed,
-while it works, and revived: in turn one that sets itself up again, and one that says nothing and has to be found by a probe.
+Each packet has a payload of its own, so that an answer to another one would be noticed. One server after the other is
+killed, while it works, and revived: in turn one that sets itself up again, and one that says nothing and has to be
+found by a probe.
 What must hold, and is checked:
   - every packet is answered, by a server of its policy, to its sender, with the SHA-1 of its payload
   - at least as many servers were killed and came back as --kills says

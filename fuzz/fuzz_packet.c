@@ -2,7 +2,7 @@
  *
  *      input ──► reader, in pieces ═ reader, at once            any division gives the same events
  *                                      │ the first message
- *                                      ├──► jansson reads the same from what the reader kept as from the bytes that came
+ *                                      ├──► jansson reads the same from what was kept as from what came
  *                                      └──► parsed ──► answered, given another sender ──► read back
  *
  * Where the pieces are cut follows from a hash of the input, so that a file that failed fails again.
@@ -75,7 +75,8 @@ static void check_round_trip(const struct packet *packet)
 	text = packet_write_from(packet, "7", &length);
 	must(text != NULL && packet_parse(text, length, &back, why), "a message from another can be written and read");
 	must(strcmp(back.source, "7") == 0 && strcmp(back.policy, packet->policy) == 0, "only the sender changes");
-	must(back.payload_bytes == packet->payload_bytes && memcmp(back.payload, packet->payload, back.payload_bytes) == 0,
+	must(back.payload_bytes == packet->payload_bytes &&
+	             memcmp(back.payload, packet->payload, back.payload_bytes) == 0,
 	     "and not the payload");
 	packet_release(&back);
 	free(text);
@@ -131,7 +132,8 @@ static struct outcome read_stream(const char *bytes, size_t size, uint32_t rando
 		memcpy(piece, bytes + at, step);
 		enum packet_event event = packet_read(&reader, piece, step, &used);
 		free(piece);
-		must(used > 0 && used <= step && (event != PACKET_MORE || used == step), "bytes are used, and no more than came");
+		must(used > 0 && used <= step && (event != PACKET_MORE || used == step),
+		     "bytes are used, and no more than came");
 		at += used;
 		if (event == PACKET_FAULT)
 			note(&o, reader.fault, strlen(reader.fault));

@@ -17,11 +17,13 @@
 
 #include <crypt.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -168,17 +170,35 @@ static const char *take_line(struct auth *auth, size_t *capacity, char *line, si
 	return why != NULL ? why : add_user(auth, capacity, line, hash);
 }
 
+/* A pipe or a terminal would keep whoever opens it waiting. */
+static FILE *open_file(const char *path, char *error, size_t error_size)
+{
+	struct stat status;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &status) != 0) {
+		snprintf(error, error_size, "%s: %s", path, strerror(errno));
+	} else if (!S_ISREG(status.st_mode)) {
+		snprintf(error, error_size, "%s: not a regular file", path);
+	} else {
+		FILE *file = fdopen(fd, "r");
+		if (file != NULL)
+			return file;
+		snprintf(error, error_size, "%s: out of memory", path);
+	}
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
 static bool read_file(struct auth *auth, const char *path, char *error, size_t error_size)
 {
 	char line[LINE_MAX_BYTES];
 	const char *why = NULL;
 	size_t capacity = 0;
 	unsigned number = 0;
-	FILE *file = fopen(path, "re");
-	if (file == NULL) {
-		snprintf(error, error_size, "%s: %s", path, strerror(errno));
+	FILE *file = open_file(path, error, error_size);
+	if (file == NULL)
 		return false;
-	}
 	while (why == NULL) {
 		size_t length = 0;
 		int c;

@@ -45,7 +45,9 @@ bool demo_read_proxy(const char *text, struct demo_proxy *out)
 
 int demo_connect(const struct demo_proxy *proxy, uint64_t deadline_us, const char **why)
 {
-	const struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
+	const struct addrinfo hints = { .ai_family = AF_UNSPEC,
+		                        .ai_socktype = SOCK_STREAM,
+		                        .ai_flags = AI_NUMERICSERV };
 	struct addrinfo *found = NULL;
 	int error = getaddrinfo(proxy->host, proxy->port, &hints, &found);
 	if (error != 0) {

@@ -1,10 +1,10 @@
-/* demo.h: what the two ends of the message switch's demonstration share: finding the reverse proxy, the hash, the colours.
+/* demo.h: what the two ends of the message switch's demonstration share: the way to it, the hash, the colours.
  *
  *      client_demo ── message ──► weir packet ── message ──► server_demo
  *                  ◄── answer ───             ◄── SHA-1 ────
  *
- * The two programs read messages with packet.h, as the switch does: a mistake there would be made on both sides. What keeps it
- * honest are the programs of others that the tests let them talk to.
+ * The two programs read messages with packet.h, as the switch does: a mistake there would be made on both sides. What
+ * keeps it honest are the programs of others that the tests let them talk to.
  */
 #ifndef WEIR_DEMO_H
 #define WEIR_DEMO_H
@@ -24,7 +24,8 @@ struct demo_proxy {
 /* "2100", "host:2100", "[::1]:2100". False when it is none of them. */
 bool demo_read_proxy(const char *text, struct demo_proxy *out);
 
-/* A connection to it, or -1 and a phrase in *why. Blocks until deadline_us of clock_us() at most, and longer only if the name service does. */
+/* A connection to it, or -1 and a phrase in *why. Blocks until deadline_us of clock_us() at most, and longer only if
+   the name service does. */
 int demo_connect(const struct demo_proxy *proxy, uint64_t deadline_us, const char **why);
 
 /* In lower case. False when the library refuses. */

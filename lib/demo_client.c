@@ -12,7 +12,7 @@
 #include "packet.h"
 #include "wire.h"
 
-/* ---- the packet file -------------------------------------------------------------------------------------------------- */
+/* ---- the packet file ------------------------------------------------------------------------------------------- */
 
 /* One line on standard error; false. */
 static bool reject(const char *path, const char *why)
@@ -72,7 +72,7 @@ static bool read_packet_file(const char *path, struct packet *out)
 	return good;
 }
 
-/* ---- asking ----------------------------------------------------------------------------------------------------------- */
+/* ---- asking ---------------------------------------------------------------------------------------------------- */
 
 static const char *name_of(enum wire_result result)
 {
@@ -102,8 +102,8 @@ static int judge(const struct demo_client *client, const struct packet *message,
 	}
 	if (answer->type != PACKET_ANSWER)
 		return fail("what came is no answer; type 2 or 3 was expected");
-	printf("Receiving a response from server id %s%s%s payload: %s\n", demo_colour(answer->source), answer->source, demo_plain(),
-	       packet_excerpt(answer->payload, answer->payload_bytes, excerpt));
+	printf("Receiving a response from server id %s%s%s payload: %s\n", demo_colour(answer->source), answer->source,
+	       demo_plain(), packet_excerpt(answer->payload, answer->payload_bytes, excerpt));
 	if (answer->destination[0] != '\0' && strcmp(answer->destination, id) != 0) {
 		printf("The response is for client %s\n", answer->destination);
 		return 1;
@@ -116,7 +116,8 @@ static int judge(const struct demo_client *client, const struct packet *message,
 }
 
 /* Waits for one object and judges it. */
-static int await_answer(const struct demo_client *client, const struct packet *message, struct wire *w, uint64_t deadline_us)
+static int await_answer(const struct demo_client *client, const struct packet *message, struct wire *w,
+                        uint64_t deadline_us)
 {
 	struct packet_reader reader;
 	enum packet_event event = PACKET_MORE;
@@ -158,10 +159,12 @@ static int ask(const struct demo_client *client, const struct packet *message, s
 	int fd = demo_connect(&client->proxy, deadline_us, &why);
 	int status = 1;
 	if (fd < 0) {
-		fprintf(stderr, "client_demo: no reverse proxy at %s port %s: %s\n", client->proxy.host, client->proxy.port, why);
+		fprintf(stderr, "client_demo: no reverse proxy at %s port %s: %s\n", client->proxy.host,
+		        client->proxy.port, why);
 	} else {
 		wire_begin(w, fd);
-		/* A reverse proxy may refuse and close before it has read all: so a failed send is no reason not to read. */
+		/* A reverse proxy may refuse and close before it has read all: so a failed send is no reason not to
+		   read. */
 		wire_send(fd, text, length, deadline_us);
 		status = await_answer(client, message, w, deadline_us);
 		close(fd);

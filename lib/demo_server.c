@@ -25,7 +25,7 @@ static void sleep_us(uint64_t time_us)
 		;
 }
 
-/* ---- setting up ------------------------------------------------------------------------------------------------------ */
+/* ---- setting up ------------------------------------------------------------------------------------------------ */
 
 /* Reads until the other side has closed. A set-up is not answered, unless there is something wrong with it. */
 static bool await_close(struct wire *w)
@@ -59,7 +59,8 @@ static bool send_setup(const struct demo_server *server, unsigned port, int fd)
 	char *setup = packet_write_setup(server->id, server->policy, port, &length);
 	bool good = w != NULL && setup != NULL && wire_send(fd, setup, length, clock_us() + SEND_US) == WIRE_OK;
 	if (!good)
-		fprintf(stderr, "server_demo: cannot send the set-up: %s\n", setup == NULL ? "out of memory" : strerror(errno));
+		fprintf(stderr, "server_demo: cannot send the set-up: %s\n",
+		        setup == NULL ? "out of memory" : strerror(errno));
 	if (good) {
 		shutdown(fd, SHUT_WR);
 		wire_begin(w, fd);
@@ -79,18 +80,19 @@ bool demo_server_set_up(const struct demo_server *server, unsigned port)
 	while ((fd = demo_connect(&server->proxy, deadline_us, &why)) < 0 && clock_left_us(deadline_us) > RETRY_US)
 		sleep_us(RETRY_US);
 	if (fd < 0) {
-		fprintf(stderr, "server_demo: no reverse proxy at %s port %s: %s\n", server->proxy.host, server->proxy.port, why);
+		fprintf(stderr, "server_demo: no reverse proxy at %s port %s: %s\n", server->proxy.host,
+		        server->proxy.port, why);
 		return false;
 	}
 	bool good = send_setup(server, port, fd);
 	close(fd);
 	if (good)
-		printf("Set up as server id %s%s%s privacy policy %s port %u\n", demo_colour(server->id), server->id, demo_plain(),
-		       server->policy, port);
+		printf("Set up as server id %s%s%s privacy policy %s port %u\n", demo_colour(server->id), server->id,
+		       demo_plain(), server->policy, port);
 	return good;
 }
 
-/* ---- serving --------------------------------------------------------------------------------------------------------- */
+/* ---- serving --------------------------------------------------------------------------------------------------- */
 
 static bool send_error(int fd, const char *error)
 {
@@ -106,8 +108,8 @@ static bool send_answer(const struct demo_server *server, int fd, const struct p
 {
 	char hash[DEMO_SHA1_HEX_BYTES], excerpt[PACKET_EXCERPT_MAX];
 	size_t length;
-	printf("Received a message from client %s%s%s payload: %s\n", demo_colour(message->source), message->source, demo_plain(),
-	       packet_excerpt(message->payload, message->payload_bytes, excerpt));
+	printf("Received a message from client %s%s%s payload: %s\n", demo_colour(message->source), message->source,
+	       demo_plain(), packet_excerpt(message->payload, message->payload_bytes, excerpt));
 	if (server->delay_us > 0)
 		sleep_us(server->delay_us);
 	if (!demo_sha1_hex(message->payload, message->payload_bytes, hash))
@@ -115,7 +117,8 @@ static bool send_answer(const struct demo_server *server, int fd, const struct p
 	char *answer = packet_write_answer(message, server->id, hash, &length);
 	if (answer == NULL)
 		return send_error(fd, "out of memory");
-	printf("Sending a response to client %s%s%s payload: %s\n", demo_colour(message->source), message->source, demo_plain(), hash);
+	printf("Sending a response to client %s%s%s payload: %s\n", demo_colour(message->source), message->source,
+	       demo_plain(), hash);
 	bool good = wire_send(fd, answer, length, clock_us() + SEND_US) == WIRE_OK;
 	free(answer);
 	return good;

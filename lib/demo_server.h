@@ -1,10 +1,10 @@
-/* demo_server.h: a server of the message switch: sets itself up, and answers each message with the SHA-1 of its payload.
+/* demo_server.h: a server of the message switch: sets itself up, answers each message with the SHA-1 of its payload.
  *
- *      listen ──► set up: connect to the reverse proxy, send {"type":"1",…}, close ──► accept ──► message, answer, message, …
+ *      listen ──► set up: connect, send {"type":"1",…}, close ──► accept ──► message, answer, message, answer, …
  *
- * It listens before it sets itself up: a message may come the moment that the reverse proxy knows of it. After its set-up it waits
- * until the other side has closed as well, for by then the set-up has been read: who starts programs one after the other can rely
- * on it.
+ * It listens before it sets itself up: a message may come the moment that the reverse proxy knows of it. After its
+ * set-up it waits until the other side has closed as well, for by then the set-up has been read: who starts programs
+ * one after the other can rely on it.
  */
 #ifndef WEIR_DEMO_SERVER_H
 #define WEIR_DEMO_SERVER_H

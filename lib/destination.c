@@ -111,20 +111,33 @@ static bool is_name_byte(char c)
 	return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
 }
 
-/* A copy in lower case without the root's dot; NULL when it is no name, or out of memory. */
-static char *copy_name(const char *text, size_t length)
+const char destination_no_memory[] = "out of memory";
+
+/* The root's dot at the end is no part of it. */
+static bool is_name(const char *text, size_t length)
 {
+	if (length == 0 || length > NAME_LENGTH_MAX || text[0] == '.' || text[length - 1] == '.')
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (!is_name_byte(lower(text[i])) || (text[i] == '.' && text[i - 1] == '.'))
+			return false;
+	return true;
+}
+
+static const char *read_name(const char *text, size_t length, struct destination_entry *entry)
+{
+	bool is_suffix = length > 2 && text[0] == '*' && text[1] == '.';
+	size_t skipped = is_suffix ? 2 : 0;
 	if (length > 0 && text[length - 1] == '.')
 		length--;
-	char *copy = length > 0 && length <= NAME_LENGTH_MAX ? calloc(1, length + 1) : NULL;
-	for (size_t i = 0; copy != NULL && i < length; i++) {
-		copy[i] = lower(text[i]);
-		if (!is_name_byte(copy[i]) || (copy[i] == '.' && i > 0 && copy[i - 1] == '.')) {
-			free(copy);
-			return NULL;
-		}
-	}
-	return copy;
+	if (length <= skipped || !is_name(text + skipped, length - skipped))
+		return "not a name, *.name, an address, a network or *";
+	skipped = is_suffix ? 1 : 0; /* its dot is kept: notexample.com does not end in .example.com */
+	entry->kind = is_suffix ? DESTINATION_SUFFIX : DESTINATION_NAME;
+	entry->name = calloc(1, length - skipped + 1);
+	for (size_t i = skipped; entry->name != NULL && i < length; i++)
+		entry->name[i - skipped] = lower(text[i]);
+	return entry->name != NULL ? NULL : destination_no_memory;
 }
 
 static bool read_port(const char *text, size_t length, unsigned *port)
@@ -185,15 +198,7 @@ const char *destination_parse(const char *text, size_t length, struct destinatio
 		return NULL;
 	if (host_length == 0 || looks_like_address(text, host_length) || memchr(text, '/', host_length) != NULL)
 		return "not a name, an address, a network or *";
-	bool is_suffix = host_length > 2 && text[0] == '*' && text[1] == '.';
-	entry->kind = is_suffix ? DESTINATION_SUFFIX : DESTINATION_NAME;
-	entry->name = copy_name(text + is_suffix, host_length - is_suffix);
-	if (entry->name == NULL || (!is_suffix && entry->name[0] == '.')) {
-		free(entry->name);
-		entry->name = NULL;
-		return "not a name, *.name, an address, a network or *";
-	}
-	return NULL;
+	return read_name(text, host_length, entry);
 }
 
 /* ---- decisions ------------------------------------------------------------------------------------------------------ */

@@ -41,7 +41,9 @@ struct destinations {
 	size_t count; /* 0: not set: *:443 for CONNECT, *:* for plain requests */
 };
 
-/* Reads one entry. NULL, or what is wrong with it; entry->name is the caller's to free. */
+/* Reads one entry. NULL, or what is wrong with it (destination_no_memory: nothing is, but memory ran out); entry->name is the
+   caller's to free. */
+extern const char destination_no_memory[];
 const char *destination_parse(const char *text, size_t length, struct destination_entry *entry);
 
 struct destination {

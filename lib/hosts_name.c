@@ -28,7 +28,7 @@ static bool copy_name(const char *host, size_t length, char out[HOSTS_NAME_MAX])
 {
 	if (length > 0 && host[length - 1] == '.')
 		length--;
-	if (length == 0 || length > NAME_LENGTH_MAX)
+	if (length == 0 || length > NAME_LENGTH_MAX || host[length - 1] == '.')
 		return false;
 	for (size_t i = 0; i < length; i++) {
 		char c = host[i] >= 'A' && host[i] <= 'Z' ? (char)(host[i] - 'A' + 'a') : host[i];

@@ -9,13 +9,14 @@
  *         │ anything else                     GARBAGE: one fault, and all is passed over up to a newline or a bracket
  *         └─────────────────► GARBAGE
  *
- * After a fault inside a message the reader goes on counting without keeping anything: the next message begins after this one
- * has ended. Two faults leave no hope of finding that end. A newline in a string is forbidden, and the likeliest reason is a quote
- * that was forgotten: to go on would swallow every message that follows, so that line is given up and the next begins anew. A
- * bracket closed by one of the other kind: what comes next is taken for garbage.
+ * After a fault inside a message the reader goes on counting without keeping anything: the next message begins after
+ * this one has ended. Two faults leave no hope of finding that end. A newline in a string is forbidden, and the
+ * likeliest reason is a quote that was forgotten: to go on would swallow every message that follows, so that line is
+ * given up and the next begins anew. A bracket closed by one of the other kind: what comes next is taken for garbage.
  *
- * The blanks between the parts of a message are left out, and nothing else is changed: what goes on to a server is what came,
- * digit for digit. Where two bare words would grow together ("1 2") one blank stays, for that is no JSON and must not become any.
+ * The blanks between the parts of a message are left out, and nothing else is changed: what goes on to a server is
+ * what came, digit for digit. Where two bare words would grow together ("1 2") one blank stays, for that is no JSON
+ * and must not become any.
  *
  * Sources: RFC 8259; RFC 7464 §1 on what happens without framing.
  */
@@ -31,7 +32,7 @@
 
 enum state { BETWEEN, INSIDE, STRING, ESCAPE, GARBAGE };
 
-/* ---- finding messages ---------------------------------------------------------------------------------------------- */
+/* ---- finding messages ------------------------------------------------------------------------------------------ */
 
 void packet_reader_init(struct packet_reader *reader, size_t limit_bytes)
 {
@@ -119,7 +120,8 @@ static enum packet_event open_bracket(struct packet_reader *reader, char c)
 	return append(reader, &c, 1);
 }
 
-/* The wrong bracket: where this message was meant to end nobody knows. The next bracket that opens begins another one. */
+/* The wrong bracket: where this message was meant to end nobody knows. The next bracket that opens begins another
+   one. */
 static enum packet_event give_up(struct packet_reader *reader)
 {
 	enum packet_event event = find_fault(reader, "bad JSON: a bracket is closed by one of the other kind");
@@ -242,7 +244,7 @@ enum packet_event packet_read(struct packet_reader *reader, const char *bytes, s
 	return event;
 }
 
-/* ---- what they say -------------------------------------------------------------------------------------------------- */
+/* ---- what they say --------------------------------------------------------------------------------------------- */
 
 static bool is_plain_text(const char *text, size_t length)
 {
@@ -291,7 +293,8 @@ static bool take_port(struct packet *packet, char *why)
 	char text[PACKET_ID_MAX];
 	unsigned port = 0;
 	const json_t *value = json_object_get(packet->json, "listenport");
-	bool good = value != NULL && read_id(value, text) && strlen(text) <= 5 && strspn(text, "0123456789") == strlen(text);
+	bool good = value != NULL && read_id(value, text) && strlen(text) <= 5 &&
+	            strspn(text, "0123456789") == strlen(text);
 	for (size_t i = 0; good && text[i] != '\0'; i++)
 		port = port * 10 + (unsigned)(text[i] - '0');
 	packet->port = port;
@@ -306,14 +309,16 @@ static bool take_payload(struct packet *packet, char *why)
 {
 	const json_t *value = json_object_get(packet->json, "payload");
 	if (!json_is_string(value)) {
-		snprintf(why, PACKET_WHY_MAX, "payload %s; a text is wanted", value == NULL ? "is missing" : "is not understood");
+		snprintf(why, PACKET_WHY_MAX, "payload %s; a text is wanted",
+		         value == NULL ? "is missing" : "is not understood");
 		return false;
 	}
 	packet->payload = json_string_value(value);
 	packet->payload_bytes = json_string_length(value);
 	if (packet->payload_bytes <= PACKET_PAYLOAD_MAX)
 		return true;
-	snprintf(why, PACKET_WHY_MAX, "payload has %zu bytes; at most %u are allowed", packet->payload_bytes, PACKET_PAYLOAD_MAX);
+	snprintf(why, PACKET_WHY_MAX, "payload has %zu bytes; at most %u are allowed", packet->payload_bytes,
+	         PACKET_PAYLOAD_MAX);
 	return false;
 }
 
@@ -325,7 +330,8 @@ static bool take_type(struct packet *packet, char *why)
 	if (is_known)
 		packet->type = (enum packet_type)(text[0] - '0');
 	else
-		snprintf(why, PACKET_WHY_MAX, "%s; 0, 1, 2 or 3 is wanted", value == NULL ? "type is missing" : "unknown type");
+		snprintf(why, PACKET_WHY_MAX, "%s; 0, 1, 2 or 3 is wanted",
+		         value == NULL ? "type is missing" : "unknown type");
 	return is_known;
 }
 
@@ -335,7 +341,8 @@ static bool take_fields(struct packet *packet, char *why)
 		return false;
 	switch (packet->type) {
 	case PACKET_MESSAGE:
-		return take_id(packet, "srcid", packet->source, why) && take_policy(packet, why) && take_payload(packet, why);
+		return take_id(packet, "srcid", packet->source, why) && take_policy(packet, why) &&
+		       take_payload(packet, why);
 	case PACKET_SETUP:
 		return take_id(packet, "id", packet->source, why) && take_policy(packet, why) && take_port(packet, why);
 	case PACKET_ANSWER:
@@ -388,7 +395,7 @@ void packet_release(struct packet *packet)
 	packet->payload = packet->error = NULL;
 }
 
-/* ---- saying it ------------------------------------------------------------------------------------------------------ */
+/* ---- saying it ------------------------------------------------------------------------------------------------- */
 
 /* Takes over json. */
 static char *write_out(json_t *json, size_t *length)
@@ -404,15 +411,16 @@ char *packet_write_setup(const char *id, const char *policy, unsigned port, size
 {
 	char number[16];
 	snprintf(number, sizeof number, "%u", port);
-	return write_out(json_pack("{s:s, s:s, s:s, s:s}", "type", "1", "id", id, "privPolyId", policy, "listenport", number),
-	                 length);
+	return write_out(
+		json_pack("{s:s, s:s, s:s, s:s}", "type", "1", "id", id, "privPolyId", policy, "listenport", number),
+		length);
 }
 
 char *packet_write_answer(const struct packet *message, const char *id, const char *payload, size_t *length)
 {
 	json_t *destination = json_object_get(message->json, "srcid");
-	return write_out(json_pack("{s:s, s:s, s:O, s:i, s:s}", "type", "2", "srcid", id, "destid", destination, "payloadsize",
-	                           (int)strlen(payload), "payload", payload),
+	return write_out(json_pack("{s:s, s:s, s:O, s:i, s:s}", "type", "2", "srcid", id, "destid", destination,
+	                           "payloadsize", (int)strlen(payload), "payload", payload),
 	                 length);
 }
 
@@ -433,8 +441,8 @@ char *packet_write_error(const char *error, unsigned over_limit_s, size_t *lengt
 {
 	if (over_limit_s == 0)
 		return write_out(json_pack("{s:s, s:s}", "type", "3", "error", error), length);
-	return write_out(json_pack("{s:s, s:s, s:{s:i, s:s, s:i}}", "type", "3", "error", error, "overLimit", "code", 429,
-	                           "message", error, "retryAfter", (int)over_limit_s),
+	return write_out(json_pack("{s:s, s:s, s:{s:i, s:s, s:i}}", "type", "3", "error", error, "overLimit", "code",
+	                           429, "message", error, "retryAfter", (int)over_limit_s),
 	                 length);
 }
 

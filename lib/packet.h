@@ -3,22 +3,22 @@
  *      stream:   {"type":"0","srcid":1,…}{"type":"0",⏎   "srcid":2,…}⏎ {"type"…
  *                └──────── message ──────┘└──── message ────┘          └─ not whole yet
  *
- * Nothing on the wire says how long a message is: it ends where its outermost bracket closes. TCP keeps bytes in order and
- * nothing else, so a message may come in one piece, in a hundred, or together with the next one. A program that takes one
- * recv() for one message works on its author's desk. The reader below counts brackets, knows strings, and keeps what belongs to
- * one message, without the blanks between its parts.
+ * Nothing on the wire says how long a message is: it ends where its outermost bracket closes. TCP keeps bytes in
+ * order and nothing else, so a message may come in one piece, in a hundred, or together with the next one. A program
+ * that takes one recv() for one message works on its author's desk. The reader below counts brackets, knows strings,
+ * and keeps what belongs to one message, without the blanks between its parts.
  *
- * What a message says is read by jansson, which calls itself for each bracket and would run through the end of a thread's
- * small stack; a million tiny arrays in one message would also take a hundred times their size in memory. So depth, number of
- * values and size are bounded here, before jansson sees a byte.
+ * What a message says is read by jansson, which calls itself for each bracket and would run through the end of a
+ * thread's small stack; a million tiny arrays in one message would also take a hundred times their size in memory. So
+ * depth, number of values and size are bounded here, before jansson sees a byte.
  *
  *      type 0   a client's message       srcid  privPoliId  payload
  *      type 1   a server sets itself up  id  privPolyId  listenport
  *      type 2   a server's answer        srcid  destid  payloadsize  payload
  *      type 3   an error                 error
  *
- * Numbers may be written as numbers or as texts. Both spellings of the policy's key are read in every message: the exercise has
- * one for each side, and its programs mix them up.
+ * Numbers may be written as numbers or as texts. Both spellings of the policy's key are read in every message: the
+ * exercise has one for each side, and its programs mix them up.
  *
  * One thread at a time for each object.
  */
@@ -38,7 +38,7 @@
 #define PACKET_ID_MAX 64u /* with its NUL */
 #define PACKET_WHY_MAX 256u
 
-/* ---- finding messages ---- */
+/* ---- finding messages ------------------------------------------------------------------------------------------ */
 
 enum packet_event {
 	PACKET_MORE,  /* all bytes are used, and no message is whole yet */
@@ -68,14 +68,14 @@ void packet_reader_free(struct packet_reader *reader);
 /* Forgets what there is of a message. */
 void packet_reader_restart(struct packet_reader *reader);
 
-/* Reads on. *used says how many of the bytes were used: the rest belongs to the next call. Any division of a stream over calls
-   gives the same events. */
+/* Reads on. *used says how many of the bytes were used: the rest belongs to the next call. Any division of a stream
+   over calls gives the same events. */
 enum packet_event packet_read(struct packet_reader *reader, const char *bytes, size_t length, size_t *used);
 
 /* Is nothing of a message there? A stream that ends now ends well. */
 bool packet_reader_is_between(const struct packet_reader *reader);
 
-/* ---- what they say ---- */
+/* ---- what they say --------------------------------------------------------------------------------------------- */
 
 enum packet_type { PACKET_MESSAGE = 0, PACKET_SETUP = 1, PACKET_ANSWER = 2, PACKET_ERROR = 3 };
 
@@ -86,17 +86,17 @@ struct packet {
 	char destination[PACKET_ID_MAX]; /* destid */
 	char policy[PACKET_ID_MAX];
 	unsigned port;                   /* listenport */
-	const char *payload;             /* of a message and an answer, UTF-8, ended by a NUL and perhaps with others inside */
+	const char *payload;             /* UTF-8, ended by a NUL and perhaps with others inside */
 	size_t payload_bytes;
 	const char *error;               /* of an error */
 };
 
-/* Reads one whole object. False: why says what is wrong with it, in printable ASCII; nothing is to be released. bytes must have come from
-   a packet_reader: the depth is not checked again. */
+/* Reads one whole object. False: why says what is wrong with it, in printable ASCII; nothing is to be released. bytes
+   must have come from a packet_reader: the depth is not checked again. */
 bool packet_parse(const char *bytes, size_t length, struct packet *out, char why[PACKET_WHY_MAX]);
 void packet_release(struct packet *packet);
 
-/* ---- saying it ---- */
+/* ---- saying it ------------------------------------------------------------------------------------------------- */
 
 /* Each returns a text that is to be freed with free(), *length long and ended by a NUL; NULL when out of memory. */
 char *packet_write_setup(const char *id, const char *policy, unsigned port, size_t *length);
@@ -107,7 +107,8 @@ char *packet_write_from(const struct packet *message, const char *id, size_t *le
 /* An error. over_limit_s is 0, or after how many seconds to come back: then the object says "overLimit" as well. */
 char *packet_write_error(const char *error, unsigned over_limit_s, size_t *length);
 
-/* What people are shown of a text from elsewhere: its beginning, in quotes, printable, and how long it is when that is not all. */
+/* What people are shown of a text from elsewhere: its beginning, in quotes, printable, and how long it is when that
+   is not all. */
 #define PACKET_EXCERPT_MAX 128u
 const char *packet_excerpt(const char *text, size_t length, char out[PACKET_EXCERPT_MAX]);
 

@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #define BACKLOG_MAX 1000000u
+#define CAP_REJECT_STATUS 500u /* what clients of an egress limiter were told before there was weir */
 
 /* What is being filled: a struct settings, or the struct settings_globals. */
 struct filling {
@@ -44,29 +45,13 @@ static void *field_of(const struct settings_row *row, void *holder)
 	return (char *)holder + row->offset;
 }
 
-/* The first words of an error: "weir.ini:7", "--port", "WEIR_PORT", "weir forward". */
-static void say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX])
-{
-	const struct settings_origin *origin = settings_origin_of(row, origins);
-	char said[SETTINGS_ORIGIN_MAX];
-
-	settings_origin_say(row, origins, origin, said);
-	const char *last_word = strrchr(said, ' ');
-	if (origin->source == SOURCE_COMMAND)
-		snprintf(out, SETTINGS_ORIGIN_MAX, "weir %s", origin->text);
-	else if (origin->source == SOURCE_FILE || !last_word)
-		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", said);
-	else
-		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", last_word + 1);
-}
-
 static bool fail_wrong(const struct filling *f, const struct settings_row *row, const char *why)
 {
 	const struct settings_origin *origin = settings_origin_of(row, f->origins);
 	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX];
 	bool from_file = origin->source == SOURCE_FILE;
 
-	say_place(row, f->origins, place);
+	settings_say_place(row, f->origins, place);
 	value_allowed(row, allowed);
 	if (row->is_secret)
 		snprintf(quoted, sizeof quoted, "what"); /* a secret is not shown, and why might show it */
@@ -85,7 +70,7 @@ static bool fail_not_built(const struct filling *f, const struct settings_row *r
 	const struct settings_origin *origin = settings_origin_of(row, f->origins);
 	char place[SETTINGS_ORIGIN_MAX], what[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX] = "";
 
-	say_place(row, f->origins, place);
+	settings_say_place(row, f->origins, place);
 	if (!row->is_later)
 		value_allowed(row, allowed);
 	else if (row->neutral)
@@ -332,7 +317,10 @@ static bool check_service(struct settings *s, char *error)
 	}
 	if (s->client_burst == 0)
 		s->client_burst = s->client_rate.count;
-	return work_out_backlog(s, error);
+	const struct settings_row *status = settings_row_find("reject_status");
+	bool is_set = settings_origin_of(status, s->origins)->source != SOURCE_DEFAULT;
+	s->cap_reject_status = is_set ? s->reject_status : CAP_REJECT_STATUS;
+	return work_out_backlog(s, error) && settings_read_secrets(s, error);
 }
 
 /* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */

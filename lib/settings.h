@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "destination.h"
+#include "hosts.h"
 #include "network.h"
 
 /* The kinds of values, as C types. */
@@ -84,6 +86,7 @@ enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
 enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
 enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
 enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
+enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
@@ -99,6 +102,8 @@ enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 #define SETTINGS_FIELD_KEY(name) struct settings_key name;
 #define SETTINGS_FIELD_NETWORKS(name) struct networks name;
 #define SETTINGS_FIELD_EXEMPTIONS(name) struct settings_exemptions name;
+#define SETTINGS_FIELD_HOST_LIMITS(name) struct host_limits name;
+#define SETTINGS_FIELD_DESTINATIONS(name) struct destinations name;
 /* One row, many keys: limit.NAME. At most SETTINGS_RULES_MAX, in the order in which they were first written. */
 #define SETTINGS_FIELD_RULE(name)    \
 	struct settings_rule *rules; \
@@ -113,7 +118,9 @@ struct settings {
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
-	/* Worked out. client_burst is as well: it is at least 1 when there is a client_rate. */
+	/* Worked out. client_burst is as well: it is at least 1 when there is a client_rate. A secret whose NAME_file was set
+	   is what that file holds. */
+	unsigned cap_reject_status; /* reject_status; 500 when that was not set: it is 429 for rates and 500 for caps */
 	unsigned backlog_requests; /* threshold × backlog, at least 1 when both are set */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */

@@ -242,3 +242,20 @@ enum value_result value_endpoints(const char *text, struct settings_endpoints *o
 		value_clear_endpoints(&list);
 	return result;
 }
+
+/* "host", "host:port", "[v6]:port", "[v6]", "unix:/path". */
+bool value_is_redis_address(const char *text)
+{
+	char copy[HOST_MAX + 16];
+	const char *why;
+	unsigned port;
+	size_t length = strlen(text);
+
+	if (strncasecmp(text, "unix:", 5) == 0)
+		return is_unix_path(text + 5);
+	if (length >= sizeof copy - 8)
+		return false;
+	bool has_port = text[0] == '[' ? text[length - 1] != ']' : strchr(text, ':') != NULL;
+	snprintf(copy, sizeof copy, "%s%s", text, has_port ? "" : ":6379");
+	return split_host_port(copy, &port, &why) != NULL;
+}

@@ -5,8 +5,9 @@
  *      command line ──► settings_flags.c ──┐
  *      environment  ──►        "           ├──► settings.c ──► struct configuration ──► settings_print.c
  *      INI file     ──► settings_file.c ───┘     │   │
- *                                                │   └──► settings_values.c, _endpoints.c, _networks.c, _rules.c:
- *                                                │            a text's value
+ *                                                │   └──► settings_values.c, _endpoints.c, _networks.c, _rules.c,
+ *                                                │            _forward.c: a text's value
+ *                                                ├──────► settings_secrets.c: what files hold: NAME_file, auth_file
  *                                                └──────► settings_check.c: what must get along with others
  *
  * The first three deliver texts, each with its row and where it stood; not one of them knows what a value means.
@@ -25,6 +26,9 @@
 #define SETTINGS_WEIGHT_MAX 256u
 #define SETTINGS_NETWORKS_MAX 4096u
 #define SETTINGS_RULE_HEADERS_MAX 8u
+#define SETTINGS_HOST_LIMITS_MAX 4096u
+#define SETTINGS_DESTINATIONS_MAX 4096u
+#define SETTINGS_CONNECTIONS_MAX 1000000u
 
 /* ---- the table (settings_table.c) ---- */
 
@@ -40,6 +44,8 @@ enum settings_kind {
 	KIND_KEY,
 	KIND_NETWORKS,
 	KIND_EXEMPTIONS,
+	KIND_HOST_LIMITS,
+	KIND_DESTINATIONS,
 	KIND_RULE,
 };
 
@@ -58,6 +64,8 @@ struct settings_row {
 	const char *also;          /* a further name, in the environment and as a flag */
 	bool only_in_file;         /* makes sense in a stanza alone */
 	bool is_secret;            /* never printed, neither in --check nor in an error */
+	const char *holds;         /* TEXT: a file that holds the value of this other row */
+	bool holds_users;          /* TEXT: a file of user:hash lines */
 
 	/* Constraints. */
 	uint64_t least, most;           /* NUMBER, SIZE in bytes, DURATION in microseconds */
@@ -146,6 +154,11 @@ void value_clear_rule(struct settings_rule *rule);
 enum value_result value_endpoints(const char *text, struct settings_endpoints *out, char *why);
 void value_clear_endpoints(struct settings_endpoints *endpoints);
 
+/* Caps of hosts, and what a forward proxy may reach (settings_forward.c). */
+enum value_result value_host_limits(const char *text, struct host_limits *out, char *why);
+enum value_result value_destinations(const char *text, struct destinations *out, char *why);
+void value_clear_destinations(struct destinations *destinations);
+
 /* What rows of KIND_TEXT ask for. */
 bool value_is_hostname(const char *text);
 bool value_is_ipv6(const char *text);
@@ -153,6 +166,8 @@ bool value_is_bind(const char *text);
 bool value_is_url_path(const char *text);
 bool value_is_file(const char *text);
 bool value_is_user(const char *text);
+bool value_is_redis_address(const char *text);
+bool value_is_secret(const char *text);
 
 /* ---- where a value came from ---- */
 
@@ -182,6 +197,9 @@ struct settings_origin *settings_origin_of(const struct settings_row *row, struc
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
                          const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
+
+/* The first words of an error: "weir.ini:7", "--port", "WEIR_PORT", "weir forward". */
+void settings_say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX]);
 
 /* Bytes that came from outside, made fit for one line of an error: cut, in quotes, control characters escaped. */
 #define SETTINGS_QUOTE_MAX 96
@@ -247,6 +265,11 @@ struct settings_command {
 bool settings_command_read(int argc, char **argv, char **environment, struct settings_command *out,
                            char error[SETTINGS_ERROR_MAX]);
 void settings_command_free(struct settings_command *command);
+
+/* ---- what files hold (settings_secrets.c) ---- */
+
+/* Reads the files that hold values of this service, and looks at those that it will read later. */
+bool settings_read_secrets(struct settings *settings, char *error);
 
 /* ---- side by side (settings_check.c) ---- */
 

@@ -33,6 +33,8 @@
 #define MEMBER_KEY(name) name
 #define MEMBER_NETWORKS(name) name
 #define MEMBER_EXEMPTIONS(name) name
+#define MEMBER_HOST_LIMITS(name) name
+#define MEMBER_DESTINATIONS(name) name
 #define MEMBER_RULE(name) rules
 
 const struct settings_row settings_rows[] = {
@@ -318,4 +320,19 @@ void settings_origin_say(const struct settings_row *row, const struct settings_o
 		snprintf(out, SETTINGS_ORIGIN_MAX, "command line");
 		break;
 	}
+}
+
+void settings_say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX])
+{
+	const struct settings_origin *origin = settings_origin_of(row, origins);
+	char said[SETTINGS_ORIGIN_MAX];
+
+	settings_origin_say(row, origins, origin, said);
+	const char *last_word = strrchr(said, ' ');
+	if (origin->source == SOURCE_COMMAND)
+		snprintf(out, SETTINGS_ORIGIN_MAX, "weir %s", origin->text);
+	else if (origin->source == SOURCE_FILE || !last_word)
+		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", said);
+	else
+		snprintf(out, SETTINGS_ORIGIN_MAX, "%s", last_word + 1);
 }

@@ -229,6 +229,12 @@ bool value_is_user(const char *text)
 	return true;
 }
 
+/* Any bytes that a line can hold. */
+bool value_is_secret(const char *text)
+{
+	return *text != '\0';
+}
+
 bool value_is_token(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
@@ -328,6 +334,10 @@ enum value_result value_read(const struct settings_row *row, const char *text, v
 		return value_networks(row, text, field, why);
 	case KIND_EXEMPTIONS:
 		return value_exemptions(row, text, field, why);
+	case KIND_HOST_LIMITS:
+		return value_host_limits(text, field, why);
+	case KIND_DESTINATIONS:
+		return value_destinations(text, field, why);
 	case KIND_RULE:
 		return value_rule(text, field, why);
 	}
@@ -369,6 +379,12 @@ void value_clear(const struct settings_row *row, void *field)
 		break;
 	case KIND_EXEMPTIONS:
 		value_clear_exemptions(field);
+		break;
+	case KIND_HOST_LIMITS:
+		host_limits_free(field);
+		break;
+	case KIND_DESTINATIONS:
+		value_clear_destinations(field);
 		break;
 	case KIND_RULE:
 		value_clear_rule(field);
@@ -443,6 +459,20 @@ static void say_clients(const struct settings_row *row, char out[VALUE_ALLOWED_M
 		         "a value with blanks in double quotes");
 }
 
+/* The kinds of the settings of a forward proxy. */
+static void say_forward(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
+{
+	if (row->kind == KIND_HOST_LIMITS)
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "host=N or host:port=N, comma-separated, at most %u; IPv6 in brackets, N 0 (no cap) to %u",
+		         SETTINGS_HOST_LIMITS_MAX, SETTINGS_CONNECTIONS_MAX);
+	else
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "host:port, comma-separated, at most %u; host a name, *.name, an address, a network as "
+		         "10.0.0.0/8, or *; IPv6 in brackets; port 1 to 65535 or *",
+		         SETTINGS_DESTINATIONS_MAX);
+}
+
 void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 {
 	char least[32], most[32];
@@ -484,6 +514,10 @@ void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 		break;
 	case KIND_HASH_KEY:
 		snprintf(out, VALUE_ALLOWED_MAX, "client, uri, or header:NAME");
+		break;
+	case KIND_HOST_LIMITS:
+	case KIND_DESTINATIONS:
+		say_forward(row, out);
 		break;
 	case KIND_KEY:
 	case KIND_NETWORKS:

@@ -42,15 +42,17 @@ BUILT_SETTINGS = {
     'reject_status': '503', 'burst': '3', 'queue': 'fair', 'ratelimit_headers': 'draft', 'client_rate': '5',
     'client_burst': '9', 'client_connections': '20', 'client_key': 'header:X-Api-Key', 'client_block': '1.5',
     'exempt': '10.1.0.0/16, header:X-Plan="gold, silver"', 'allow': '127.0.0.0/8, ::1, unix', 'deny': '192.0.2.0/24',
-    'trust_forwarded': '10.0.0.0/8, unix',
+    'trust_forwarded': '10.0.0.0/8, unix', 'max_connections': '25',
+    'host_limits': 'example.com=3, example.com:8443=0, [::1]=7', 'cap_backlog': '1.5',
+    'connect_allow': '*:443, *.example.com:80, 10.0.0.0/8:*, [::1]:8080', 'redis_addr': '127.0.0.1:6379',
+    'redis_db': '3', 'redis_fail': 'local',
 }
 
 # Keys whose function comes later: refused with NOT_BUILT, so that nothing parses and does nothing.
 LATER_SETTINGS = {
     'unicast': '127.0.0.255:7788', 'multicast': '239.1.2.3:7788', 'peers': '127.0.0.1:7788',
     'cluster_secret': 'hush-hush',
-    'max_connections': '25', 'host_limits': 'example.com=3',
-    'redis_addr': '127.0.0.1:6379', 'redis_password': 'hush-hush', 'auth_file': '/nonexistent', 'ssl': 'yes',
+    'host_rate': '5', 'ssl': 'yes',
     'tls_keyfile': '/nonexistent', 'proxy_protocol': 'on', 'send_proxy': 'v1', 'parent': '127.0.0.1:3128',
 }
 SECRETS = ('redis_password', 'cluster_secret')

@@ -1,7 +1,8 @@
 """The message switch, weir packet: JSON messages from clients go to the servers of a privacy policy, in turn.
 
-The peers here are of two kinds. _Server and _Talk say exactly what a test wants. The naive ones are written as the exercise's own
-programs are: one recv(2048) for one message, no framing, a set-up connection that is closed at once, numbers as texts.
+The peers here are of two kinds. _Server and _Talk say exactly what a test wants. The naive ones are written as the
+exercise's own programs are: one recv(2048) for one message, no framing, a set-up connection that is closed at once,
+numbers as texts.
 """
 import hashlib
 import json
@@ -67,8 +68,8 @@ class _Talk(Wire):
 
 
 class _Server:
-    """A server of the switch. reply(message) gives the object to answer with; handler(server, connection) takes over all of a
-    connection. serial: one connection after the other, as many of this exercise are."""
+    """A server of the switch. reply(message) gives the object to answer with; handler(server, connection) takes over
+    all of a connection. serial: one connection after the other, as many of this exercise are."""
 
     def __init__(self, t, weir=None, id=100, policy=111, reply=None, handler=None, serial=False, port=0, backlog=128):
         self.t, self.id, self.policy = t, id, policy
@@ -814,7 +815,7 @@ def a_probe_does_not_end_a_naive_server(t):
 
 
 def our_programs_work_with_a_naive_proxy(t):
-    """A switch as the exercise's own is: one recv() for a message, one server for each policy, texts compared with texts."""
+    """A switch as the exercise's own is: one recv() for a message, texts compared with texts."""
     table, known = {}, threading.Condition()
     listener = socket.create_server(('127.0.0.1', 0), backlog=100)
     t.cleanup(listener.close)

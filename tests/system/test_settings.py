@@ -148,6 +148,30 @@ def a_flag_goes_before_the_environment_before_the_file_before_the_default(t):
 def the_other_environment_names_work(t):
     settings = _check(t, 'reverse', '--endpoint', '127.0.0.1:1', environment={'DPRL_PORT': '8123', 'LOG_LEVEL': 'warn'})
     t.equal([settings['port'][0], settings['log_level'][0]], ['8123', 'warn'])
+    environment = {'DPRL_MAX_CONNECTIONS': '25', 'REDIS_ADDR': 'redis:6380', 'REDIS_DB': '3', 'REDIS_PASSWORD': 'hush-hush'}
+    settings = _check(t, 'reverse', '--endpoint', '127.0.0.1:1', environment=environment)
+    t.equal([settings[key][0] for key in ('max_connections', 'redis_addr', 'redis_db')], ['25', 'redis:6380', '3'])
+    t.equal(settings['max_connections'][1], 'environment DPRL_MAX_CONNECTIONS')
+    path = t.file('weir.ini', '[main]\nendpoint = 127.0.0.1:1\nmax_connections = 1\n')
+    settings = _check(t, '-c', path, '--node', 'main', '--max-connections', '2', environment=environment)
+    t.equal(settings['max_connections'], ('2', 'flag --max-connections'))
+    settings = _check(t, '-c', path, '--node', 'main', environment=environment)
+    t.equal(settings['max_connections'][0], '25')
+    settings = _check(t, '-c', path, '--node', 'main')
+    t.equal(settings['max_connections'], ('1', 'weir.ini:3'))
+    shown = t.run('reverse', '--endpoint', '127.0.0.1:1', '--check', environment=environment).out
+    t.check(b'hush-hush' not in shown, f'the secret is shown: {shown!r}')
+
+
+def a_file_that_holds_a_value_is_read_by_check(t):
+    users = t.file('users', 'alice:secret\n')
+    error = _refuses(t, ['reverse', '--endpoint', '127.0.0.1:1', '--auth-file', users, '--check'], users + ':1:', 'allowed')
+    t.check('secret' not in error, f'the secret is shown: {error!r}')
+    password = t.file('password', 'hush-hush\n')
+    settings = _check(t, 'reverse', '--endpoint', '127.0.0.1:1', '--redis-password-file', password)
+    t.equal(settings['redis_password_file'][0], str(password))
+    _refuses(t, ['reverse', '--endpoint', '127.0.0.1:1', '--redis-password-file', '/nonexistent', '--check'],
+             '/nonexistent', 'No such file', 'allowed')
 
 
 def a_bad_value_in_the_environment_names_the_variable(t):
@@ -298,7 +322,7 @@ def keys_of_later_issues_are_refused_as_not_built_yet(t):
 
 
 def later_keys_with_a_value_that_changes_nothing_are_accepted(t):
-    path = t.file('weir.ini', '[main]\nendpoint = 127.0.0.1:1\nssl = no\nproxy_protocol = off\nmax_connections = 0\n')
+    path = t.file('weir.ini', '[main]\nendpoint = 127.0.0.1:1\nssl = no\nproxy_protocol = off\nhost_rate = 0\n')
     t.check('endpoint' in _check(t, '-c', path, '--node', 'main'), 'endpoint')
 
 

@@ -85,7 +85,7 @@ static void what_is_no_entry_is_refused_with_a_reason(void)
 {
 	static const char *const bad[] = { "", ":", "*", "example.com", "example.com:", "example.com:0", "example.com:65536", "a:-1",
 		                           "a:80x", "a: 80", "[::1]", "[::1", "::1:80", "[]:80", "[127.0.0.1]:80", "[a]:80", "10.0.0.1/8:80",
-		                           "10.0.0.0/33:80", "300.1.1.1:80", ".example.com:80", "*.:80", "*example.com:80", "a..b:80", "a b:80",
+		                           "10.0.0.0/33:80", "300.1.1.1:80", ".example.com:80", "*.:80", "*example.com:80", "a..b:80", "a..:80", "*.a..:80", "a b:80",
 		                           "a/b:80", ":80", "a*b:80", "*.*:80", "**:80", "a:**" };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct destination_entry entry;

@@ -12,8 +12,10 @@
 
 #define EVENTS_BYTES 65536
 
-/* Everything that a stream is read as, as text: "<message>" for each one, "!fault" for each fault, "…" for a message that is not whole. */
-static const char *read_all(const char *stream, size_t length, size_t piece_bytes, size_t limit_bytes, char out[EVENTS_BYTES])
+/* Everything that a stream is read as, as text: "<message>" for each one, "!fault" for each fault, "…" for a message
+   that is not whole. */
+static const char *read_all(const char *stream, size_t length, size_t piece_bytes, size_t limit_bytes,
+                            char out[EVENTS_BYTES])
 {
 	struct packet_reader reader;
 	size_t at = 0, written = 0;
@@ -25,7 +27,8 @@ static const char *read_all(const char *stream, size_t length, size_t piece_byte
 		CU_ASSERT_TRUE_FATAL(used <= piece && (event != PACKET_MORE || used == piece));
 		at += used;
 		if (event == PACKET_WHOLE)
-			written += (size_t)snprintf(out + written, EVENTS_BYTES - written, "<%.*s>", (int)reader.length, reader.bytes);
+			written += (size_t)snprintf(out + written, EVENTS_BYTES - written, "<%.*s>", (int)reader.length,
+			                            reader.bytes);
 		if (event == PACKET_FAULT)
 			written += (size_t)snprintf(out + written, EVENTS_BYTES - written, "!%s", reader.fault);
 		CU_ASSERT_TRUE_FATAL(written < EVENTS_BYTES);
@@ -54,7 +57,7 @@ static void check(const char *stream, const char *expected)
 	check_stream(stream, strlen(stream), expected);
 }
 
-/* ---- finding messages ---------------------------------------------------------------------------------------------- */
+/* ---- finding messages ------------------------------------------------------------------------------------------ */
 
 static void messages_are_found_in_any_framing(void)
 {
@@ -131,7 +134,8 @@ static void depth_is_bounded_and_the_stream_goes_on_behind(void)
 	memset(stream + 3000, ']', 3000);
 	snprintf(stream + 6000, sizeof stream - 6000, "{}");
 	static char out[EVENTS_BYTES];
-	CU_ASSERT_STRING_EQUAL(read_all(stream, strlen(stream), 7, PACKET_BYTES_MAX, out), "!the message is nested too deeply<{}>");
+	CU_ASSERT_STRING_EQUAL(read_all(stream, strlen(stream), 7, PACKET_BYTES_MAX, out),
+	                       "!the message is nested too deeply<{}>");
 }
 
 static void the_fault_is_told_at_once_and_not_at_the_end(void)
@@ -166,7 +170,8 @@ static void length_is_bounded_without_the_blanks_and_the_stream_goes_on_behind(v
 	static const char fits[] = "{ \"a\" : \"0123456789\" }{}", too_long[] = "{\"a\":\"01234567890\"}{}";
 	for (size_t piece = 1; piece < sizeof fits; piece++) {
 		CU_ASSERT_STRING_EQUAL(read_all(fits, strlen(fits), piece, 18, out), "<{\"a\":\"0123456789\"}><{}>");
-		CU_ASSERT_STRING_EQUAL(read_all(too_long, strlen(too_long), piece, 18, out), "!the message is too long<{}>");
+		CU_ASSERT_STRING_EQUAL(read_all(too_long, strlen(too_long), piece, 18, out),
+		                       "!the message is too long<{}>");
 	}
 }
 
@@ -174,7 +179,8 @@ static void a_payload_of_a_mebibyte_fits_however_it_is_spelt(void)
 {
 	static const char *const spellings[] = { "x", "\\u0001", "\xc3\xa9" };
 	for (size_t s = 0; s < 3; s++) {
-		size_t one = strlen(spellings[s]), times = s == 2 ? PACKET_PAYLOAD_MAX / 2 : PACKET_PAYLOAD_MAX, length = 0, used;
+		size_t one = strlen(spellings[s]), times = s == 2 ? PACKET_PAYLOAD_MAX / 2 : PACKET_PAYLOAD_MAX,
+		       length = 0, used;
 		char *stream = malloc(one * (times + 1) + 256), why[PACKET_WHY_MAX];
 		struct packet packet;
 		CU_ASSERT_PTR_NOT_NULL_FATAL(stream);
@@ -198,7 +204,7 @@ static void a_payload_of_a_mebibyte_fits_however_it_is_spelt(void)
 	}
 }
 
-/* ---- what they say -------------------------------------------------------------------------------------------------- */
+/* ---- what they say --------------------------------------------------------------------------------------------- */
 
 static bool parse(const char *text, struct packet *packet, char why[PACKET_WHY_MAX])
 {
@@ -227,8 +233,10 @@ static void numbers_are_read_as_numbers_and_as_texts(void)
 
 static void a_setup_says_who_what_and_where(void)
 {
-	static const char *const setups[] = { "{\"type\":1,\"id\":100,\"privPolyId\":111,\"listenport\":2105}",
-		                              "{\"type\":\"1\",\"id\":\"100\",\"privPoliId\":\"111\",\"listenport\":\"2105\"}" };
+	static const char *const setups[] = {
+		"{\"type\":1,\"id\":100,\"privPolyId\":111,\"listenport\":2105}",
+		"{\"type\":\"1\",\"id\":\"100\",\"privPoliId\":\"111\",\"listenport\":\"2105\"}"
+	};
 	for (size_t i = 0; i < 2; i++) {
 		struct packet packet;
 		char why[PACKET_WHY_MAX];
@@ -245,7 +253,8 @@ static void an_answer_and_an_error_are_read(void)
 {
 	struct packet packet;
 	char why[PACKET_WHY_MAX];
-	CU_ASSERT_TRUE_FATAL(parse("{\"type\":2,\"srcid\":100,\"destid\":\"7\",\"payloadsize\":1,\"payload\":\"h\"}", &packet, why));
+	CU_ASSERT_TRUE_FATAL(
+		parse("{\"type\":2,\"srcid\":100,\"destid\":\"7\",\"payloadsize\":1,\"payload\":\"h\"}", &packet, why));
 	CU_ASSERT_STRING_EQUAL(packet.destination, "7");
 	packet_release(&packet);
 	CU_ASSERT_TRUE_FATAL(parse("{\"type\":\"2\",\"srcid\":100,\"payload\":\"h\"}", &packet, why));
@@ -320,7 +329,7 @@ static void an_id_has_at_most_63_bytes(void)
 	}
 }
 
-/* ---- saying it ------------------------------------------------------------------------------------------------------ */
+/* ---- saying it ------------------------------------------------------------------------------------------------- */
 
 static void check_text(char *text, size_t length, const char *expected)
 {
@@ -352,7 +361,8 @@ static void an_answer_goes_back_to_the_id_as_it_was_written(void)
 		snprintf(text, sizeof text, "{\"type\":0,\"srcid\":%s,\"privPoliId\":1,\"payload\":\"\"}", sources[i]);
 		CU_ASSERT_TRUE_FATAL(parse(text, &packet, why));
 		snprintf(expected, sizeof expected,
-		         "{\"type\":\"2\",\"srcid\":\"100\",\"destid\":%s,\"payloadsize\":2,\"payload\":\"ab\"}", sources[i]);
+		         "{\"type\":\"2\",\"srcid\":\"100\",\"destid\":%s,\"payloadsize\":2,\"payload\":\"ab\"}",
+		         sources[i]);
 		char *answer = packet_write_answer(&packet, "100", "ab", &length);
 		check_text(answer, length, expected);
 		packet_release(&packet);
@@ -364,7 +374,10 @@ static void a_message_gets_another_sender_and_keeps_the_rest(void)
 	static const struct {
 		const char *before, *id, *after;
 	} cases[] = {
-		{ "1", "9", "9" }, { "\"1\"", "9", "\"9\"" }, { "1", "nine", "\"nine\"" }, { "1", "9999999999999999999", "\"9999999999999999999\"" },
+		{ "1", "9", "9" },
+		{ "\"1\"", "9", "\"9\"" },
+		{ "1", "nine", "\"nine\"" },
+		{ "1", "9999999999999999999", "\"9999999999999999999\"" },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		static const char form[] = "{\"type\":0,\"srcid\":%s,\"privPoliId\":\"1\",\"payload\":\"a\\u0000b\"}";

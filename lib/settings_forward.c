@@ -1,0 +1,158 @@
+/* settings_forward.c: host_limits and connect_allow.
+ *
+ *      api.example=5, api.example:8443=2, [2001:db8::1]=0        host_limits: a cap for each host
+ *      *:443, *.example.com:80, 10.1.0.0/16:*                    connect_allow: what may be reached
+ *
+ * A host is kept under the name it is counted by (hosts_name()): "API.example.:443" is api.example. So two spellings of one host in
+ * a list are found, which is an error: which of the two caps was meant?
+ *
+ * The invariant: what is not understood down to its last byte is an error, and then nothing is kept. Any thread.
+ */
+#include "settings_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Says which item is wrong, for there may be thousands. */
+static enum value_result wrong_item(const char *item, const char *reason, char *why)
+{
+	char quoted[SETTINGS_QUOTE_MAX];
+	snprintf(why, VALUE_WHY_MAX, "%s: %s", settings_quote(item, quoted), reason);
+	return VALUE_WRONG;
+}
+
+static size_t count_items(const char *text)
+{
+	size_t count = 1;
+	for (; *text != '\0'; text++)
+		count += *text == ',';
+	return count;
+}
+
+/* ---- host_limits ---- */
+
+/* "host", "host:port", "[v6]", "[v6]:port". NULL, or what is wrong. */
+static const char *read_host(const char *text, size_t length, char name[HOSTS_NAME_MAX])
+{
+	const char *end = text + length, *colon = NULL;
+	uint64_t port = 80;
+
+	if (length > 0 && text[0] == '[') {
+		const char *bracket = memchr(text, ']', length);
+		if (!bracket)
+			return "no ] after the [";
+		if (bracket + 1 < end && bracket[1] != ':')
+			return "not a colon after the ]";
+		colon = bracket + 1 < end ? bracket + 1 : NULL;
+	} else {
+		colon = memchr(text, ':', length);
+		if (colon && memchr(colon + 1, ':', (size_t)(end - colon) - 1))
+			return "an IPv6 address stands in brackets";
+	}
+	if (colon) {
+		const char *digits = colon + 1;
+		if (!value_digits(&digits, &port) || digits != end || port < 1 || port > 65535)
+			return "no such port";
+		length = (size_t)(colon - text);
+	}
+	return hosts_name(text, length, (unsigned)port, name) ? NULL : "not a name or an address";
+}
+
+static enum value_result add_limit(struct host_limits *list, char *item, char *why)
+{
+	char name[HOSTS_NAME_MAX];
+	uint64_t cap;
+
+	item = settings_trim(item);
+	if (*item == '\0')
+		return value_wrong(why, "nothing between two commas, or after the last");
+	char *equals = strrchr(item, '=');
+	if (!equals)
+		return wrong_item(item, "no =N", why);
+	const char *digits = equals + 1 + strspn(equals + 1, " \t");
+	if (!value_digits(&digits, &cap) || *digits != '\0' || cap > SETTINGS_CONNECTIONS_MAX)
+		return wrong_item(item, "no such number", why);
+	size_t length = (size_t)(equals - item);
+	while (length > 0 && (item[length - 1] == ' ' || item[length - 1] == '\t'))
+		length--;
+	const char *reason = read_host(item, length, name);
+	if (reason)
+		return wrong_item(item, reason, why);
+	for (size_t i = 0; i < list->count; i++)
+		if (strcmp(list->items[i].name, name) == 0)
+			return wrong_item(item, "this host twice in the list", why);
+	struct host_limit *limit = &list->items[list->count];
+	*limit = (struct host_limit){ .name = strdup(name), .cap = (unsigned)cap };
+	if (!limit->name)
+		return VALUE_NO_MEMORY;
+	list->count++;
+	return VALUE_GOOD;
+}
+
+enum value_result value_host_limits(const char *text, struct host_limits *out, char *why)
+{
+	struct host_limits list = { .items = NULL };
+	enum value_result result = VALUE_GOOD;
+	size_t most = count_items(text);
+
+	if (most > SETTINGS_HOST_LIMITS_MAX)
+		return value_wrong(why, "too many");
+	list.items = calloc(most, sizeof *list.items);
+	char *copy = strdup(text);
+	if (!list.items || !copy)
+		result = VALUE_NO_MEMORY;
+	for (char *rest = copy; result == VALUE_GOOD && rest;)
+		result = add_limit(&list, strsep(&rest, ","), why);
+	free(copy);
+	if (result == VALUE_GOOD)
+		*out = list;
+	else
+		host_limits_free(&list);
+	return result;
+}
+
+/* ---- connect_allow ---- */
+
+void value_clear_destinations(struct destinations *destinations)
+{
+	for (size_t i = 0; i < destinations->count; i++)
+		free(destinations->items[i].name);
+	free(destinations->items);
+	*destinations = (struct destinations){ .items = NULL };
+}
+
+static enum value_result add_destination(struct destinations *list, char *item, char *why)
+{
+	item = settings_trim(item);
+	if (*item == '\0')
+		return value_wrong(why, "nothing between two commas, or after the last");
+	const char *reason = destination_parse(item, strlen(item), &list->items[list->count]);
+	if (reason == destination_no_memory)
+		return VALUE_NO_MEMORY;
+	if (reason)
+		return wrong_item(item, reason, why);
+	list->count++;
+	return VALUE_GOOD;
+}
+
+enum value_result value_destinations(const char *text, struct destinations *out, char *why)
+{
+	struct destinations list = { .items = NULL };
+	enum value_result result = VALUE_GOOD;
+	size_t most = count_items(text);
+
+	if (most > SETTINGS_DESTINATIONS_MAX)
+		return value_wrong(why, "too many");
+	list.items = calloc(most, sizeof *list.items);
+	char *copy = strdup(text);
+	if (!list.items || !copy)
+		result = VALUE_NO_MEMORY;
+	for (char *rest = copy; result == VALUE_GOOD && rest;)
+		result = add_destination(&list, strsep(&rest, ","), why);
+	free(copy);
+	if (result == VALUE_GOOD)
+		*out = list;
+	else
+		value_clear_destinations(&list);
+	return result;
+}
