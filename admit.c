@@ -164,6 +164,7 @@ enum step admit_take_slot(struct road *r)
 		break;
 	}
 	r->record.wait_us += clock_us() - now_us;
+	road_trace(r, "wait     %.6f s in line, behind the threshold", (double)(clock_us() - now_us) / 1e6);
 	return step;
 }
 

@@ -107,6 +107,7 @@ enum attempt attempt_send(struct road *r, const char *host, bool was_reused, con
 	struct rewrite_request how = how_to_send(r, host);
 	enum exchange_result result = exchange_send(x, &how);
 	r->upstream_begun_us = clock_us();
+	road_trace(r, "send     %llu bytes to %s", (unsigned long long)x->sent_bytes, r->target_text);
 	settle_slot(r);
 	if (result == EXCHANGE_OK)
 		result = exchange_await_head(x, how.forwarded == REWRITE_OFF ? NULL : r->proxy->via);

@@ -269,6 +269,7 @@ static enum step open_connection(struct road *r)
 	freeaddrinfo(found);
 	if (fd < 0)
 		return refuse_connecting(r, &trouble);
+	road_trace(r, "connect  to %s, place %u of %u", r->target_text, r->lease.count, r->lease.limit);
 	conn_init(&r->exchange.upstream, fd, r->exchange.upstream.buffer, r->exchange.upstream.capacity);
 	return STEP_ON;
 }
@@ -299,6 +300,7 @@ static enum step get_connection(struct road *r, uint64_t idle_max_us, bool *reus
 	if (!*reused)
 		return open_connection(r);
 	use_idle(r);
+	road_trace(r, "reuse    an idle connection to %s", r->target_text);
 	return STEP_ON;
 }
 

@@ -50,7 +50,8 @@ static struct log_options log_options(const struct configuration *configuration)
 	return (struct log_options){ .path = globals->logfile,
 		                     .access_path = globals->access_log,
 		                     .level = (enum log_level)globals->log_level,
-		                     .json = globals->log_format == FORMAT_JSON };
+		                     .json = globals->log_format == FORMAT_JSON,
+		                     .traces = globals->trace == TRACE_YES };
 }
 
 /* ---- descriptors ---------------------------------------------------------------------------------------------------- */

@@ -16,6 +16,7 @@
  */
 #include "proxy.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -109,6 +110,14 @@ static enum step wait_for_request(struct road *r)
 	return result == CONN_OK ? STEP_ON : STEP_OVER;
 }
 
+/* What was asked for, as a string for a trace. */
+static const char *trace_target(struct road *r)
+{
+	struct http_text target = r->exchange.request.target;
+	snprintf(r->details, sizeof r->details, "%.*s", (int)(target.length < 100 ? target.length : 100), target.at);
+	return r->details;
+}
+
 static enum step read_head(struct road *r)
 {
 	struct exchange *x = &r->exchange;
@@ -139,6 +148,8 @@ static enum step read_head(struct road *r)
 		return road_refuse(r, fault.status, "http_request_error", fault.why);
 	conn_keep(&x->client, length);
 	r->has_request = true;
+	road_trace(r, "read     %zu bytes: %.*s %.100s", length, (int)x->request.method_text.length, x->request.method_text.at,
+	           trace_target(r));
 	exchange_begin(x);
 	return STEP_ON;
 }
@@ -195,12 +206,14 @@ static enum step relay_answer(struct road *r)
 		               road_refuse(r, 502, "http_protocol_error", "the target switched protocols unasked");
 	if (http_find_name(&x->response, "RateLimit") == NULL && http_find_name(&x->response, "RateLimit-Limit") == NULL)
 		x->extra = admit_ratelimit_fields(r, 0);
+	road_trace(r, "answer   %d from %s", x->response.status, r->target_text);
 	enum exchange_result result = exchange_relay(x, via, keep_alive);
 	if (result == EXCHANGE_TARGET_BAD)
 		return road_refuse(r, 502, "http_protocol_error", x->why);
 	r->record.status = x->response.status;
 	r->record.upstream_us += clock_us() - begun_us;
 	r->record.bytes_out = x->down.body.payload_bytes;
+	road_trace(r, "relay    %llu bytes to %s", (unsigned long long)r->record.bytes_out, r->peer_text);
 	if (result == EXCHANGE_OK) {
 		r->record.outcome = "ok";
 		r->ending = !x->client_must_close ? END_KEEP : exchange_request_is_done(x) ? END_CLOSE : END_LINGER;
@@ -238,6 +251,7 @@ static void account(struct road *r)
 	reverse_give_pick_back(r);
 	forward_give_back(r);
 	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);
+	road_trace(r, "end      %d %s", r->record.status, r->record.outcome);
 	if (!log_wants_access(r->proxy->log))
 		return;
 	if (r->has_request) {
@@ -259,6 +273,8 @@ static void begin_request(struct road *r)
 	r->admission.limit_count = 0;
 	r->admission.refused_by = NULL;
 	r->ending = END_CLOSE;
+	r->traces = log_wants_traces(r->proxy->log);
+	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->peer_text, .minor_version = 1, .outcome = "" };
 	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire)) {
 		settings_release(r->settings);
@@ -284,6 +300,7 @@ static bool serve_request(struct road *r)
 	if (wait_for_request(r) != STEP_ON)
 		return false;
 	begin_request(r);
+	road_trace(r, r->is_first_request ? "accept   a connection of %s" : "again    on the connection of %s", r->peer_text);
 	enum step step = read_head(r);
 	if (step == STEP_ON)
 		step = admit(r);

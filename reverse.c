@@ -40,6 +40,7 @@ static uint64_t key_of(const struct road *r)
 /* The target did not do what it should: it leaves the rotation. */
 static void blame_target(struct road *r, const char *why)
 {
+	road_trace(r, "failed   %s: %s", r->target_text, why);
 	if (balancer_failed(r->proxy->balancer, &r->pick, clock_us()))
 		log_write(r->proxy->log, LOG_LEVEL_WARN, proxy_name(r->proxy), "target %s leaves the rotation: %s", r->target_text, why);
 	service_target_failed(r->proxy);
@@ -70,6 +71,7 @@ static enum attempt try_target(struct road *r, bool fresh)
 		blame_target(r, strerror(error));
 		return ATTEMPT_NEXT;
 	}
+	road_trace(r, reused ? "reuse    an idle connection to %s" : "connect  to %s", r->target_text);
 	const char *blame;
 	enum attempt attempt = attempt_send(r, upstream_host(upstream), reused, &blame);
 	if (blame != NULL)
@@ -104,6 +106,7 @@ enum step reverse_find_target(struct road *r)
 		r->has_pick = true;
 		snprintf(r->target_text, sizeof r->target_text, "%s", upstream_address(r->pick.item));
 		r->record.target = r->target_text;
+		road_trace(r, "pick     target %s", r->target_text);
 		switch (ask_target(r)) {
 		case ATTEMPT_ANSWERED:
 			balancer_succeeded(balancer, &r->pick);

@@ -14,6 +14,7 @@
 
 #include "lib/admission.h"
 #include "lib/answer.h"
+#include "lib/clock.h"
 #include "lib/exchange.h"
 #include "lib/hosts.h"
 #include "lib/log.h"
@@ -69,6 +70,8 @@ struct road {
 	char details[128];           /* why, when that is no fixed phrase */
 	char fields[RATELIMIT_MAX];
 	uint64_t begun_us, upstream_begun_us;
+	bool traces;      /* each hop is written to the log: see road_trace() */
+	uint64_t number;  /* of this request, for its traces */
 };
 
 /* The one way out for what can't go on. cause is a token of RFC 9209, details a phrase that lives as long as the request. */
@@ -77,6 +80,13 @@ enum step road_refuse(struct road *r, int status, const char *cause, const char 
 enum step road_refuse_unavailable(struct road *r);
 /* Nothing can be said any more. */
 enum step road_over(struct road *r, const char *outcome);
+
+/* A line about one hop of this request, for --trace. Off, it costs the look at one bool; the arguments are not worked out. */
+#define road_trace(r, ...)                                                                                                  \
+	do {                                                                                                                \
+		if ((r)->traces)                                                                                            \
+			log_trace((r)->proxy->log, proxy_name((r)->proxy), (r)->number, clock_us() - (r)->begun_us, __VA_ARGS__); \
+	} while (0)
 
 /* May this request go on at all? And when? Ends with a slot of the limiter in hand. */
 enum step admit(struct road *r);

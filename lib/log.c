@@ -50,6 +50,7 @@ struct log {
 	atomic_int level;
 	atomic_bool json;
 	atomic_bool access_on;
+	atomic_bool traces;
 	/* The mutex guards the sinks' paths, and opening. Writers use fd without it: a number stays open, on one file or
 	   another, for as long as the log lives. */
 	struct sink main_sink, access_sink;
@@ -121,6 +122,16 @@ static void put_escaped(struct line *line, const char *bytes, size_t length, boo
 		else
 			put_f(line, json ? "\\u%04x" : "\\x%02x", c);
 	}
+}
+
+static void put_text(struct line *line, const char *before, struct http_text text, bool json, const char *after)
+{
+	put(line, before);
+	if (text.at == NULL && !json)
+		put(line, "-");
+	else
+		put_escaped(line, text.at, text.length < VALUE_MAX_BYTES ? text.length : VALUE_MAX_BYTES, json);
+	put(line, after);
 }
 
 static void put_time(struct line *line)
@@ -247,6 +258,7 @@ static bool apply(struct log *log, const struct log_options *options, char *erro
 	atomic_store(&log->access_on, access != NULL);
 	atomic_store(&log->level, (int)options->level);
 	atomic_store(&log->json, options->json);
+	atomic_store(&log->traces, options->traces);
 	return true;
 }
 
@@ -360,19 +372,38 @@ void log_write(struct log *log, enum log_level level, const char *service, const
 	sink_write(&log->main_sink, &line, json);
 }
 
+bool log_wants_traces(struct log *log)
+{
+	return atomic_load_explicit(&log->traces, memory_order_relaxed);
+}
+
+void log_trace(struct log *log, const char *service, uint64_t number, uint64_t after_us, const char *format, ...)
+{
+	struct line message, line;
+	va_list arguments;
+	bool json = atomic_load(&log->json);
+	message.length = line.length = 0;
+	va_start(arguments, format);
+	put_v(&message, format, arguments);
+	va_end(arguments);
+	if (message.length > MESSAGE_MAX_BYTES)
+		message.length = MESSAGE_MAX_BYTES;
+	if (json) {
+		put(&line, "{\"time\":\"");
+		put_time(&line);
+		put_text(&line, "\",\"level\":\"trace\",\"service\":\"", (struct http_text){ service, strlen(service) }, true, "\"");
+		put_f(&line, ",\"request\":%llu,\"after_us\":%llu", (unsigned long long)number, (unsigned long long)after_us);
+		put_text(&line, ",\"message\":\"", (struct http_text){ message.bytes, message.length }, true, "\"}");
+	} else {
+		put_f(&line, "trace %s #%llu +%.6f ", service, (unsigned long long)number, (double)after_us / 1e6);
+		put_plain(&line, message.bytes, message.length);
+	}
+	sink_write(&log->main_sink, &line, json);
+}
+
 bool log_wants_access(struct log *log)
 {
 	return atomic_load_explicit(&log->access_on, memory_order_relaxed) || log_shows(log, LOG_LEVEL_DEBUG);
-}
-
-static void put_text(struct line *line, const char *before, struct http_text text, bool json, const char *after)
-{
-	put(line, before);
-	if (text.at == NULL && !json)
-		put(line, "-");
-	else
-		put_escaped(line, text.at, text.length < VALUE_MAX_BYTES ? text.length : VALUE_MAX_BYTES, json);
-	put(line, after);
 }
 
 static void put_access_json(struct line *line, const struct log_access *a)

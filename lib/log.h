@@ -22,6 +22,7 @@ struct log_options {
 	const char *access_path; /* access lines: NULL: none (they appear in the log at level debug), "-": standard output */
 	enum log_level level;
 	bool json;
+	bool traces;             /* log_trace() writes */
 };
 
 struct log;
@@ -41,6 +42,12 @@ bool log_shows(struct log *log, enum log_level level);
 
 /* One line. service names the service it is about, or is NULL. */
 void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* Are traces wanted? Asked before anything is put into making one: off, a trace costs the look at one number. */
+bool log_wants_traces(struct log *log);
+/* One hop of one request: number tells requests apart, after_us is the time since its first byte came. */
+void log_trace(struct log *log, const char *service, uint64_t number, uint64_t after_us, const char *format, ...)
+	PRINTF_LIKE(5, 6);
 
 /* What there is to say about one request. */
 struct log_access {

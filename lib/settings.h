@@ -88,6 +88,7 @@ enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
 enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
 enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
+enum settings_trace { TRACE_NO, TRACE_YES };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
 /* The C field of each kind of row. A duration is kept in microseconds, a size in bytes, and the field's name says so. */

@@ -136,6 +136,15 @@ static bool fail_no_value(struct command_reading *r, const char *flag, const cha
 	return settings_fail(r->error, "%s: no value follows; allowed: %s", flag, allowed);
 }
 
+/* A flag that may stand alone takes the word after it only if that is one of its values. */
+static const char *take_value_of(struct command_reading *r, const struct settings_row *row, const char *after_equals)
+{
+	bool has_next = r->at + 1 < r->argc;
+	if (row->alone && !after_equals && !(has_next && settings_word_is_in(r->argv[r->at + 1], row->choices)))
+		return row->alone;
+	return take_value(r, after_equals);
+}
+
 static bool read_setting(struct command_reading *r, const char *name, const char *after_equals)
 {
 	bool by_other_name;
@@ -149,7 +158,7 @@ static bool read_setting(struct command_reading *r, const char *name, const char
 		snprintf(allowed, sizeof allowed, "%s", row->help);
 	else
 		value_allowed(row, allowed);
-	const char *text = take_value(r, after_equals);
+	const char *text = take_value_of(r, row, after_equals);
 	if (!text)
 		return fail_no_value(r, flag, allowed);
 	if (row->only_in_file)

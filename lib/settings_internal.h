@@ -73,6 +73,7 @@ struct settings_row {
 	bool none;                      /* NETWORKS, EXEMPTIONS: "none" is the empty list */
 	bool one_part;                  /* KEY: client or header:NAME, not joined */
 	const char *choices;            /* CHOICE: "first|second" */
+	const char *alone;              /* CHOICE: what the flag means when no value follows it; NULL: one must */
 	unsigned choices_built;         /* CHOICE: how many of them work, counted from the first */
 	bool (*check)(const char *text); /* TEXT */
 	const char *allowed;            /* TEXT: what check lets through, in words */

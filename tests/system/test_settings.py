@@ -318,7 +318,6 @@ def keys_of_later_issues_are_refused_as_not_built_yet(t):
         error = _refuses(t, ['reverse', '--endpoint', '127.0.0.1:1', f'{flag}={value}', '--check'], contract.NOT_BUILT)
         if key in contract.SECRETS:
             t.check(value not in error, f'the secret is shown: {error!r}')
-    _refuses(t, ['forward', '--port', '0'], contract.NOT_BUILT)
 
 
 def later_keys_with_a_value_that_changes_nothing_are_accepted(t):

@@ -519,6 +519,41 @@ static void a_redis_that_was_emptied_grants_nothing_before_all_have_told_what_th
 	end_server(server);
 }
 
+/* Asks once. A place that was granted is given back. */
+static enum redis_store_answer ask_once(struct redis_store *store, uint64_t *wait_us)
+{
+	struct redis_store_result result;
+	enum redis_store_answer answer = redis_store_take(store, "a", 5, false, &result);
+	if (answer == REDIS_STORE_GRANTED)
+		redis_store_give(store, "a", 1);
+	*wait_us = result.wait_us;
+	return answer;
+}
+
+static void nothing_is_granted_while_an_empty_or_another_redis_settles(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	options.settle_us = 60 * US_PER_S;
+	struct redis_store *store = make_store(&options, NULL);
+	uint64_t wait_us = 0;
+	CU_ASSERT_EQUAL(ask_once(store, &wait_us), REDIS_STORE_SETTLING);
+	CU_ASSERT_TRUE(wait_us > 40 * US_PER_S && wait_us <= 60 * US_PER_S);
+	/* It has had the truth for long, as far as the mark says. */
+	CU_ASSERT_EQUAL(ask(server, "SET proxy_rate_limiter_born %s", "1 -"), 1);
+	CU_ASSERT_EQUAL(ask_once(store, &wait_us), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "FLUSHALL"), 1);
+	CU_ASSERT_EQUAL(ask_once(store, &wait_us), REDIS_STORE_SETTLING);
+	/* A mark of another run: an old file was loaded. The next heartbeat finds out. */
+	CU_ASSERT_EQUAL(ask(server, "SET proxy_rate_limiter_born %s", "1 0123456789abcdef"), 1);
+	enum redis_store_answer answer = REDIS_STORE_GRANTED;
+	for (uint64_t deadline_us = clock_us() + SOON_US; answer == REDIS_STORE_GRANTED && clock_us() < deadline_us;)
+		answer = ask_once(store, &wait_us);
+	CU_ASSERT_EQUAL(answer, REDIS_STORE_SETTLING);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 static void a_redis_that_hangs_costs_no_more_than_the_deadline(void)
 {
 	struct server *server = make_server(NULL);
@@ -837,6 +872,7 @@ int main(void)
 		TEST(a_redis_that_was_killed_is_met_again_and_told_what_is_open),
 		TEST(a_redis_that_comes_back_with_an_old_file_is_told_the_truth),
 		TEST(a_redis_that_was_emptied_grants_nothing_before_all_have_told_what_they_have),
+		TEST(nothing_is_granted_while_an_empty_or_another_redis_settles),
 		TEST(a_redis_that_hangs_costs_no_more_than_the_deadline),
 		TEST(passwords_and_databases_are_kept_to),
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),

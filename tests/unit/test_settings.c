@@ -1533,6 +1533,13 @@ static void rules_are_printed_each_with_where_it_came_from(void)
 
 /* ---- a forward proxy ---- */
 
+static void a_forward_proxy_needs_no_endpoint_and_has_a_port_of_its_own(void)
+{
+	CU_ASSERT_EQUAL(port_of(command("forward", NULL)), 8080);
+	CU_ASSERT_EQUAL(port_of(command("forward", "--dprl-port", "3128", NULL)), 3128);
+	CU_ASSERT_EQUAL(port_of(file("[a]\nmode = forward\n")), 8080);
+}
+
 static void caps_are_kept_under_the_names_that_hosts_are_counted_by(void)
 {
 	struct configuration *c =
@@ -1766,13 +1773,9 @@ static void what_is_not_built_is_refused_wherever_it_stands(void)
 {
 	expect_error(key("unicast = 10.0.0.255:7000"), "weir.ini:3: \"unicast\" is not built yet");
 	expect_error(key("ssl = yes"), "weir.ini:3: \"ssl\" is not built yet; allowed: no");
-	expect_error(key("mode = forward"),
-	             "weir.ini:3: mode: \"forward\" is not built yet; allowed: reverse, packet, forward "
-	             "(not built yet)");
 	expect_error(file("[globals]\nadmin = 127.0.0.1:9\n[a]\nendpoint = t:1\n"),
 	             "weir.ini:2: \"admin\" is not built yet");
 	expect_error(command("reverse", "--unicast", "10.0.0.255:7", NULL), "--unicast: not built yet");
-	expect_error_with(command("forward", NULL), "weir forward: not built yet");
 }
 
 static void every_later_key_is_refused_but_for_its_neutral_values(void)
@@ -2161,6 +2164,7 @@ int main(void)
 		TEST(the_names_of_rules_are_one_each_and_not_those_of_other_limits),
 		TEST(sixteen_rules_are_the_most_from_everywhere_together),
 		TEST(rules_are_printed_each_with_where_it_came_from),
+		TEST(a_forward_proxy_needs_no_endpoint_and_has_a_port_of_its_own),
 		TEST(caps_are_kept_under_the_names_that_hosts_are_counted_by),
 		TEST(a_cap_that_is_wrong_is_named_within_its_list),
 		TEST(what_may_be_reached_is_a_list),
