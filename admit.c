@@ -87,6 +87,11 @@ static bool client_has_sent_more(const struct road *r)
 	return request->framing == HTTP_CHUNKED ? unread_bytes > 0 : unread_bytes > request->content_length;
 }
 
+bool admit_client_is_gone(void *context)
+{
+	return !client_has_sent_more(context);
+}
+
 /* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. */
 static bool sleep_in_line(struct road *r, uint64_t wake_us)
 {

@@ -148,12 +148,15 @@ static enum step refuse_over_cap(struct road *r)
 /* Takes a place, and perhaps an idle connection with it. STEP_ON: r->lease is held. */
 static enum step take_place(struct road *r, uint64_t idle_max_us)
 {
+	uint64_t begun_us = clock_us();
 	struct hosts_wish wish = { .name = r->host_name,
 		                   .port = r->port,
 		                   .idle_max_us = idle_max_us,
-		                   .wait_until_us = r->settings->cap_backlog_us > 0 ? clock_us() + r->settings->cap_backlog_us : 0,
-		                   .client_fd = r->exchange.client.fd };
-	uint64_t begun_us = clock_us();
+		                   .now_us = begun_us,
+		                   .wait_until_us = r->settings->cap_backlog_us > 0 ? begun_us + r->settings->cap_backlog_us : 0,
+		                   .client_fd = r->exchange.client.fd,
+		                   .client_is_gone = admit_client_is_gone,
+		                   .context = r };
 	enum hosts_answer answer = hosts_lease(r->proxy->hosts, &wish, &r->lease);
 	if (wish.wait_until_us != 0)
 		r->record.wait_us += clock_us() - begun_us;
@@ -176,10 +179,19 @@ static enum step take_place(struct road *r, uint64_t idle_max_us)
 	}
 }
 
+/* The idle connection that came with the place is not used after all. */
+static void close_leased_idle(struct road *r)
+{
+	if (r->lease.fd >= 0)
+		close(r->lease.fd);
+	r->lease.fd = -1;
+}
+
 void forward_give_back(struct road *r)
 {
 	if (!r->has_lease)
 		return;
+	close_leased_idle(r);
 	upstream_discard(&r->exchange.upstream, worker_cut(r->worker));
 	hosts_end(r->proxy->hosts, &r->lease);
 	r->has_lease = false;
@@ -216,6 +228,10 @@ static int connect_to(struct road *r, const struct address *address, struct trou
 		return -1;
 	}
 	int fd = conn_socket(address);
+	if (fd < 0 && attempt_is_our_own_lack(errno)) { /* what is idle for other hosts' sake can make room */
+		hosts_close_idle(r->proxy->hosts);
+		fd = conn_socket(address);
+	}
 	if (fd < 0) {
 		trouble->result = CONN_BROKEN;
 		trouble->error = errno;
@@ -235,10 +251,10 @@ static enum step refuse_connecting(struct road *r, const struct trouble *trouble
 {
 	if (trouble->result == CONN_OK)
 		return refuse_destination(r, trouble->refused);
-	if (attempt_is_our_own_lack(trouble->error))
-		return road_refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection");
 	if (trouble->result == CONN_TIMEOUT)
 		return road_refuse(r, 504, "connection_timeout", "the host did not answer within connect_timeout");
+	if (attempt_is_our_own_lack(trouble->error))
+		return road_refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection");
 	snprintf(r->details, sizeof r->details, "cannot connect: %s", strerror(trouble->error));
 	return road_refuse(r, 502, trouble->error == ECONNREFUSED ? "connection_refused" : "destination_unavailable", r->details);
 }
@@ -257,7 +273,8 @@ static enum step open_connection(struct road *r)
 		snprintf(r->details, sizeof r->details, "cannot resolve the host: %s", gai_strerror(unknown));
 		return road_refuse(r, 502, "dns_error", r->details);
 	}
-	for (struct addrinfo *one = found; one != NULL && fd < 0; one = one->ai_next) {
+	bool is_gone = false;
+	for (struct addrinfo *one = found; one != NULL && fd < 0 && !is_gone; one = one->ai_next) {
 		struct address address;
 		if (one->ai_addrlen > sizeof address.storage)
 			continue;
@@ -265,13 +282,26 @@ static enum step open_connection(struct road *r)
 		memcpy(&address.storage, one->ai_addr, one->ai_addrlen);
 		address.length = one->ai_addrlen;
 		fd = connect_to(r, &address, &trouble);
+		is_gone = fd < 0 && conn_has_hung_up(&r->exchange.client) && admit_client_is_gone(r);
 	}
 	freeaddrinfo(found);
+	if (is_gone) /* a name may have many addresses, and each of them connect_timeout */
+		return road_over(r, "client went away while its host was connected to");
 	if (fd < 0)
 		return refuse_connecting(r, &trouble);
 	road_trace(r, "connect  to %s, place %u of %u", r->target_text, r->lease.count, r->lease.limit);
 	conn_init(&r->exchange.upstream, fd, r->exchange.upstream.buffer, r->exchange.upstream.capacity);
 	return STEP_ON;
+}
+
+/* The connection was idle and is of no use: another one takes its place. The place stays ours: had it been given back, somebody
+   else might have it now. */
+static void replace_connection(struct road *r)
+{
+	close_leased_idle(r);
+	upstream_discard(&r->exchange.upstream, worker_cut(r->worker));
+	service_host_changed(r->proxy, r->host_name, false, r->lease.count - 1, r->lease.limit);
+	service_host_changed(r->proxy, r->host_name, true, r->lease.count, r->lease.limit);
 }
 
 /* The idle connection that came with the place is made ours. */
@@ -282,26 +312,39 @@ static void use_idle(struct road *r)
 	conn_init(conn, r->lease.fd, conn->buffer, conn->capacity);
 	conn->receive_timeout_us = r->lease.receive_timeout_us;
 	conn->send_timeout_us = r->lease.send_timeout_us;
+	r->lease.fd = -1;
 }
 
 /* ---- the two kinds of request --------------------------------------------------------------------------------------- */
 
-/* A place, a turn, a connection: in this order, so that who waits for a place holds no turn. */
+/* Was the idle connection closed, or has it become too old, while its request waited for a turn? */
+static bool idle_is_stale(const struct road *r, uint64_t waited_us, uint64_t idle_max_us)
+{
+	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd));
+}
+
+/* A place (unless there is one in hand), a turn, a connection: in this order, so that who waits for a place holds no turn. */
 static enum step get_connection(struct road *r, uint64_t idle_max_us, bool *reused)
 {
 	r->record.target = r->target_text;
 	r->record.tries++;
-	enum step step = take_place(r, idle_max_us);
+	enum step step = r->has_lease ? STEP_ON : take_place(r, idle_max_us);
+	uint64_t waited_us = r->record.wait_us;
 	if (step == STEP_ON)
 		step = admit_take_slot(r);
-	if (step != STEP_ON)
-		return step;
-	*reused = r->lease.fd >= 0;
-	if (!*reused)
-		return open_connection(r);
-	use_idle(r);
-	road_trace(r, "reuse    an idle connection to %s", r->target_text);
-	return STEP_ON;
+	waited_us = r->record.wait_us - waited_us;
+	if (step == STEP_ON && r->lease.fd >= 0 && idle_is_stale(r, waited_us, idle_max_us))
+		replace_connection(r);
+	*reused = step == STEP_ON && r->lease.fd >= 0;
+	if (*reused) {
+		use_idle(r);
+		road_trace(r, "reuse    an idle connection to %s", r->target_text);
+	} else if (step == STEP_ON) {
+		step = open_connection(r);
+	}
+	if (step != STEP_ON) /* before the answer goes out: who has it may ask again at once */
+		forward_give_back(r);
+	return step;
 }
 
 enum step forward_find_target(struct road *r)
@@ -315,9 +358,10 @@ enum step forward_find_target(struct road *r)
 		if (step != STEP_ON)
 			return step;
 		attempt = attempt_send(r, r->target_text, reused, &blame);
-		if (attempt != ATTEMPT_ANSWERED)
+		if (attempt == ATTEMPT_FRESH)
+			replace_connection(r);
+		else if (attempt != ATTEMPT_ANSWERED)
 			forward_give_back(r);
-		idle_max_us = 0;
 	}
 	if (attempt == ATTEMPT_NEXT) /* there is no other: a host is a host */
 		return r->last_result == EXCHANGE_TARGET_SILENT ?

@@ -71,14 +71,15 @@ static bool request_is_read(struct road *r)
 	return true;
 }
 
-/* Sends the answer that a step has left. The connection goes on only if the whole request has been read and understood. */
+/* Sends the answer that a step has left. The connection goes on only if the whole request has been read and understood. Behind a
+   CONNECT that is refused there may be bytes that were meant for the tunnel: they are nobody's request. */
 static void send_answer(struct road *r)
 {
 	struct exchange *x = &r->exchange;
 	char bytes[ANSWER_MAX];
 	size_t body_bytes;
 	bool goes_on = request_is_read(r) && x->request.keep_alive && r->answer.status != 400 &&
-	               r->answer.status != 413 && !worker_is_draining(r->worker);
+	               r->answer.status != 413 && x->request.method != HTTP_CONNECT && !worker_is_draining(r->worker);
 	r->answer.keep_alive = goes_on;
 	r->answer.says_keep_alive = goes_on && x->request.minor_version == 0;
 	r->answer.head_only = r->has_request && x->request.method == HTTP_HEAD;

@@ -92,6 +92,8 @@ enum step road_over(struct road *r, const char *outcome);
 enum step admit(struct road *r);
 /* Takes a slot of the limiter, if there is none in hand; waits for one if need be. */
 enum step admit_take_slot(struct road *r);
+/* The client has finished sending: has it gone away? Not if it sent more than this request. context: the road. */
+bool admit_client_is_gone(void *context);
 /* Refuses by a limit that has a name: which, and when to come back. */
 enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us);
 /* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how

@@ -10,6 +10,7 @@
  */
 #include "service.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +230,9 @@ static void complain(void *context, const char *what, int error)
 {
 	struct proxy *proxy = context;
 	log_write(proxy->log, LOG_LEVEL_ERROR, proxy_name(proxy), "%s: %s", what, strerror(error));
+	/* To many hosts there may be more idle connections than a host of ours has clients. */
+	if (proxy->hosts != NULL && (error == EMFILE || error == ENFILE))
+		hosts_close_idle(proxy->hosts);
 }
 
 static void close_listener(int fd)
@@ -304,7 +308,7 @@ struct old_auth {
 	struct auth *auth;
 };
 
-static void host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit)
+void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit)
 {
 	struct proxy *proxy = context;
 	log_write(proxy->log, LOG_LEVEL_DEBUG, proxy->name, "%s a connection host=%s count=%u limit=%u",
@@ -349,7 +353,7 @@ static bool create_forward(struct proxy *proxy, const struct settings *settings,
 	struct auth *auth;
 	struct hosts_settings hosts = hosts_settings(settings);
 	struct redis_store_options options = store_options(settings);
-	struct hosts_watch watch = { .changed = host_changed, .context = proxy };
+	struct hosts_watch watch = { .changed = service_host_changed, .context = proxy };
 	struct redis_store_watch store_watch = { .state_changed = store_changed, .context = proxy };
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
@@ -363,6 +367,7 @@ static bool create_forward(struct proxy *proxy, const struct settings *settings,
 	return proxy->hosts != NULL;
 }
 
+/* What can be wrong comes first, and changes nothing. */
 static bool configure_forward(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
 {
 	struct auth *auth;
@@ -373,12 +378,17 @@ static bool configure_forward(struct proxy *proxy, const struct settings *settin
 		free(old);
 		return false;
 	}
+	if (redis_store_configure(proxy->store, &options) != 0 || hosts_configure(proxy->hosts, &hosts) != 0) {
+		auth_destroy(auth);
+		free(old);
+		return false;
+	}
 	old->auth = atomic_exchange(&proxy->auth, auth);
 	proxy_lock(proxy);
 	old->next = proxy->old_auths;
 	proxy->old_auths = old;
 	proxy_unlock(proxy);
-	return redis_store_configure(proxy->store, &options) == 0 && hosts_configure(proxy->hosts, &hosts) == 0;
+	return true;
 }
 
 static void destroy_forward(struct proxy *proxy)
@@ -537,15 +547,14 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 		return false;
 	bool names_are_known = resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	int fd = moves ? open_beside(proxy, settings, error, error_size) : -1;
-	if ((moves && fd < 0) || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+	if ((moves && fd < 0) || (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size)) ||
+	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
 		if (fd >= 0)
 			close_listener(fd);
 		resolver_stop(resolver);
 		return false;
 	}
 	balancer_configure(proxy->balancer, &balancing);
-	if (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size))
-		return false;
 	if (proxy->packets != NULL)
 		packet_switch_configure(proxy->packets, settings);
 

@@ -67,6 +67,9 @@ struct settings *service_settings(struct proxy *proxy, unsigned *generation);
 /* A connection to this target failed: perhaps its name has moved. */
 void service_target_failed(struct proxy *proxy);
 
+/* A connection to a host was opened or closed: a line in the log at level debug. context: the proxy. */
+void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit);
+
 /* The crew's job, in proxy.c. */
 extern const struct crew_job proxy_crew_job;
 /* A waiting request's turn may have come; in proxy.c, for the limiter. */

@@ -74,9 +74,19 @@ struct road {
 	struct switch_turn turn;
 	char why[PACKET_WHY_MAX];
 	unsigned over_limit_s; /* 0: this is no matter of limits */
+	uint64_t begun_us;
+	bool traces;     /* each hop is written to the log */
+	uint64_t number; /* of this message, for its traces */
 
 	char buffers[2][READ_BYTES];
 };
+
+/* A line about one hop of this message, for --trace. Off, it costs the look at one bool. */
+#define trace(r, ...)                                                                                                       \
+	do {                                                                                                                \
+		if ((r)->traces)                                                                                            \
+			log_trace((r)->proxy->log, proxy_name((r)->proxy), (r)->number, clock_us() - (r)->begun_us, __VA_ARGS__); \
+	} while (0)
 
 /* ---- the door -------------------------------------------------------------------------------------------------- */
 
@@ -320,7 +330,11 @@ static enum step take_slot(struct road *r)
 	case LIMITER_WAIT:
 		break;
 	}
-	return r->wake_fd < 0 ? refuse(r, "no descriptor to wait with") : wait_in_line(r);
+	if (r->wake_fd < 0)
+		return refuse(r, "no descriptor to wait with");
+	enum step step = wait_in_line(r);
+	trace(r, "wait     in line, behind the threshold");
+	return step;
 }
 
 /* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
@@ -433,20 +447,25 @@ static enum attempt try_server(struct road *r, const char **why_not)
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes",
 	          r->message.source, r->turn.id, upstream_address(r->turn.upstream), r->message.payload_bytes);
+	trace(r, "connect  to server id %s (%s)", r->turn.id, upstream_address(r->turn.upstream));
 	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
 	size_t sent_bytes = 0;
 	enum conn_result sent =
 		conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
 	settle_slot(r, sent_bytes);
+	trace(r, "send     %zu bytes to server id %s", sent_bytes, r->turn.id);
 	*why_not = sent == CONN_TIMEOUT ? "it does not take the message" : "it closed the connection";
 	/* One that has seen enough may answer before it has taken all. */
 	bool answered = sent != CONN_TIMEOUT && read_answer(r, why_not);
+	if (answered)
+		trace(r, "answer   %zu bytes from server id %s", r->answer.length, r->turn.id);
 	upstream_discard(&r->server, cut);
 	return answered ? ATTEMPT_ANSWERED : ATTEMPT_NEXT;
 }
 
 static void blame_server(struct road *r, const char *why_not)
 {
+	trace(r, "failed   server id %s: %s", r->turn.id, why_not);
 	bool went_out = packet_switch_failed(r->proxy->packets, &r->turn);
 	log_write(r->proxy->log, went_out ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, proxy_name(r->proxy),
 	          "server id %s (%s) %s: %s", r->turn.id, upstream_address(r->turn.upstream),
@@ -479,6 +498,7 @@ static enum step find_server(struct road *r)
 		enum step step;
 		if (!packet_switch_pick(r->proxy->packets, r->message.policy, &tried, &r->turn))
 			break;
+		trace(r, "pick     server id %s for policy %s", r->turn.id, r->message.policy);
 		enum attempt attempt = ask_server(r, &step);
 		packet_switch_done(r->proxy->packets, &r->turn);
 		if (attempt != ATTEMPT_NEXT)
@@ -555,10 +575,15 @@ static bool serve_message(struct road *r)
 		return false;
 	take_settings(r);
 	r->client_has_more = false;
+	r->begun_us = clock_us();
+	r->traces = log_wants_traces(r->proxy->log);
+	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
+	trace(r, "read     %zu bytes from %s", r->request.length, r->peer_text);
 	if (step == STEP_ON)
 		step = handle_object(r);
 	if (step == STEP_REFUSED)
 		step = send_error(r);
+	trace(r, step == STEP_ON ? "end      ok" : "end      the connection is over");
 	account(r);
 	return step == STEP_ON && !r->is_unwanted;
 }

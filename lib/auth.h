@@ -45,8 +45,8 @@ enum auth_answer {
 enum auth_answer auth_check(struct auth *auth, const char *field, size_t length, uint64_t now_us, char user[AUTH_USER_MAX],
                             uint64_t *retry_after_us);
 
-/* "Basic" and credentials, strictly: one space or more, base64 with its padding and no bits left over, a colon, no control characters. False
-   otherwise. user_password has room for `capacity` bytes; ends in NUL; *user_length is where the colon is. */
+/* "Basic" and credentials, strictly: one space or more, base64 with its padding and no bits left over, a colon, no control
+   characters. False otherwise. user_password has room for `capacity` bytes; ends in NUL; *user_length is where the colon is. */
 bool auth_basic(const char *field, size_t length, char *user_password, size_t capacity, size_t *user_length);
 
 struct auth_report {

@@ -126,8 +126,8 @@ struct hosts_lease {
 	uint64_t receive_timeout_us, send_timeout_us;
 };
 
-/* With a store it may wait a little even with wait_until_us 0: while the store settles (an empty Redis was met), and for idle connections
-   that another worker is asked to close. At most some 2 s. */
+/* With a store it may wait a little even with wait_until_us 0: while the store settles (an empty Redis was met), and for
+   idle connections that another worker is asked to close. At most some 2 s. */
 enum hosts_answer hosts_lease(struct hosts *hosts, const struct hosts_wish *wish, struct hosts_lease *lease);
 
 /* The exchange ended cleanly: fd goes into the pool, or is closed when its place is wanted more. It must be detached from

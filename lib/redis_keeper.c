@@ -10,8 +10,8 @@
  * The heartbeat also tells whether Redis is still the one that was told: an empty one has a new mark. Then everything that is
  * open here is told again, within a quarter of a second, while settle_us holds back everybody's questions.
  *
- * Foreign workers write counters and no index. To find them the keys have to be looked through. KEYS would stop Redis for as long as that
- * takes; SCAN goes in steps of some hundred keys. One worker does it for all, in turns of 0.7 s, and never for more than half of
+ * Foreign workers write counters and no index. To find them the keys have to be looked through. KEYS would stop Redis for
+ * as long as that takes; SCAN goes in steps of some hundred keys. One worker does it for all, in turns of 0.7 s, and never for more than half of
  * the time.
  */
 #include "redis_internal.h"

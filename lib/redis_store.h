@@ -106,7 +106,8 @@ struct redis_store_start {
 };
 enum redis_store_answer redis_store_start(struct redis_store *store, const char *name, unsigned threshold, uint64_t window_us,
                                           uint64_t guard_us, struct redis_store_start *start, uint64_t *wait_us);
-/* The request was sent (call it after the send). If that took longer than the guard, the slot is moved to now: one more round trip, rarely. */
+/* The request was sent (call it after the send). If that took longer than the guard, the slot is moved to now: one more
+   round trip, rarely. */
 void redis_store_started(struct redis_store *store, const struct redis_store_start *start);
 /* It will not be sent: the slot is given back. */
 void redis_store_cancel(struct redis_store *store, const struct redis_store_start *start);
