@@ -62,6 +62,7 @@ enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t af
 {
 	snprintf(r->details, sizeof r->details, "over %s", limit);
 	enum step step = road_refuse(r, (int)r->settings->reject_status, "http_request_denied", r->details);
+	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
 	bool by_threshold = r->admission.refused_by == NULL;
 	struct http_text fields = admit_ratelimit_fields(r, by_threshold ? after_us : 0);
 	r->answer.over_limit = true;

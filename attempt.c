@@ -62,6 +62,8 @@ static enum attempt judge(struct road *r, enum exchange_result result, bool was_
 {
 	struct exchange *x = &r->exchange;
 	bool silent = result == EXCHANGE_TARGET_SILENT;
+	if (result != EXCHANGE_OK && cut_has_happened(worker_cut(r->worker))) /* our own doing, and no target's */
+		return attempt_of(road_over(r, "cut when drain_timeout was over"));
 	switch (result) {
 	case EXCHANGE_OK:
 		return ATTEMPT_ANSWERED;

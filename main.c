@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -132,21 +133,48 @@ static void daemon_is_up(int fd)
 		close(nowhere);
 }
 
-static bool write_pidfile(const char *path, char error[ERROR_MAX])
+/* A daemon's log must be a file: whoever started it waits for its streams to close. */
+static void leave_terminal(int daemon_fd, struct log *log)
+{
+	if (daemon_fd < 0)
+		return;
+	log_write(log, LOG_LEVEL_INFO, NULL, "goes to the background; a log that is no file (logfile, access_log) ends here");
+	log_leave_terminal(log);
+	daemon_is_up(daemon_fd);
+}
+
+/* The file is locked for as long as we run: another weir with the same pidfile would overwrite it, and each would take the other
+   for itself. Returns the descriptor that holds the lock; -1 when there is no pidfile, -2 and error when it can't be written. */
+static int write_pidfile(const char *path, char error[ERROR_MAX])
 {
 	if (path == NULL)
-		return true;
-	FILE *file = fopen(path, "we");
-	bool good = file != NULL && fprintf(file, "%ld\n", (long)getpid()) > 0;
-	if (file != NULL)
-		good = fclose(file) == 0 && good;
-	if (!good)
-		snprintf(error, ERROR_MAX, "cannot write the pidfile \"%s\": %s", path, strerror(errno));
-	return good;
+		return -1;
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+		snprintf(error, ERROR_MAX, "the pidfile \"%s\" is in use by a weir that runs", path);
+		close(fd);
+		return -2;
+	}
+	if (fd >= 0 && ftruncate(fd, 0) == 0 && dprintf(fd, "%ld\n", (long)getpid()) > 0)
+		return fd;
+	snprintf(error, ERROR_MAX, "cannot write the pidfile \"%s\": %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -2;
+}
+
+/* Without the rights to remove it (user), it is left empty: nobody is there. */
+static void remove_pidfile(int fd, const char *path)
+{
+	if (fd < 0)
+		return;
+	if (unlink(path) != 0 && ftruncate(fd, 0) != 0)
+		say_error("cannot remove the pidfile");
+	close(fd);
 }
 
 /* Ports are open and files too: from here on the rights of an ordinary user are enough. */
-static bool drop_rights(const char *name, char error[ERROR_MAX])
+static bool drop_rights(const char *name, struct log *log, char error[ERROR_MAX])
 {
 	if (name == NULL)
 		return true;
@@ -157,6 +185,7 @@ static bool drop_rights(const char *name, char error[ERROR_MAX])
 	}
 	if (user->pw_uid == geteuid())
 		return true;
+	log_give_to(log, user->pw_uid, user->pw_gid);
 	if (initgroups(name, user->pw_gid) == 0 && setgid(user->pw_gid) == 0 && setuid(user->pw_uid) == 0)
 		return true;
 	snprintf(error, ERROR_MAX, "cannot become user \"%s\": %s", name, strerror(errno));
@@ -179,7 +208,8 @@ static struct configuration *reload(struct weir *weir, struct log *log, struct c
 	if (!log_configure(log, &options, error, sizeof error))
 		log_write(log, LOG_LEVEL_ERROR, NULL, "%s", error);
 	if (weir_reload(weir, fresh, error, sizeof error))
-		log_write(log, LOG_LEVEL_INFO, NULL, "new settings are in force");
+		log_write(log, LOG_LEVEL_INFO, NULL, fresh->file_path != NULL ? "new settings are in force" :
+		          "new settings are in force: those of the command line, for there is no file");
 	else
 		log_write(log, LOG_LEVEL_ERROR, NULL, "not all new settings are in force: %s", error);
 	configuration_free(configuration);
@@ -226,21 +256,24 @@ static int run(struct configuration *configuration, struct log *log, const sigse
 		configuration_free(configuration);
 		return EXIT_FAILED;
 	}
-	bool good = write_pidfile(pidfile, error) && drop_rights(configuration->globals.user, error) &&
+	int pidfile_fd = write_pidfile(pidfile, error);
+	bool good = pidfile_fd > -2 && drop_rights(configuration->globals.user, log, error) &&
 	            weir_start(weir, error, sizeof error);
 	if (good) {
 		char *path = pidfile == NULL ? NULL : strdup(pidfile);
 		warn_of_file_limit(file_limit, configuration, log);
-		daemon_is_up(daemon_fd);
+		leave_terminal(daemon_fd, log);
 		configuration = wait_for_stop(signals, weir, log, configuration);
 		let_second_signal_kill();
 		weir_stop(weir);
 		if (path != NULL)
-			unlink(path);
+			remove_pidfile(pidfile_fd, path);
 		free(path);
 		log_write(log, LOG_LEVEL_INFO, NULL, "stopped");
 	} else {
 		say_error(error);
+		if (pidfile_fd >= 0)
+			remove_pidfile(pidfile_fd, pidfile);
 		weir_stop(weir);
 	}
 	configuration_free(configuration);

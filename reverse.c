@@ -62,6 +62,7 @@ static enum attempt try_target(struct road *r, bool fresh)
 	struct conn *conn = &r->exchange.upstream;
 	bool reused;
 	r->exchange.sent_bytes = 0;
+	r->last_result = EXCHANGE_TARGET_FAILED;
 	r->record.tries++;
 	if (upstream_lease(upstream, conn, worker_cut(r->worker), fresh ? 0 : attempt_idle_max_us(r),
 	                   r->settings->connect_timeout_us, &reused) != CONN_OK) {
@@ -94,13 +95,22 @@ static enum attempt ask_target(struct road *r)
 	return attempt;
 }
 
+static enum step refuse_after_last_try(struct road *r)
+{
+	if (!balancer_any_in(r->proxy->balancer))
+		return road_refuse_unavailable(r);
+	if (r->last_result == EXCHANGE_TARGET_SILENT)
+		return road_refuse(r, 504, "http_response_timeout", "the target was silent, and retries are used up");
+	return road_refuse(r, 502, "connection_terminated", "the target did not answer, and retries are used up");
+}
+
 /* Picks targets until one answers. */
 enum step reverse_find_target(struct road *r)
 {
 	struct balancer *balancer = r->proxy->balancer;
 	uint64_t key = key_of(r);
 	memset(&r->tried, 0, sizeof r->tried);
-	for (unsigned tries = 0; tries <= r->settings->retries; tries++) {
+	for (unsigned tries = 0;; tries++) {
 		if (!balancer_pick(balancer, key, &r->tried, &r->pick))
 			break;
 		r->has_pick = true;
@@ -118,8 +128,8 @@ enum step reverse_find_target(struct road *r)
 		default:
 			reverse_give_pick_back(r);
 		}
-		if (tries == UINT32_MAX)
-			break;
+		if (tries == r->settings->retries) /* others might have answered, and were not to be asked */
+			return refuse_after_last_try(r);
 	}
 	return road_refuse_unavailable(r);
 }

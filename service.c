@@ -96,6 +96,19 @@ static bool make_entry(struct upstreams *all, const struct settings *settings, c
 	return true;
 }
 
+/* Says which names do not resolve, when that is news. */
+static void warn_of_names(struct proxy *proxy, const struct balancer_entry *entries, size_t count)
+{
+	unsigned unresolved = 0;
+	for (size_t i = 0; i < count; i++)
+		unresolved += entries[i].out ? 1u : 0u;
+	if (atomic_exchange(&proxy->unresolved, unresolved) == unresolved)
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (entries[i].out)
+			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "target %s is out: its name does not resolve", entries[i].name);
+}
+
 static bool set_targets(struct proxy *proxy, const struct settings *settings, const struct resolver_answer *answers,
                         size_t answer_count)
 {
@@ -106,6 +119,7 @@ static bool set_targets(struct proxy *proxy, const struct settings *settings, co
 	for (size_t i = 0; i < answer_count && count < BALANCER_TARGETS_MAX; i++)
 		if (make_entry(proxy->upstreams, settings, &answers[i], entries, count))
 			count++;
+	warn_of_names(proxy, entries, count);
 	bool good = balancer_set_targets(proxy->balancer, entries, count, clock_us()) == 0;
 	for (size_t i = 0; !good && i < count; i++)
 		upstream_destroy(entries[i].item);
@@ -600,7 +614,7 @@ static void log_counts(struct proxy *proxy)
 	limiter_report(proxy->limiter, clock_us(), &limits);
 	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "requests=%llu answered_here=%llu started=%llu refused=%llu",
 	          (unsigned long long)atomic_load(&proxy->requests_total), (unsigned long long)atomic_load(&proxy->answered_total),
-	          (unsigned long long)limits.started_total, (unsigned long long)limits.refused_total);
+	          (unsigned long long)limits.started_total, (unsigned long long)atomic_load(&proxy->refused_total));
 }
 
 void proxy_drain(struct proxy *proxy)

@@ -43,7 +43,9 @@ struct proxy {
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
+	atomic_uint unresolved; /* targets whose names do not resolve, when that was last said */
 	atomic_ullong traced_total;
+	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
 	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */

@@ -14,7 +14,7 @@ build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev l
 test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
-bench="$build python3 nginx haproxy wrk"
+bench="$build python3 nginx haproxy tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
 services="nginx haproxy redis-server"
 
 fail() {

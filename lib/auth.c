@@ -445,7 +445,8 @@ struct trial {
 	struct auth_user *user;  /* NULL: there is none of that name */
 	struct budget *budget;   /* its */
 	const char *password;
-	uint64_t now_us, began_us;
+	uint64_t now_us;         /* the caller's, and what was slept since */
+	uint64_t began_us;       /* by the real clock */
 };
 
 static bool is_under_way(const struct auth *auth, struct pair pair) REQUIRES(auth_mutex)
@@ -463,7 +464,7 @@ static bool may_check(struct trial *trial, enum auth_answer *answer, uint64_t *r
 	uint64_t give_up_us = trial->began_us + WAIT_MAX_US;
 	struct timespec until = { .tv_sec = (time_t)(give_up_us / US_PER_S), .tv_nsec = (long)(give_up_us % US_PER_S) * 1000 };
 	for (;;) {
-		uint64_t now_us = trial->now_us + (clock_us() - trial->began_us), wait_us = 0;
+		uint64_t now_us = trial->now_us, wait_us = 0;
 		if (is_known(auth, trial->pair, false, now_us, answer))
 			return false;
 		bool is_same_under_way = is_under_way(auth, trial->pair);
@@ -482,11 +483,13 @@ static bool may_check(struct trial *trial, enum auth_answer *answer, uint64_t *r
 				return true;
 			}
 		}
+		uint64_t asleep_us = clock_us();
 		if (pthread_cond_timedwait(&auth->check_ended, &auth->mutex, &until) != 0) {
 			*answer = AUTH_LATER;
 			*retry_after_us = US_PER_S;
 			return false;
 		}
+		trial->now_us += clock_us() - asleep_us;
 	}
 }
 
@@ -509,7 +512,7 @@ static enum auth_answer check(struct trial *trial) REQUIRES(auth_mutex)
 		refund(trial->budget, USER_TOKEN_US);
 		refund(&auth->all, ALL_TOKEN_US);
 	}
-	remember(auth, trial->pair, is_good, trial->now_us + (clock_us() - trial->began_us));
+	remember(auth, trial->pair, is_good, trial->now_us);
 	pthread_cond_broadcast(&auth->check_ended);
 	return is_good ? AUTH_GOOD : AUTH_WRONG;
 }

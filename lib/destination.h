@@ -1,8 +1,8 @@
 /* destination.h: what a forward proxy may reach, so that it is not an open door.
  *
  * A forward proxy stands inside a network and connects wherever it is told. Without a rule, whoever can reach it can reach
- * the machine's own admin pages (127.0.0.1), the cloud's metadata (169.254.169.254), and every printer of the house. A check of the name alone
- * is worth nothing: anybody can publish a name that resolves to 127.0.0.1. So there are two checks:
+ * the machine's own admin pages (127.0.0.1), the cloud's metadata (169.254.169.254), and every printer of the house. A check
+ * of the name alone is worth nothing: anybody can publish a name that resolves to 127.0.0.1. So there are two checks:
  *
  *      CONNECT host:port ──► destinations_may_ask ──► resolve ──► destinations_may_connect ──► connect to that very address
  *                            does any entry fit?                  for each address

@@ -303,7 +303,7 @@ bool log_configure(struct log *log, const struct log_options *options, char *err
 	return good;
 }
 
-static void reopen(struct log *log, struct sink *sink)
+static bool reopen(struct log *log, struct sink *sink)
 {
 	char error[512] = "";
 	log_lock(log);
@@ -313,13 +313,45 @@ static void reopen(struct log *log, struct sink *sink)
 	free(path);
 	if (!good)
 		log_write(log, LOG_LEVEL_ERROR, NULL, "%s; the old file stays in use", error);
+	return good;
+}
+
+void log_give_to(struct log *log, uid_t user, gid_t group)
+{
+	log_lock(log);
+	if (log->main_sink.path != NULL && fchown(log->main_sink.fd, user, group) != 0)
+		errno = 0; /* what can't be given away stays as it is: opening it again will say so */
+	if (log->access_sink.path != NULL && fchown(log->access_sink.fd, user, group) != 0)
+		errno = 0;
+	log_unlock(log);
+}
+
+static bool leave_terminal(struct sink *sink)
+{
+	if (sink->fd < 0 || sink->path != NULL)
+		return false;
+	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (nowhere < 0)
+		return false;
+	dup3(nowhere, sink->fd, O_CLOEXEC);
+	close(nowhere);
+	return true;
+}
+
+bool log_leave_terminal(struct log *log)
+{
+	log_lock(log);
+	bool was_log = leave_terminal(&log->main_sink);
+	leave_terminal(&log->access_sink);
+	log_unlock(log);
+	return was_log;
 }
 
 void log_reopen(struct log *log)
 {
-	reopen(log, &log->main_sink);
-	reopen(log, &log->access_sink);
-	log_write(log, LOG_LEVEL_INFO, NULL, "log files are open again");
+	bool good = reopen(log, &log->main_sink);
+	if (reopen(log, &log->access_sink) && good)
+		log_write(log, LOG_LEVEL_INFO, NULL, "log files are open again");
 }
 
 bool log_shows(struct log *log, enum log_level level)

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "http.h"
 #include "ts.h"
@@ -34,6 +35,10 @@ void log_destroy(struct log *log);
 /* Opens the files again, by the names they had: what logrotate expects after it has moved them away. What can't be opened keeps
    its old file, and the log says so. */
 void log_reopen(struct log *log);
+/* The files are given to another user, who can then open them again. Standard streams stay as they are. */
+void log_give_to(struct log *log, uid_t user, gid_t group);
+/* A daemon has no standard streams: what was written to them is written nowhere from now on. True if that is the log itself. */
+bool log_leave_terminal(struct log *log);
 /* New options for a running log; what can't be opened keeps its old file. False (and error) then. */
 bool log_configure(struct log *log, const struct log_options *options, char *error, size_t error_size);
 

@@ -128,8 +128,28 @@ void redis_store_destroy(struct redis_store *store)
 	free_all(store);
 }
 
+static bool is_same_text(const char *one, const char *other)
+{
+	return one == NULL || other == NULL ? one == other : strcmp(one, other) == 0;
+}
+
+/* Leaving Redis for a moment would show others free places that are taken. */
+static bool is_in_force(struct redis_store *store, const struct redis_store_options *options)
+{
+	redis_store_lock(store);
+	bool is_same = is_same_text(store->address, options->address) && is_same_text(store->password, options->password) &&
+	               store->database == options->database &&
+	               store->ttl_us == (options->ttl_us != 0 ? options->ttl_us : DEFAULT_TTL_US) &&
+	               store->deadline_us == (options->deadline_us != 0 ? options->deadline_us : DEFAULT_DEADLINE_US) &&
+	               store->settle_us == (options->settle_us != 0 ? options->settle_us : DEFAULT_SETTLE_US);
+	redis_store_unlock(store);
+	return is_same;
+}
+
 int redis_store_configure(struct redis_store *store, const struct redis_store_options *options)
 {
+	if (is_in_force(store, options))
+		return 0;
 	int result = set_options(store, options);
 	redis_wake_keeper(store);
 	return result;

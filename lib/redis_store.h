@@ -48,7 +48,7 @@ struct redis_store *redis_store_create(const struct redis_store_options *options
 /* Removes this worker's keys (within the deadline), and ends the thread. Nobody may be calling. */
 void redis_store_destroy(struct redis_store *store);
 /* Another address, password or database: what this worker has is told there, and removed at the old one. -1 when out of memory:
-   nothing changed. */
+   nothing changed. The same options again: nothing happens. */
 int redis_store_configure(struct redis_store *store, const struct redis_store_options *options);
 /* Waits until Redis has answered, or until the deadline: true if it has. For a start that wants to begin in order. */
 bool redis_store_wait_up(struct redis_store *store, uint64_t deadline_us);

@@ -512,3 +512,39 @@ def a_unix_target_is_told_a_host_that_is_one(t):
             hosts[head.split()[1]] = re.search(rb'\r\nHost: ([^\r]*)\r\n', head)[1]
             conn.sendall(answer(b'ok'))
     t.equal(hosts, {b'/health': b'localhost', b'/old': b'localhost'})
+
+
+@takes(40)
+def a_cut_at_the_end_of_a_drain_is_no_fault_of_the_target(t):
+    slow = t.origin(handler=lambda conn: conn.request() and conn.hold())
+    other = t.origin(name='B')
+    weir = t.weir(slow, other, drain_timeout='0.3', response_timeout='30')
+    client = t.client(weir)
+    client.send(request())
+    slow.wait_requests(1)
+    weir.signal(signal.SIGTERM)
+    t.equal(weir.wait_exit(10), 0)
+    t.equal(len(other.requests), 0)
+    t.check(not any('leaves the rotation' in line for line in weir.log.lines), 'a target was blamed')
+
+
+def retries_used_up_is_no_outage(t):
+    broken = t.origin(handler=lambda conn: conn.request() and conn.abort())
+    weir = t.weir(broken, t.origin(name='B'), retries='0', probe_interval='30')
+    t.equal([t.get(weir).status, t.get(weir).status], [502, 200])
+
+
+def a_pidfile_in_use_is_refused(t):
+    path = f'{t.tmp}/weir.pid'
+    first = t.weir(t.origin(name='A'), extra=['--pidfile', path])
+    ended = t.run('reverse', '--port', '0', '--endpoint', '127.0.0.1:1', '--pidfile', path)
+    t.equal(ended.code, 1)
+    t.check('in use' in ended.err and ended.err.count('\n') == 1, ended.err)
+    with open(path, encoding='ascii') as file:
+        t.equal(int(file.read()), first.pid)
+
+
+def a_name_that_does_not_resolve_is_said(t):
+    weir = t.weir('nosuch.invalid:80', t.origin(name='A'))
+    weir.wait_log(r'nosuch\.invalid:80 .*does not resolve')
+    t.equal(t.get(weir).status, 200)

@@ -22,6 +22,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -73,6 +74,7 @@ static void start_server(struct server *server)
 	server->pid = fork();
 	CU_ASSERT_TRUE_FATAL(server->pid >= 0);
 	if (server->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL); /* a test that crashes leaves no server behind */
 		int nowhere = open("/dev/null", O_RDWR);
 		dup2(nowhere, 1);
 		dup2(nowhere, 2);
@@ -325,6 +327,7 @@ static void the_places_of_a_worker_that_was_killed_come_back_when_its_time_to_li
 	pid_t pid = fork();
 	CU_ASSERT_TRUE_FATAL(pid >= 0);
 	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		struct redis_store *doomed = redis_store_create(&options, NULL);
 		char verdict = 'y';
 		for (unsigned i = 0; i < 5; i++)
@@ -611,6 +614,35 @@ static void passwords_and_databases_are_kept_to(void)
 	end_server(server);
 }
 
+static void the_same_options_again_change_nothing(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	struct redis_store_report before, after;
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	await(&heard.back, 1);
+	const char *received = "return tonumber(string.match(redis.call('INFO', 'stats'), 'total_connections_received:(%d+)'))";
+	long long connections = ask(server, "EVAL %s 0", received);
+	CU_ASSERT_TRUE(connections > 0);
+	redis_store_report(store, &before);
+	for (unsigned i = 0; i < 20; i++) {
+		char address[128];
+		snprintf(address, sizeof address, "%s", server->address);
+		struct redis_store_options again = options;
+		again.address = address;
+		CU_ASSERT_EQUAL(redis_store_configure(store, &again), 0);
+		CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:a:%s", before.worker_id), 1);
+	}
+	CU_ASSERT_EQUAL(take(store, "a", 5), REDIS_STORE_GRANTED);
+	redis_store_report(store, &after);
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 0", received), connections); /* nobody has connected anew */
+	CU_ASSERT_EQUAL(after.refused_while_down_total, 0);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 /* ---- starts --------------------------------------------------------------------------------------------------------- */
 
 struct starter {
@@ -875,6 +907,7 @@ int main(void)
 		TEST(nothing_is_granted_while_an_empty_or_another_redis_settles),
 		TEST(a_redis_that_hangs_costs_no_more_than_the_deadline),
 		TEST(passwords_and_databases_are_kept_to),
+		TEST(the_same_options_again_change_nothing),
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
 		TEST(a_start_that_is_cancelled_gives_its_slot_back),
 		TEST(an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed),
