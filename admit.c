@@ -22,6 +22,9 @@
 #include "lib/clock.h"
 #include "road.h"
 
+/* A start that Redis has given is used again a window and this much later: it covers the way from Redis to the target. */
+#define SHARED_GUARD_US (4 * US_PER_MS)
+
 void proxy_wake(struct limiter_ticket *ticket)
 {
 	uint64_t one = 1;
@@ -150,11 +153,9 @@ static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
 	return r->wake_fd < 0 ? LIMITER_WAIT : limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
 }
 
-/* Takes a slot of the limiter; waits for one if need be. */
-enum step admit_take_slot(struct road *r)
+/* Takes a slot of this process's limiter; waits for one if need be. */
+static enum step take_own_slot(struct road *r)
 {
-	if (r->has_slot)
-		return STEP_ON;
 	uint64_t now_us = clock_us();
 	enum step step = STEP_ON;
 	switch (enter_line(r, now_us)) {
@@ -172,6 +173,89 @@ enum step admit_take_slot(struct road *r)
 	r->record.wait_us += clock_us() - now_us;
 	road_trace(r, "wait     %.6f s in line, behind the threshold", (double)(clock_us() - now_us) / 1e6);
 	return step;
+}
+
+/* Redis can't be asked. What then, the settings say; "local" has made our own limiter narrower (service.c). */
+static enum step without_redis(struct road *r)
+{
+	if (r->settings->redis_fail != REDIS_FAIL_CLOSED)
+		return STEP_ON;
+	enum step step = road_refuse(r, 503, "proxy_internal_error", "the shared threshold can't be asked: Redis is down");
+	r->answer.retry_after_s = 1;
+	return step;
+}
+
+/* Sleeps for some of what is left of the backlog. */
+static enum step sleep_for_share(struct road *r, uint64_t wait_us, uint64_t until_us)
+{
+	uint64_t wake_us = clock_us() + wait_us;
+	if (wake_us > until_us)
+		return admit_refuse_over_limit(r, "threshold", wait_us);
+	if (r->wake_fd < 0)
+		r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (r->wake_fd < 0)
+		return road_refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
+	while (clock_us() < wake_us)
+		if (!sleep_in_line(r, wake_us))
+			return road_over(r, "client went away while it waited");
+	return STEP_ON;
+}
+
+/* Takes one of the starts that the whole fleet shares. Who asks holds a slot of this process already: the line is kept there. */
+static enum step take_shared_start(struct road *r)
+{
+	struct settings_rate rate = r->settings->threshold;
+	uint64_t begun_us = clock_us(), until_us = begun_us + r->settings->backlog_us;
+	enum step step = STEP_ON;
+	while (step == STEP_ON) {
+		uint64_t wait_us = 0;
+		switch (redis_store_start(r->proxy->store, proxy_name(r->proxy), rate.count, rate.window_us, SHARED_GUARD_US,
+		                          &r->shared_start, &wait_us)) {
+		case REDIS_STORE_GRANTED:
+			r->has_shared_start = true;
+			r->record.wait_us += clock_us() - begun_us;
+			return STEP_ON;
+		case REDIS_STORE_FULL:
+		case REDIS_STORE_SETTLING:
+			step = sleep_for_share(r, wait_us, until_us);
+			break;
+		default:
+			return without_redis(r);
+		}
+	}
+	return step;
+}
+
+enum step admit_take_slot(struct road *r)
+{
+	if (r->has_slot)
+		return STEP_ON;
+	enum step step = take_own_slot(r);
+	bool is_shared = r->settings->redis_addr != NULL && r->settings->threshold.count > 0;
+	if (step != STEP_ON || !is_shared)
+		return step;
+	step = take_shared_start(r);
+	if (step != STEP_ON)
+		admit_give_slot_back(r);
+	return step;
+}
+
+void admit_use_slot(struct road *r)
+{
+	if (r->has_slot)
+		limiter_started(r->proxy->limiter, &r->ticket, clock_us());
+	if (r->has_shared_start)
+		redis_store_started(r->proxy->store, &r->shared_start);
+	r->has_slot = r->has_shared_start = false;
+}
+
+void admit_give_slot_back(struct road *r)
+{
+	if (r->has_slot)
+		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
+	if (r->has_shared_start)
+		redis_store_cancel(r->proxy->store, &r->shared_start);
+	r->has_slot = r->has_shared_start = false;
 }
 
 /* OPTIONS and TRACE can ask for the answer of the n-th hop (RFC 9110 §7.6.2). */

@@ -35,10 +35,8 @@ static struct rewrite_request how_to_send(const struct road *r, const char *targ
 /* The slot is used if something left for the target, at the moment it had left. */
 static void settle_slot(struct road *r)
 {
-	if (!r->has_slot || r->exchange.sent_bytes == 0)
-		return;
-	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
+	if (r->exchange.sent_bytes > 0)
+		admit_use_slot(r);
 }
 
 enum attempt attempt_of(enum step step)

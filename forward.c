@@ -379,8 +379,7 @@ enum step forward_tunnel(struct road *r)
 	enum step step = get_connection(r, 0, &reused);
 	if (step != STEP_ON)
 		return step;
-	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
+	admit_use_slot(r);
 	struct iovec part = { .iov_base = (char *)(uintptr_t)answer, .iov_len = sizeof answer - 1 };
 	r->record.status = 200;
 	r->ending = END_CLOSE;

@@ -246,9 +246,7 @@ static void describe_request(struct road *r)
 static void account(struct road *r)
 {
 	struct exchange *x = &r->exchange;
-	if (r->has_slot)
-		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
+	admit_give_slot_back(r);
 	reverse_give_pick_back(r);
 	forward_give_back(r);
 	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);

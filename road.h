@@ -50,6 +50,8 @@ struct road {
 	struct admission admission; /* who is asking: see client_text in there */
 	struct limiter_ticket ticket;
 	bool has_slot;
+	bool has_shared_start; /* and one of the whole fleet's, through Redis */
+	struct redis_store_start shared_start;
 	bool client_has_more; /* it sent more than this request, and may have finished sending */
 	bool has_pick;
 	struct balancer_pick pick;
@@ -94,6 +96,10 @@ enum step admit(struct road *r);
 enum step admit_take_slot(struct road *r);
 /* The client has finished sending: has it gone away? Not if it sent more than this request. context: the road. */
 bool admit_client_is_gone(void *context);
+/* The slot in hand is used up: the request's first bytes have left, just now. Without one: nothing. */
+void admit_use_slot(struct road *r);
+/* The slot in hand will not be used: it is the next one's. Without one: nothing. */
+void admit_give_slot_back(struct road *r);
 /* Refuses by a limit that has a name: which, and when to come back. */
 enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us);
 /* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how

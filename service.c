@@ -329,13 +329,30 @@ void service_host_changed(void *context, const char *host, bool was_opened, unsi
 	          was_opened ? "open" : "close", host, count, limit);
 }
 
+/* redis_fail = local: while Redis is away this process keeps to its share of the threshold, at least 1. */
+static void set_share(struct proxy *proxy, const struct settings *settings, bool is_up)
+{
+	struct limiter_options options = limiter_options(settings);
+	if (settings->redis_addr == NULL || options.threshold == 0 || proxy->store == NULL)
+		return;
+	unsigned workers = redis_store_live_workers(proxy->store, "");
+	if (!is_up && settings->redis_fail == REDIS_FAIL_LOCAL && workers > 1)
+		options.threshold = options.threshold / workers > 0 ? options.threshold / workers : 1;
+	if (limiter_configure(proxy->limiter, &options, clock_us()) != 0)
+		log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "no memory for another threshold: the old one stays");
+}
+
 static void store_changed(void *context, bool is_up, const char *why)
 {
 	struct proxy *proxy = context;
 	if (is_up)
-		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "Redis answers: caps are shared");
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "Redis answers: caps and threshold are shared");
 	else
 		log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "Redis can't be reached: %s", why);
+	unsigned generation;
+	struct settings *settings = service_settings(proxy, &generation);
+	set_share(proxy, settings, is_up);
+	settings_release(settings);
 }
 
 static struct hosts_settings hosts_settings(const struct settings *settings)
@@ -362,21 +379,25 @@ static bool read_auth(const struct settings *settings, struct auth **auth, char 
 	return settings->auth_file == NULL || *auth != NULL;
 }
 
+/* Redis is asked by forward proxies for their caps, and by all that speak HTTP for a threshold. */
+static bool create_store(struct proxy *proxy, const struct settings *settings)
+{
+	struct redis_store_options options = store_options(settings);
+	struct redis_store_watch watch = { .state_changed = store_changed, .context = proxy };
+	proxy->store = redis_store_create(&options, &watch);
+	if (proxy->store != NULL && settings->redis_addr != NULL) /* one that is down should not keep the port shut */
+		redis_store_wait_up(proxy->store, clock_us() + US_PER_S);
+	return proxy->store != NULL;
+}
+
 static bool create_forward(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
 {
 	struct auth *auth;
 	struct hosts_settings hosts = hosts_settings(settings);
-	struct redis_store_options options = store_options(settings);
 	struct hosts_watch watch = { .changed = service_host_changed, .context = proxy };
-	struct redis_store_watch store_watch = { .state_changed = store_changed, .context = proxy };
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
 	atomic_store(&proxy->auth, auth);
-	proxy->store = redis_store_create(&options, &store_watch);
-	if (proxy->store == NULL)
-		return false;
-	if (settings->redis_addr != NULL) /* the first request should find Redis; one that is down should not keep the port shut */
-		redis_store_wait_up(proxy->store, clock_us() + US_PER_S);
 	proxy->hosts = hosts_create(&hosts, proxy->store, &watch);
 	return proxy->hosts != NULL;
 }
@@ -386,13 +407,12 @@ static bool configure_forward(struct proxy *proxy, const struct settings *settin
 {
 	struct auth *auth;
 	struct hosts_settings hosts = hosts_settings(settings);
-	struct redis_store_options options = store_options(settings);
 	struct old_auth *old = malloc(sizeof *old);
 	if (old == NULL || !read_auth(settings, &auth, error, error_size)) {
 		free(old);
 		return false;
 	}
-	if (redis_store_configure(proxy->store, &options) != 0 || hosts_configure(proxy->hosts, &hosts) != 0) {
+	if (hosts_configure(proxy->hosts, &hosts) != 0) {
 		auth_destroy(auth);
 		free(old);
 		return false;
@@ -462,6 +482,8 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->client_counts = client_counts_create();
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
 	    proxy->client_limits == NULL || proxy->client_counts == NULL)
+		return false;
+	if (settings->mode != MODE_PACKET && !create_store(proxy, settings))
 		return false;
 	if (settings->mode == MODE_FORWARD && !create_forward(proxy, settings, error, error_size))
 		return false;
@@ -561,7 +583,9 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 		return false;
 	bool names_are_known = resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	int fd = moves ? open_beside(proxy, settings, error, error_size) : -1;
-	if ((moves && fd < 0) || (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size)) ||
+	struct redis_store_options store = store_options(settings);
+	if ((moves && fd < 0) || (proxy->store != NULL && redis_store_configure(proxy->store, &store) != 0) ||
+	    (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size)) ||
 	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
 		if (fd >= 0)
 			close_listener(fd);
