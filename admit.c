@@ -23,6 +23,8 @@
 #include "road.h"
 
 /* A start that Redis has given is used again a window and this much later: it covers the way from Redis to the target. */
+/* A Redis that comes back empty is given this much more than a window before it is believed. */
+#define SETTLING_US (2 * US_PER_S)
 #define SHARED_GUARD_US (4 * US_PER_MS)
 
 void proxy_wake(struct limiter_ticket *ticket)
@@ -216,8 +218,10 @@ static enum step take_shared_start(struct road *r)
 			r->record.wait_us += clock_us() - begun_us;
 			return STEP_ON;
 		case REDIS_STORE_FULL:
-		case REDIS_STORE_SETTLING:
 			step = sleep_for_share(r, wait_us, until_us);
+			break;
+		case REDIS_STORE_SETTLING: /* it knows nothing of the last window: nobody starts in this one, with a backlog or without */
+			step = sleep_for_share(r, wait_us, begun_us + rate.window_us + SETTLING_US);
 			break;
 		default:
 			return without_redis(r);

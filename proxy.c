@@ -195,6 +195,17 @@ static void keep_upstream(struct road *r)
 		upstream_give_back(r->pick.item, &r->exchange.upstream, worker_cut(r->worker));
 }
 
+/* The place at the host is given back before the client has the end of its answer: one that asks for one thing after another,
+   each on a connection of its own, would else meet its own last request under a small cap. */
+static void target_is_done(void *context)
+{
+	struct road *r = context;
+	if (r->has_lease && exchange_upstream_is_reusable(&r->exchange))
+		forward_keep(r);
+	else
+		forward_give_back(r);
+}
+
 static enum step relay_answer(struct road *r)
 {
 	struct exchange *x = &r->exchange;
@@ -218,7 +229,7 @@ static enum step relay_answer(struct road *r)
 	if (result == EXCHANGE_OK) {
 		r->record.outcome = "ok";
 		r->ending = !x->client_must_close ? END_KEEP : exchange_request_is_done(x) ? END_CLOSE : END_LINGER;
-		if (exchange_upstream_is_reusable(x))
+		if (x->upstream.fd >= 0 && exchange_upstream_is_reusable(x))
 			keep_upstream(r);
 		return STEP_ON;
 	}
@@ -369,6 +380,8 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->proxy = proxy;
 	r->worker = worker;
 	r->exchange.cut = worker_cut(worker);
+	r->exchange.target_is_done = target_is_done;
+	r->exchange.context = r;
 	r->wake_fd = -1;
 	r->settings = service_settings(proxy, &r->settings_generation);
 	if (make_buffers(r))

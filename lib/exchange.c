@@ -46,7 +46,7 @@ bool exchange_client_is_waited_for(const struct exchange *x)
 
 bool exchange_upstream_is_reusable(const struct exchange *x)
 {
-	return exchange_request_is_done(x) && !x->up_is_broken && flow_is_done(&x->down) && x->response.keep_alive &&
+	return exchange_request_is_done(x) && !x->up_is_broken && x->down.has_ended && x->response.keep_alive &&
 	       x->response.framing != HTTP_UNTIL_CLOSE && conn_available(&x->upstream) == 0;
 }
 
@@ -369,6 +369,8 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 	enum exchange_result result = EXCHANGE_OK;
 	while (result == EXCHANGE_OK) {
 		if (x->down.left > 0) {
+			if (x->down.has_ended && up_is_over(x) && x->target_is_done != NULL)
+				x->target_is_done(x->context);
 			result = send_down(x);
 			continue;
 		}

@@ -45,6 +45,10 @@ struct exchange {
 	struct cut *cut; /* of the thread, or NULL: who ends a connection from outside ends no message */
 	struct http_head request, response;
 	struct exchange_limits limits;
+	/* Called when all of the answer has come and its last bytes are about to go to the client: the target's connection may be given
+	   away (its buffer is still read from). A client that has the end of its answer may ask again at once. NULL: not wanted. */
+	void (*target_is_done)(void *context);
+	void *context;
 
 	/* The request on its way up. */
 	struct flow up;

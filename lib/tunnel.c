@@ -1,53 +1,166 @@
 /* tunnel.c: see tunnel.h.
  *
- *      client ══► buffer ══► target        a direction with bytes waiting to go out asks for room to send,
- *      client ◄══ buffer ◄══ target        one that has none asks for bytes: so memory is bounded by the two buffers
+ *      client ══► buffer, later pipe ══► target     a direction with bytes waiting to go out asks for room to send, one
+ *      client ◄══ buffer, later pipe ◄══ target     that has none asks for bytes: so memory is bounded by these four
  *
  * One end may finish sending while the other goes on ("half close"): the end is passed on as it came (shutdown for writing), and
  * the other direction goes on. A tunnel that closed both at the first end would cut off the tail of many protocols.
  *
- * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade).
+ * Bytes that nobody looks at need not come to us at all. splice() moves the kernel's pages from one socket into a pipe, and from
+ * the pipe into the other socket; recv() and send() copy each byte twice. Measured with bench/tunnel.py, CPU seconds for each GB
+ * (one tunnel down, eight down, one up; median of five rounds, two processors):
+ *
+ *      copy, the connection's buffer of 48 KiB     0.48  0.43  0.47        pipe of 512 KiB      0.32  0.32  0.30
+ *      copy, 512 KiB                               0.39  0.37  0.33        pipe of 1 MiB        0.29  0.29  0.21
+ *      copy, 1 MiB                                 0.32  0.35  0.27        (64 KiB: no better than the copy)
+ *
+ * Half of the gain comes from large steps: fewer wake-ups. A copy can take those too, but with a megabyte of memory for each
+ * direction, where a pipe holds pages that are there anyway. Yet a pipe costs two descriptors and some system calls, which a short
+ * exchange never earns back. So a direction starts with the copy, takes a pipe when it has moved BULK_BYTES, and gives it back when
+ * it is quiet. Where there is no pipe to be had (no descriptors left; or the share of pipe memory that the system leaves a user who is
+ * not root, 64 of them unless set otherwise) it goes on with the copy, and asks again after as many bytes.
+ *
+ * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade); splice(2), pipe(7).
  */
 #include "tunnel.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "clock.h"
+
+#define BULK_BYTES (256u * 1024u)
+#define PIPE_BYTES (1024 * 1024) /* what Linux allows anybody: /proc/sys/fs/pipe-max-size */
+#define QUIET_US (200 * US_PER_MS)
 
 struct direction {
 	struct conn *from, *to;
 	uint64_t *moved_bytes;
+	uint64_t unpiped_bytes; /* copied since the tunnel began, the pipe was given back, or none was to be had */
+	int pipe_in, pipe_out;  /* -1: none */
+	size_t piped_bytes;     /* wait in the pipe */
 	bool input_ended, is_over;
 };
+
+/* ---- the pipe ------------------------------------------------------------------------------------------------------- */
+
+static bool has_pipe(const struct direction *d)
+{
+	return d->pipe_in >= 0;
+}
+
+static void give_pipe_back(struct direction *d)
+{
+	if (has_pipe(d)) {
+		close(d->pipe_in);
+		close(d->pipe_out);
+	}
+	d->pipe_in = d->pipe_out = -1;
+	d->unpiped_bytes = 0;
+}
+
+/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on another one, in
+   whatever program, we would rather copy than end the process. */
+static bool sigpipe_is_blocked(void)
+{
+	sigset_t blocked;
+	return pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGPIPE) == 1;
+}
+
+static void take_pipe(struct direction *d)
+{
+	int ends[2];
+	d->unpiped_bytes = 0;
+	if (!sigpipe_is_blocked() || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+		return;
+	d->pipe_out = ends[0];
+	d->pipe_in = ends[1];
+	if (fcntl(d->pipe_in, F_SETPIPE_SZ, PIPE_BYTES) < 0)
+		give_pipe_back(d);
+}
+
+/* ---- one direction -------------------------------------------------------------------------------------------------- */
+
+/* Why a splice() that would not take anything is followed by a plain read: at a byte sent as urgent (MSG_OOB) splice() finds nothing for
+   ever, while poll() says that there is something, and the two would spin. Reading skips that byte. It also serves where a kind of
+   socket can't be spliced. */
+static bool copying_may_help(int error)
+{
+	return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == ENOMEM;
+}
+
+/* Takes in what has come, without waiting. */
+static enum conn_result take_in(struct direction *d)
+{
+	if (!has_pipe(d) && d->unpiped_bytes >= BULK_BYTES)
+		take_pipe(d);
+	if (has_pipe(d)) {
+		ssize_t count = splice(d->from->fd, NULL, d->pipe_in, NULL, PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+		if (count > 0)
+			d->piped_bytes = (size_t)count;
+		if (count >= 0)
+			return count > 0 ? CONN_OK : CONN_END;
+		if (!copying_may_help(errno))
+			return CONN_BROKEN;
+	}
+	return conn_try_fill(d->from);
+}
+
+static enum conn_result send_piped(struct direction *d, size_t *sent)
+{
+	ssize_t count = splice(d->pipe_out, NULL, d->to->fd, NULL, d->piped_bytes, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+	if (count < 0)
+		return errno == EAGAIN || errno == EINTR ? CONN_WOULD_BLOCK : CONN_BROKEN;
+	*sent = (size_t)count;
+	d->piped_bytes -= *sent;
+	return CONN_OK;
+}
+
+static enum conn_result send_copied(struct direction *d, size_t *sent)
+{
+	struct iovec part = { .iov_base = (char *)(uintptr_t)conn_bytes(d->from), .iov_len = conn_available(d->from) };
+	struct iovec *parts = &part;
+	int count = 1;
+	enum conn_result result = conn_try_send(d->to, &parts, &count, sent);
+	conn_use(d->from, *sent);
+	d->unpiped_bytes += *sent;
+	return result;
+}
+
+/* Nothing is taken in while something waits, so never do bytes wait in the buffer and in the pipe: the order is kept. */
+static bool has_waiting(const struct direction *d)
+{
+	return d->piped_bytes > 0 || conn_available(d->from) > 0;
+}
 
 /* Moves what can be moved without waiting. *progress says whether anything did. */
 static enum conn_result move(struct direction *d, bool *progress)
 {
+	size_t sent = 0;
+	enum conn_result result = CONN_OK;
 	if (d->is_over)
 		return CONN_OK;
-	if (conn_available(d->from) == 0 && !d->input_ended) {
-		enum conn_result result = conn_try_fill(d->from);
+	if (!has_waiting(d) && !d->input_ended) {
+		result = take_in(d);
 		if (result == CONN_END)
 			d->input_ended = true;
 		else if (result != CONN_OK && result != CONN_WOULD_BLOCK)
 			return result;
 	}
-	size_t sent = 0;
-	if (conn_available(d->from) > 0) {
-		struct iovec part = { .iov_base = (char *)(uintptr_t)conn_bytes(d->from), .iov_len = conn_available(d->from) };
-		struct iovec *parts = &part;
-		int count = 1;
-		enum conn_result result = conn_try_send(d->to, &parts, &count, &sent);
+	if (has_waiting(d)) {
+		result = d->piped_bytes > 0 ? send_piped(d, &sent) : send_copied(d, &sent);
 		if (result == CONN_BROKEN)
 			return result;
-		conn_use(d->from, sent);
 		*d->moved_bytes += sent;
 	}
-	if (d->input_ended && conn_available(d->from) == 0) {
+	if (d->input_ended && !has_waiting(d)) {
 		shutdown(d->to->fd, SHUT_WR);
+		give_pipe_back(d);
 		d->is_over = true;
 		*progress = true;
 	}
@@ -55,15 +168,22 @@ static enum conn_result move(struct direction *d, bool *progress)
 	return CONN_OK;
 }
 
-/* Waits until one of the two directions can move: false at the deadline. */
-static bool wait_for_either(const struct direction *up, const struct direction *down, uint64_t deadline_us)
+/* ---- both ----------------------------------------------------------------------------------------------------------- */
+
+static bool has_idle_pipe(const struct direction *d)
 {
-	const struct direction *both[2] = { up, down };
+	return has_pipe(d) && d->piped_bytes == 0;
+}
+
+/* Waits until one of the two directions can move: false at the deadline. A pipe that is empty for QUIET_US is given back. */
+static bool wait_for_either(struct direction *up, struct direction *down, uint64_t deadline_us)
+{
+	struct direction *both[2] = { up, down };
 	struct pollfd fds[2] = { { .fd = up->from->fd }, { .fd = down->from->fd } };
 	for (int i = 0; i < 2; i++) {
 		if (both[i]->is_over)
 			continue;
-		if (conn_available(both[i]->from) > 0)
+		if (has_waiting(both[i]))
 			fds[1 - i].events |= POLLOUT;
 		else
 			fds[i].events |= POLLIN;
@@ -73,24 +193,46 @@ static bool wait_for_either(const struct direction *up, const struct direction *
 		if (fds[i].events == 0)
 			fds[i].fd = -1;
 	uint64_t left_us = clock_left_us(deadline_us);
+	if ((has_idle_pipe(up) || has_idle_pipe(down)) && left_us > QUIET_US)
+		left_us = QUIET_US;
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	int ready = ppoll(fds, 2, &left, NULL);
-	return ready > 0 || (ready < 0 && errno == EINTR);
+	if (ready != 0)
+		return ready > 0 || errno == EINTR;
+	for (int i = 0; i < 2; i++)
+		if (has_idle_pipe(both[i]))
+			give_pipe_back(both[i]);
+	return clock_left_us(deadline_us) > 0;
+}
+
+/* splice() asks the socket itself whether to block, whatever its flags say; MSG_DONTWAIT exists for send() and recv() alone. */
+static void let_calls_block(int fd, bool they_may)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, they_may ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts)
 {
-	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes };
-	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes };
+	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes, .pipe_in = -1, .pipe_out = -1 };
+	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes, .pipe_in = -1, .pipe_out = -1 };
+	enum conn_result result = CONN_END;
 	uint64_t deadline_us = clock_us() + idle_us;
-	while (!up.is_over || !down.is_over) {
+	let_calls_block(client->fd, false);
+	let_calls_block(target->fd, false);
+	while (result == CONN_END && (!up.is_over || !down.is_over)) {
 		bool progress = false;
 		if (move(&up, &progress) != CONN_OK || move(&down, &progress) != CONN_OK)
-			return CONN_BROKEN;
-		if (progress)
+			result = CONN_BROKEN;
+		else if (progress)
 			deadline_us = clock_us() + idle_us;
 		else if (!wait_for_either(&up, &down, deadline_us))
-			return CONN_TIMEOUT;
+			result = CONN_TIMEOUT;
 	}
-	return CONN_END;
+	give_pipe_back(&up);
+	give_pipe_back(&down);
+	let_calls_block(client->fd, true);
+	let_calls_block(target->fd, true);
+	return result;
 }

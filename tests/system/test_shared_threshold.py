@@ -1,0 +1,49 @@
+"""A threshold that several workers share through Redis, measured at the target by the kernel's stamps."""
+import threading
+
+from harness import takes
+from test_forward import _Redis
+
+
+def _storm(t, weirs, requests_each):
+    """Many clients at once on each of the workers; the statuses."""
+    statuses, lock = [], threading.Lock()
+
+    def ask(weir):
+        status = t.get(weir).status
+        with lock:
+            statuses.append(status)
+    t.parallel([lambda weir=weir: ask(weir) for weir in weirs for _ in range(requests_each)], seconds=40)
+    return statuses
+
+
+def _fullest(moments):
+    """The most starts in any window of one second."""
+    moments = sorted(moments)
+    return max(sum(1 for other in moments if 0 <= other - first < 1) for first in moments)
+
+
+@takes(60)
+def the_threshold_holds_over_all_workers(t):
+    redis = _Redis(t)
+    origin = t.origin(stamped=True)
+    weirs = [t.weir(origin, threshold=5, backlog=2, redis_addr=redis.address) for _ in range(3)]
+    statuses = _storm(t, weirs, 12)
+    served = statuses.count(200)
+    t.equal(set(statuses), {200, 429})
+    t.check(10 <= served <= 20, f'{served} of {len(statuses)} served')
+    t.check(_fullest([req.arrived for req in origin.requests]) <= 5, 'more than 5 in a second')
+
+
+@takes(60)
+def without_redis_it_is_closed_open_or_local_as_set(t):
+    redis = _Redis(t)
+    for fail, statuses in (('closed', {503}), ('open', {200})):
+        weir = t.weir(t.origin(name='A'), threshold=50, redis_addr=redis.address, redis_fail=fail)
+        t.equal(t.get(weir).status, 200)
+        redis.stop()
+        t.until(lambda: t.get(weir).status in statuses, 10, f'redis_fail = {fail}')
+        t.equal({t.get(weir).status for _ in range(5)}, statuses)
+        weir.wait_log("Redis can't be reached")
+        redis.start()
+        t.until(lambda: t.get(weir).status == 200, 15, 'Redis is used again')
