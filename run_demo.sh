@@ -15,6 +15,9 @@ export LC_ALL=C # a decimal point is a point, here and in awk
 here=$(cd "$(dirname "$0")" && pwd)
 bin=$here
 builds=yes
+slow=no keep=no
+terminals='' # or what to show in terminals: packet, reverse
+attaches=no
 scenes=()
 
 # ---- the scenes, as --list shows them
@@ -33,15 +36,22 @@ scene_titles=(
 
 usage() {
 	cat <<-END
-		run_demo.sh [--scene N]... [--list] [--bin DIR] [--help]
+		run_demo.sh [--scene N]... [--slow] [--keep] [--list] [--terminals[=packet|reverse]] [--bin DIR] [--help]
 
 		Installs what is missing (Debian packages, saying which), builds weir, and plays the scenes. Ends with 0 if
 		everything that the scenes claim was seen to be so, with 1 if not.
 
 		  --scene N    play this scene only; may be repeated
 		  --list       print the scenes and exit
+		  --slow       for an audience: wait for Enter between the scenes, before commands and events
+		  --keep       leave what the last scene started running, and say where it is and how to end it
+		  --terminals  no scenes: proxy, servers and clients, each in a pane of a tmux session, to be ended and
+		               started there by hand; Ctrl-b d ends all. Without a terminal the panes are only checked.
+		               --terminals is --terminals=packet (the message switch); =reverse shows the HTTP proxy.
 		  --bin DIR    take weir, server_demo and client_demo from DIR; install and build nothing
 		  --help       print this and exit
+
+		Ctrl-C ends the demo and everything that it started.
 	END
 }
 
@@ -86,6 +96,22 @@ check() {
 	else
 		echo "  ${red}FAILED${plain} $text"
 		failed_checks=$((failed_checks + 1))
+	fi
+}
+
+# show_command LINE: as one would type it. With --slow it runs when Enter is pressed.
+show_command() {
+	echo "  $bold\$ $*$plain"
+	pause
+}
+
+# pause [WHAT]: with --slow, says what Enter does and waits for it; then the line is gone again.
+pause() {
+	[ $slow = yes ] || return 0
+	if read -rp "  [Enter${1:+: $1}] " _; then
+		printf '\e[A\e[K' >&2
+	else
+		echo >&2
 	fi
 }
 
@@ -157,16 +183,73 @@ wait_until() {
 	done
 }
 
+pane_sessions=() # the shells of the panes of --terminals; each leads a session, in which its commands are
+kept=no
+
+# A line for each process of this machine: its id, its parent's, its session's and its state.
+list_processes() {
+	cat /proc/[0-9]*/stat 2>/dev/null | sed -nE 's/^([0-9]+) \(.*\) (.) ([0-9]+) [0-9]+ ([0-9]+) .*/\1 \3 \4 \2/p'
+}
+
+# Every process that comes from this script or is in one of the panes; not those that are asking here.
+still_there() {
+	local asking=$BASHPID
+	list_processes | awk -v top=$$ -v asking="$asking" -v sessions=" ${pane_sessions[*]} " '
+		$4 != "Z" { parent[$1] = $2; session[$1] = $3 }
+		END {
+			for (pid in parent) {
+				for (up = pid; up in parent && up != top && up != asking; up = parent[up])
+					;
+				if (up == top && pid != top || index(sessions, " " session[pid] " "))
+					print pid
+			}
+		}'
+}
+
+nothing_is_left() {
+	mapfile -t left < <(still_there)
+	[ ${#left[@]} -eq 0 ]
+}
+
+# For the way out: not by name but by descent, since a signal may come when a process is there and has no name yet. All
+# are asked at once, and those that are still there after five seconds are ended.
+end_everything() {
+	local left
+	nothing_is_left || kill -TERM "${left[@]}" 2>/dev/null
+	[ ! -S "$tmp/tmux" ] || tmux_here kill-server 2>/dev/null
+	wait_until 5 nothing_is_left || kill -KILL "${left[@]}" 2>/dev/null
+	wait
+}
+
+# Once on the way out, no second Ctrl-C hurries past the ending of what was started.
 clean_up() {
 	local status=$?
 	trap - EXIT
+	trap '' INT TERM HUP PIPE
 	set +e
-	if [ $status -ne 0 ] && [ $status -ne 2 ] && [ -n "$tmp" ]; then
+	if [ $status -eq 1 ] && [ -n "$tmp" ]; then
 		show_logs >&2
 	fi
-	stop_all
-	[ -z "$tmp" ] || rm -rf "$tmp"
+	if [ $kept = no ] || [ $status -gt 128 ]; then
+		end_everything 2>/dev/null
+		[ -z "$tmp" ] || rm -rf "$tmp"
+	fi
+	[ $status -le 128 ] || echo "run_demo.sh: interrupted; everything that it started has ended" >&2
 	exit $status
+}
+
+# With --keep, at the end of the last scene.
+keep_running() {
+	local name pids=()
+	kept=yes
+	echo "  still running:"
+	while read -r name; do
+		is_running "$name" || continue
+		pids+=("${pid_of[$name]}")
+		printf '    %-10s pid %-8s%s\n' "$name" "${pid_of[$name]}" "${port_of[$name]:+ port ${port_of[$name]}}"
+	done < <(printf '%s\n' "${!pid_of[@]}" | sort)
+	echo "    what they say is in $tmp"
+	echo "    to end them: kill ${pids[*]}; rm -r $tmp"
 }
 
 show_logs() {
@@ -216,7 +299,7 @@ start_targets() {
 # start_weir OPTION...: in front of endpoints, on a free port; leaves where it is in url.
 start_weir() {
 	set -- reverse --port 0 --bind 127.0.0.1 --endpoint "$endpoints" "$@"
-	echo "  $bold\$ weir $*$plain"
+	show_command "weir $*"
 	start weir "$bin/weir" "$@"
 	if ! wait_until 10 speaks_or_ended weir 'listen[a-z]* on.*port=([0-9]+)' || [ -z "${port_of[weir]:-}" ]; then
 		fail "weir does not start"
@@ -224,8 +307,12 @@ start_weir() {
 	url=http://127.0.0.1:${port_of[weir]}/
 }
 
-# end_scene: everything that the scene started ends; weir has to end well.
+# end_scene: everything that the scene started ends; weir has to end well. With --keep the last scene goes on.
 end_scene() {
+	if [ $keep = yes ] && [ "$scenes_left" -eq 0 ]; then
+		keep_running
+		return
+	fi
 	stop weir
 	check "weir ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
 	stop_all
@@ -236,7 +323,7 @@ end_scene() {
 # run_client OPTION...: to its end; its answers in $tmp/answers, its summary in $tmp/client.err, its status in
 # client_status.
 run_client() {
-	echo "  $bold\$ client_demo $*$plain"
+	show_command "client_demo $*"
 	client_status=0
 	"$bin/client_demo" --url "$url" "$@" >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
 }
@@ -367,16 +454,18 @@ scene_2() {
 	END
 	start_targets 5 --delay 10
 	start_weir
-	echo "  $bold\$ client_demo --interval 0.005 --concurrency $workers$plain"
+	show_command "client_demo --interval 0.005 --concurrency $workers"
 	start load "$bin/client_demo" --url "$url" --count 1000000 --interval 0.005 --concurrency $workers --expect 200 \
 		--print targets
 	show_phase "before" 1 target1 target2 target3 target4 target5
 
+	pause "target3 is ended"
 	stop target3
 	mark=$(answers_so_far)
 	echo "  target3 was ended after $mark answers"
 	show_phase "during" $((mark + workers + 1)) target1 target2 target4 target5
 
+	pause "target3 is started again"
 	mark=$(answers_so_far)
 	# Its port may be taken for a moment by somebody's outgoing connection.
 	wait_until 10 start_target target3 "${port_of[target3]}" --delay 10 || fail "target3 does not start again"
@@ -669,7 +758,7 @@ scene_5() {
 # start_switch OPTION...: on a free port; what it says is in $tmp/weir.err.
 start_switch() {
 	set -- packet -port 0 -bind 127.0.0.1 "$@"
-	echo "  $bold\$ weir $*$plain"
+	show_command "weir $*"
 	start weir "$bin/weir" "$@"
 	if ! wait_until 10 speaks_or_ended weir 'listens on.*port=([0-9]+)' || [ -z "${port_of[weir]:-}" ]; then
 		fail "weir does not start"
@@ -680,7 +769,7 @@ start_switch() {
 start_packet_server() {
 	local name=server$1
 	set -- -id "$1" -pp "$2" -listen "${3:-0}" -revproc "${port_of[weir]}"
-	echo "  $bold\$ server_demo $*$plain"
+	show_command "server_demo $*"
 	start "$name" "$bin/server_demo" "$@"
 	wait_until 10 speaks_or_ended "$name" '^Set up as server .*port ([0-9]+)' &&
 		[ -n "${port_of[$name]:-}" ] && is_running "$name"
@@ -720,7 +809,7 @@ scene_6() {
 	done
 	first_line=$(($(switch_log_lines) + 1))
 	for number in 1 2 3 4 5 6; do
-		echo "  $bold\$ client_demo -id $number -revproc ${port_of[weir]} -pkt pktfiles/$number.json$plain"
+		show_command "client_demo -id $number -revproc ${port_of[weir]} -pkt pktfiles/$number.json"
 		run_packet_client "$number" "$number"
 		sed 's/^/    /' "$tmp/client"
 		correct=$((correct + (client_status == 0)))
@@ -784,6 +873,7 @@ scene_7() {
 
 # Sends one packet after the other, for ever; a line for each: who answered, and whether the hash was correct.
 packet_load() {
+	trap exit TERM # heeded between two packets, so that no client is left behind
 	while :; do
 		"$bin/client_demo" -id 7 -revproc "${port_of[weir]}" -pkt "$here/pktfiles/1.json" |
 			sed -nE -e 's/^Receiving a response from server id ([^ ]+) .*/\1/p' \
@@ -815,8 +905,9 @@ scene_8() {
 	done
 	start load packet_load
 	wait_until 20 has_packets 30 || fail "the client gets no answers"
+	pause "server 102 is killed"
 	kill -KILL "${pid_of[server102]}"
-	wait "${pid_of[server102]}" 2>/dev/null || true
+	stop server102
 	killed=$(packets_answered)
 	wait_until 20 has_packets $((killed + 30)) || fail "the client gets no more answers"
 	revived=$(packets_answered)
@@ -834,6 +925,169 @@ scene_8() {
 	check "while it was dead, nobody got an answer from server 102" nobody_answered 102 "$killed" "$revived"
 	check "it is back, and has its turns" answered_by_since 102 "$back"
 	end_scene
+}
+
+# ---- the classroom
+# ------------------------------------------------------------------------------------------------------------
+
+# Each program in a pane of its own, started from a shell of its own, so that one may be ended there with Ctrl-C and
+# started again. tmux has its own server here, which knows nothing of the user's settings and sessions.
+declare -A pane_of=()
+
+tmux_here() { env -u TMUX LC_ALL=C.UTF-8 tmux -u -f /dev/null -S "$tmp/tmux" "$@"; }
+
+# open_pane NAME TITLE: leaves its shell waiting for a command.
+open_pane() {
+	local made
+	local shell=(env "PATH=$bin:$PATH" 'PS1=$ ' HISTFILE=/dev/null bash --noprofile --norc)
+	if [ ${#pane_of[@]} -eq 0 ]; then
+		made=$(tmux_here new-session -d -x 240 -y 66 -c "$here" -P -F '#{pane_id} #{pane_pid}' "${shell[@]}") ||
+			fail "tmux does not start"
+		tmux_here set -g history-limit 10000 \; set -g mouse on \; set -g pane-border-status top \; \
+			set -g pane-border-format ' #{pane_title} ' \; set -g status-right '' \; set -g status-left-length 100 \; \
+			set -g status-left 'Ctrl-b and an arrow: another pane   Ctrl-b z: this pane alone   Ctrl-b d: the end' \; \
+			setw -g window-status-format '' \; setw -g window-status-current-format ''
+	else
+		made=$(tmux_here split-window -c "$here" -P -F '#{pane_id} #{pane_pid}' "${shell[@]}") ||
+			fail "tmux opens no pane for $1"
+		tmux_here select-layout tiled
+	fi
+	pane_of[$1]=${made% *}
+	pane_sessions+=("${made#* }")
+	tmux_here select-pane -t "${pane_of[$1]}" -T "$2"
+	wait_until 10 pane_says "$1" 1 '^\$' || fail "there is no shell in the pane of $1"
+}
+
+# in_pane NAME COMMAND: types it, and Enter.
+in_pane() {
+	echo "  $1: $bold\$ $2$plain"
+	tmux_here send-keys -t "${pane_of[$1]}" -l "$2"
+	tmux_here send-keys -t "${pane_of[$1]}" Enter
+}
+
+# All that the pane has shown; lines that were too long for it are whole again.
+pane_text() { tmux_here capture-pane -p -J -S - -t "${pane_of[$1]}"; }
+
+# pane_says NAME COUNT PATTERN: succeeds if exactly so many of its lines match.
+pane_says() {
+	local lines
+	lines=$(pane_text "$1") && [ "$(grep -cE "$3" <<<"$lines")" -eq "$2" ]
+}
+
+# Succeeds if nobody listens on any of these ports (0A: LISTEN).
+are_free() {
+	local port taken
+	taken=$(cat /proc/net/tcp* | awk '$4 == "0A" { sub(".*:", "", $2); print $2 }')
+	for port; do
+		! grep -qx "$(printf '%04X' "$port")" <<<"$taken" || return 1
+	done
+}
+
+# Leaves in base a number such that base and base+5 to base+8 are free: 2100 and 2105 to 2108, as it is usual.
+find_ports() {
+	for ((base = 2100; base < 10000; base += 100)); do
+		! are_free "$base" $((base + 5)) $((base + 6)) $((base + 7)) $((base + 8)) || return 0
+	done
+	fail "no free ports from 2100 to 9999"
+}
+
+packet_terminals() {
+	local id client policy port=$((base + 5)) packets pace=''
+	[ $attaches = no ] || pace=' sleep 1;' # for those who watch
+	open_pane weir "weir packet"
+	for id in 100 101 102 103; do
+		open_pane "server$id" "server $id, privacy policy $((111 + id % 2))"
+	done
+	open_pane client1 "client 1: packets for policy 111"
+	open_pane client2 "client 2: packets for policy 112"
+	in_pane weir "weir packet -port $base -bind 127.0.0.1"
+	check "weir: it listens" wait_until 10 pane_says weir 1 'listens on .*port='"$base"
+	for id in 100 101 102 103; do
+		policy=$((111 + id % 2))
+		in_pane "server$id" "server_demo -id $id -pp $policy -listen $port -revproc $base"
+		check "server$id: it is set up" \
+			wait_until 10 pane_says "server$id" 1 "^Set up as server id $id .*policy $policy"
+		port=$((port + 1))
+	done
+	check "weir: four servers have come" wait_until 10 pane_says weir 4 'setup message from server id 10[0-3]'
+	for client in 1 2; do
+		packets=$(seq -s ' ' "$client" 2 15)
+		in_pane "client$client" \
+			"for n in $packets; do client_demo -id $client -revproc $base -pkt pktfiles/\$n.json;$pace done"
+	done
+}
+
+check_packet_terminals() {
+	check "client1: eight correct hashes" wait_until 20 pane_says client1 8 '^Hash of payload is correct'
+	check "client2: seven correct hashes" wait_until 20 pane_says client2 7 '^Hash of payload is correct'
+	check "client1: servers 100 and 102 took turns" takes_turns client1 '100 102 100 102 100 102 100 102'
+	check "client2: servers 101 and 103 took turns" takes_turns client2 '101 103 101 103 101 103 101'
+	check "server100: four messages" wait_until 10 pane_says server100 4 '^Received a message from client 1 '
+	check "server101: four messages" wait_until 10 pane_says server101 4 '^Received a message from client 2 '
+	check "server102: four messages" wait_until 10 pane_says server102 4 '^Received a message from client 1 '
+	check "server103: three messages" wait_until 10 pane_says server103 3 '^Received a message from client 2 '
+	check "weir: fifteen messages forwarded" wait_until 10 pane_says weir 15 'forwarding the data message of client'
+}
+
+# takes_turns CLIENT IDS: the servers that answered it.
+takes_turns() {
+	[ "$(pane_text "$1" | sed -nE 's/^Receiving a response from server id ([0-9]+) .*/\1/p' | xargs)" = "$2" ]
+}
+
+reverse_terminals() {
+	local i endpoints='' pace=''
+	[ $attaches = no ] || pace=' --interval 1' # for those who watch
+	open_pane weir "weir reverse"
+	for i in 1 2 3; do
+		open_pane "target$i" "target$i"
+		endpoints+=${endpoints:+,}127.0.0.1:$((base + 4 + i))
+	done
+	open_pane client1 "client 1"
+	open_pane client2 "client 2"
+	for i in 1 2 3; do
+		in_pane "target$i" "server_demo --http $((base + 4 + i)) --name target$i --log /dev/stdout"
+		check "target$i: it listens" wait_until 10 pane_says "target$i" 1 "listens on port $((base + 4 + i))"
+	done
+	in_pane weir "weir reverse --port $base --bind 127.0.0.1 --endpoint $endpoints --access-log -"
+	check "weir: it listens" wait_until 10 pane_says weir 1 'listens on .*port='"$base"
+	for i in 1 2; do
+		in_pane "client$i" "client_demo --url http://127.0.0.1:$base/ --count 12 --print targets$pace"
+	done
+}
+
+check_reverse_terminals() {
+	local i
+	for i in 1 2; do
+		check "client$i: twelve answers" wait_until 20 pane_says "client$i" 12 '^target[1-3]$'
+	done
+	for i in 1 2 3; do
+		check "target$i: its third of the 24 requests" wait_until 10 pane_says "target$i" 8 "target$i GET / 200"
+	done
+	check "weir: 24 lines of its access log" wait_until 10 pane_says weir 24 '"GET / HTTP/1.1" 200 '
+}
+
+play_terminals() {
+	echo
+	echo "${bold}In terminals of their own: $1$plain"
+	[ $attaches = yes ] || echo "  (there is no terminal here to show them in: they are looked at and ended)"
+	find_ports
+	"${1}_terminals"
+	if [ $attaches = yes ]; then
+		# Not waited for as a command is, so that a signal to this script is heeded meanwhile.
+		tmux_here attach-session <&0 &
+		wait $! || fail "tmux cannot use this terminal"
+	else
+		"check_${1}_terminals"
+		[ $failed_checks -eq 0 ] || show_panes >&2
+	fi
+}
+
+show_panes() {
+	local name
+	for name in "${!pane_of[@]}"; do
+		echo "--- the last lines in the pane of $name:"
+		pane_text "$name" | sed '/^$/d' | tail -n 15
+	done
 }
 
 # ---- the programme
@@ -861,11 +1115,23 @@ while [ $# -gt 0 ]; do
 		bin=$(cd "$value" 2>/dev/null && pwd) || wrong "--bin: '$value' was read; allowed: a folder with the programs"
 		builds=no
 		;;
+	--slow) slow=yes ;;
+	--keep) keep=yes ;;
+	--terminals)
+		terminals=${value:-packet}
+		[[ $terminals =~ ^(packet|reverse)$ ]] || wrong "--terminals: '$value' was read; allowed: packet, reverse"
+		;;
 	--list) list_scenes && exit 0 ;;
 	--help) usage && exit 0 ;;
-	*) wrong "unknown option '$option'; allowed: --scene --list --bin --help" ;;
+	*) wrong "unknown option '$option'; allowed: --scene --slow --keep --list --terminals --bin --help" ;;
 	esac
 done
+if [ -n "$terminals" ] && [ "$slow$keep${#scenes[@]}" != nono0 ]; then
+	wrong "--terminals shows no scenes: --scene, --slow and --keep do not go with it"
+fi
+if [ $slow = yes ] && ! { [ -t 0 ] && [ -t 2 ]; }; then
+	wrong "--slow waits for Enter, and there is no terminal here; leave it out"
+fi
 [ ${#scenes[@]} -gt 0 ] || mapfile -t scenes < <(seq ${#scene_titles[@]})
 
 if [ $builds = yes ]; then
@@ -875,13 +1141,29 @@ fi
 for program in weir server_demo client_demo; do
 	[ -x "$bin/$program" ] || fail "there is no $bin/$program"
 done
+if [ -n "$terminals" ]; then
+	[ $builds = no ] || "$here/deploy/prerequisites.sh" terminals
+	command -v tmux >/dev/null || fail "--terminals needs tmux; deploy/prerequisites.sh terminals installs it"
+	if [ -t 0 ] && [ -t 1 ] && [ "${TERM:-dumb}" != dumb ]; then
+		attaches=yes
+	fi
+fi
 
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
+trap 'exit 141' PIPE
 tmp=$(mktemp -d)
 
+if [ -n "$terminals" ]; then
+	play_terminals "$terminals"
+	scenes=()
+fi
+
+scenes_left=${#scenes[@]}
 for scene in "${scenes[@]}"; do
+	[ "$scenes_left" -eq ${#scenes[@]} ] || pause "the next scene"
+	scenes_left=$((scenes_left - 1))
 	echo
 	echo "${bold}Scene $scene. ${scene_titles[scene - 1]}$plain"
 	"scene_$scene"

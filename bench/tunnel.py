@@ -8,7 +8,7 @@ and system, all threads) of the proxy for each GB that went through it; the thro
 proxy and client share the processors.
 
 The contenders, and what is equal:
-  - weir and tinyproxy are asked by CONNECT; HAProxy, which has no CONNECT, passes TCP on to the one origin that there is
+  - weir and tinyproxy are asked by CONNECT; HAProxy, which has no CONNECT, passes TCP on to the one origin there is
     (mode tcp: less work to begin with, and the same bytes). "haproxy splice" is told to splice, both ways
   - rounds are interleaved, and the order is turned round by round, so that a slow minute of the machine meets all
   - a median over the rounds; the raw numbers go to bench/results/tunnel.json
@@ -73,7 +73,7 @@ ConnectPort {origin}
 """
 
 
-# ---- the two ends ------------------------------------------------------------------------------------------------------
+# ---- the two ends ---------------------------------------------------------------------------------------------------
 
 def connect(port):
     connection = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_SECONDS)
@@ -162,7 +162,7 @@ def use_tunnel(contender, origin, kind, count):
         raise BenchError(f"{contender.name}: {moved} bytes came through, not {count}")
 
 
-# ---- the contenders ----------------------------------------------------------------------------------------------------
+# ---- the contenders -------------------------------------------------------------------------------------------------
 
 class Ground:
     """The folder, the origin's port, and how each contender is started."""
@@ -202,7 +202,7 @@ class Ground:
         return self._program(name, ["haproxy", "-db", "-q", "-f", path], port, False)
 
 
-# ---- measuring ---------------------------------------------------------------------------------------------------------
+# ---- measuring ------------------------------------------------------------------------------------------------------
 
 def measure(contender, origin, case, count):
     """Opens the case's tunnels at once and waits for the last: CPU and time for what went through them."""

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deploy/prerequisites.sh build|test|lint|fuzz|bench|all: installs the Debian packages that a part of weir lacks.
+# deploy/prerequisites.sh build|test|lint|fuzz|bench|terminals|all: installs the packages that a part of weir lacks.
 #
 # Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
@@ -11,10 +11,11 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
-test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server" # gcc brings its sanitizers
+test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server tmux" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
 bench="$build python3 nginx haproxy tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
+terminals="tmux" # for run_demo.sh --terminals
 services="nginx haproxy redis-server"
 
 fail() {
@@ -28,8 +29,9 @@ test) wanted=$test ;;
 lint) wanted=$lint ;;
 fuzz) wanted=$fuzz ;;
 bench) wanted=$bench ;;
-all) wanted="$test $lint $fuzz $bench" ;;
-*) fail "say which: build, test, lint, fuzz, bench or all" ;;
+terminals) wanted=$terminals ;;
+all) wanted="$test $lint $fuzz $bench $terminals" ;;
+*) fail "say which: build, test, lint, fuzz, bench, terminals or all" ;;
 esac
 
 is_installed() {

@@ -3,22 +3,24 @@
  *      client ══► buffer, later pipe ══► target     a direction with bytes waiting to go out asks for room to send, one
  *      client ◄══ buffer, later pipe ◄══ target     that has none asks for bytes: so memory is bounded by these four
  *
- * One end may finish sending while the other goes on ("half close"): the end is passed on as it came (shutdown for writing), and
- * the other direction goes on. A tunnel that closed both at the first end would cut off the tail of many protocols.
+ * One end may finish sending while the other goes on ("half close"): the end is passed on as it came (shutdown for
+ * writing), and the other direction goes on. A tunnel that closed both at the first end would cut off the tail of many
+ * protocols.
  *
- * Bytes that nobody looks at need not come to us at all. splice() moves the kernel's pages from one socket into a pipe, and from
- * the pipe into the other socket; recv() and send() copy each byte twice. Measured with bench/tunnel.py, CPU seconds for each GB
- * (one tunnel down, eight down, one up; median of five rounds, two processors):
+ * Bytes that nobody looks at need not come to us at all. splice() moves the kernel's pages from one socket into a pipe, and
+ * from the pipe into the other socket; recv() and send() copy each byte twice. Measured with bench/tunnel.py, CPU seconds
+ * for each GB (one tunnel down, eight down, one up; median of five rounds, two processors):
  *
  *      copy, the connection's buffer of 48 KiB     0.48  0.43  0.47        pipe of 512 KiB      0.32  0.32  0.30
  *      copy, 512 KiB                               0.39  0.37  0.33        pipe of 1 MiB        0.29  0.29  0.21
  *      copy, 1 MiB                                 0.32  0.35  0.27        (64 KiB: no better than the copy)
  *
- * Half of the gain comes from large steps: fewer wake-ups. A copy can take those too, but with a megabyte of memory for each
- * direction, where a pipe holds pages that are there anyway. Yet a pipe costs two descriptors and some system calls, which a short
- * exchange never earns back. So a direction starts with the copy, takes a pipe when it has moved BULK_BYTES, and gives it back when
- * it is quiet. Where there is no pipe to be had (no descriptors left; or the share of pipe memory that the system leaves a user who is
- * not root, 64 of them unless set otherwise) it goes on with the copy, and asks again after as many bytes.
+ * Half of the gain comes from large steps: fewer wake-ups. A copy can take those too, but with a megabyte of memory for
+ * each direction, where a pipe holds pages that are there anyway. Yet a pipe costs two descriptors and some system calls,
+ * which a short exchange never earns back. So a direction starts with the copy, takes a pipe when it has moved BULK_BYTES,
+ * and gives it back when it is quiet. Where there is no pipe to be had (no descriptors left; or the share of pipe memory
+ * that the system leaves a user who is not root, 64 such pipes unless set otherwise) it goes on with the copy, and asks
+ * again after as many bytes.
  *
  * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade); splice(2), pipe(7).
  */
@@ -44,7 +46,7 @@ struct direction {
 	uint64_t unpiped_bytes; /* copied since the tunnel began, the pipe was given back, or none was to be had */
 	int pipe_in, pipe_out;  /* -1: none */
 	size_t piped_bytes;     /* wait in the pipe */
-	bool input_ended, is_over;
+	bool is_over;           /* its end was passed on */
 };
 
 /* ---- the pipe ------------------------------------------------------------------------------------------------------- */
@@ -64,8 +66,8 @@ static void give_pipe_back(struct direction *d)
 	d->unpiped_bytes = 0;
 }
 
-/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on another one, in
-   whatever program, we would rather copy than end the process. */
+/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on another
+   one, in whatever program, we would rather copy than end the process. */
 static bool sigpipe_is_blocked(void)
 {
 	sigset_t blocked;
@@ -86,9 +88,9 @@ static void take_pipe(struct direction *d)
 
 /* ---- one direction -------------------------------------------------------------------------------------------------- */
 
-/* Why a splice() that would not take anything is followed by a plain read: at a byte sent as urgent (MSG_OOB) splice() finds nothing for
-   ever, while poll() says that there is something, and the two would spin. Reading skips that byte. It also serves where a kind of
-   socket can't be spliced. */
+/* Why a splice() that took nothing is followed by a plain read: at a byte sent as urgent (MSG_OOB) splice() finds nothing
+   for ever, while poll() says that there is something, and the two would spin. Reading skips that byte. It also serves
+   where a kind of socket can't be spliced. */
 static bool copying_may_help(int error)
 {
 	return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == ENOMEM;
@@ -138,31 +140,33 @@ static bool has_waiting(const struct direction *d)
 	return d->piped_bytes > 0 || conn_available(d->from) > 0;
 }
 
+static void pass_end_on(struct direction *d)
+{
+	give_pipe_back(d);
+	shutdown(d->to->fd, SHUT_WR);
+	d->is_over = true;
+}
+
 /* Moves what can be moved without waiting. *progress says whether anything did. */
 static enum conn_result move(struct direction *d, bool *progress)
 {
 	size_t sent = 0;
-	enum conn_result result = CONN_OK;
 	if (d->is_over)
 		return CONN_OK;
-	if (!has_waiting(d) && !d->input_ended) {
-		result = take_in(d);
-		if (result == CONN_END)
-			d->input_ended = true;
-		else if (result != CONN_OK && result != CONN_WOULD_BLOCK)
+	if (!has_waiting(d)) {
+		enum conn_result result = take_in(d);
+		if (result == CONN_END) {
+			pass_end_on(d);
+			*progress = true;
+		} else if (result != CONN_OK && result != CONN_WOULD_BLOCK) {
 			return result;
+		}
 	}
 	if (has_waiting(d)) {
-		result = d->piped_bytes > 0 ? send_piped(d, &sent) : send_copied(d, &sent);
+		enum conn_result result = d->piped_bytes > 0 ? send_piped(d, &sent) : send_copied(d, &sent);
 		if (result == CONN_BROKEN)
 			return result;
 		*d->moved_bytes += sent;
-	}
-	if (d->input_ended && !has_waiting(d)) {
-		shutdown(d->to->fd, SHUT_WR);
-		give_pipe_back(d);
-		d->is_over = true;
-		*progress = true;
 	}
 	*progress = *progress || sent > 0;
 	return CONN_OK;
@@ -175,7 +179,7 @@ static bool has_idle_pipe(const struct direction *d)
 	return has_pipe(d) && d->piped_bytes == 0;
 }
 
-/* Waits until one of the two directions can move: false at the deadline. A pipe that is empty for QUIET_US is given back. */
+/* Waits until one of the two directions can move: false at the deadline. A pipe that stays empty is given back. */
 static bool wait_for_either(struct direction *up, struct direction *down, uint64_t deadline_us)
 {
 	struct direction *both[2] = { up, down };
@@ -215,8 +219,10 @@ static void let_calls_block(int fd, bool they_may)
 
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts)
 {
-	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes, .pipe_in = -1, .pipe_out = -1 };
-	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes, .pipe_in = -1, .pipe_out = -1 };
+	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes,
+		                .pipe_in = -1, .pipe_out = -1 };
+	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes,
+		                  .pipe_in = -1, .pipe_out = -1 };
 	enum conn_result result = CONN_END;
 	uint64_t deadline_us = clock_us() + idle_us;
 	let_calls_block(client->fd, false);

@@ -1,8 +1,9 @@
 """weir forward: plain requests, CONNECT, where a client may go, and the cap of each host.
 
-How the largest number of connections is measured. A host that counts when it sees a connection closed counts late: weir has
-closed one and opened the next before the host's thread has read the end of the first. So here the host closes first: it counts one
-less before it says its last byte, and weir can't know that a place is free before that byte. What is counted is then never too much.
+How the largest number of connections is measured. A host that counts when it sees a connection closed counts late: weir
+has closed one and opened the next before the host's thread has read the end of the first. So here the host closes
+first: it counts one less before it says its last byte, and weir can't know that a place is free before that byte.
+What is counted is then never too much.
 """
 import base64
 import json
@@ -49,7 +50,7 @@ def _connect(t, weir, to, early=b'', fields=(), **more):
 
 
 def _waiting(weir):
-    """Requests in line for a place: each has an eventfd, made in the moment it joins. One more is always there: the store's."""
+    """Requests in line for a place: each has an eventfd, made in the moment it joins. One more is there, the store's."""
     count = -1
     for number in os.listdir(f'/proc/{weir.pid}/fd'):
         try:
@@ -200,7 +201,7 @@ def an_upgrade_through_a_plain_request_becomes_a_tunnel(t):
         conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n')
         _echo(conn)
     origin = t.origin(handler=handler)
-    weir = _forward(t, max_connections=1)
+    weir = _forward(t, max_connections=1, cap_backlog=5)
     for _ in range(3):
         client = t.client(weir)
         t.equal(client.ask(target=_url(origin), fields=['Connection: Upgrade', 'Upgrade: echo']).status, 101)
@@ -415,19 +416,33 @@ def ipv6_literals_are_reached_by_both_kinds(t):
     t.equal(hosts, [b'Host: [::1]:%d' % port] * 2)
 
 
-def every_address_of_a_name_is_tried(t):
-    addresses = {info[4][0] for info in socket.getaddrinfo('localhost', 80, type=socket.SOCK_STREAM)}
-    if len(addresses) < 2:
-        t.skip(f'localhost has only {addresses}')
-    weir = _forward(t, allow='localhost:*')
-    for family, address in ((socket.AF_INET, '127.0.0.1'), (socket.AF_INET6, '::1')):
-        if address not in addresses:
-            continue
-        listener = socket.create_server((address, 0), family=family)
-        client, status, _ = _connect(t, weir, f'localhost:{listener.getsockname()[1]}')
-        t.equal(status, 200, address)
-        listener.close()
-        client.close()
+def _forward_with_hosts(t, hosts, **more):
+    """weir with an /etc/hosts of its own (a mount namespace)."""
+    real, unshare, folder = t.bin, t.tool('unshare'), os.path.join(t.tmp, 'bin')
+    if t.run_tool(unshare, '-m', 'true').code != 0:
+        t.skip('no mount namespaces here')
+    os.makedirs(folder)
+    path = t.file('hosts', hosts)
+    script = t.file('bin/weir', f"""#!/bin/sh
+exec {unshare} -m sh -c 'mount --bind {path} /etc/hosts && exec {real}/weir "$@"' weir "$@"
+""")
+    os.chmod(script, 0o755)
+    t.bin = folder
+    try:
+        return _forward(t, **more)
+    finally:
+        t.bin = real
+
+
+def every_address_of_a_name_is_tried_and_each_is_checked(t):
+    weir = _forward_with_hosts(t, '::1 many.test\n127.0.0.7 many.test\n127.0.0.8 many.test\n127.0.0.9 many.test\n'
+                                  '127.0.0.1 localhost\n', allow='127.0.0.8/31:*, [::1]:*')
+    for address, wanted in (('127.0.0.8', 200), ('127.0.0.9', 200), ('::1', 200), ('127.0.0.7', 502)):
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        with socket.create_server((address, 0), family=family) as listener:
+            client, status, _ = _connect(t, weir, f'many.test:{listener.getsockname()[1]}')
+            t.equal(status, wanted, address)
+            client.close()
 
 
 # Caps
@@ -634,7 +649,6 @@ def who_waits_longer_than_cap_backlog_is_refused(t):
 
 
 def a_client_that_has_sent_all_of_its_tunnel_may_wait(t):
-    gate = _Tunnels(t)
     echo = t.origin(handler=_echo)
     weir = _forward(t, host_limits=f'127.0.0.1:{echo.port}=1', cap_backlog=20)
     first, _, _ = _connect(t, weir, echo.address)
@@ -645,7 +659,6 @@ def a_client_that_has_sent_all_of_its_tunnel_may_wait(t):
     first.close()
     t.equal(waiting.response('HEAD').status, 200)
     t.equal(waiting.rest(), b'all there is.')
-    del gate
 
 
 def every_open_and_close_is_in_the_debug_log(t):
@@ -769,7 +782,8 @@ def a_client_is_told_407_before_where_it_may_go(t):
     t.equal(_connect(t, weir, '127.0.0.1:22')[1], 407)
     client = t.client(weir)
     t.equal(client.ask(target='http://127.0.0.1:1/').status, 407)
-    t.equal(client.ask(target='http://127.0.0.1:1/', fields=[_basic('ann', 'secret')]).status, 403, 'the same connection')
+    response = client.ask(target='http://127.0.0.1:1/', fields=[_basic('ann', 'secret')])
+    t.equal(response.status, 403, 'on the same connection')
 
 
 @takes(45)
@@ -1028,13 +1042,14 @@ with urllib.request.urlopen(sys.argv[1], context=context if sys.argv[1].startswi
 
 NODE = '''
 const http = require('http'), tls = require('tls'), fs = require('fs'), crypto = require('crypto');
-const url = new URL(process.argv[1]), proxy = new URL(process.env.http_proxy), agent = new http.Agent({keepAlive: true});
+const url = new URL(process.argv[1]), proxy = new URL(process.env.http_proxy);
+const agent = new http.Agent({keepAlive: true}), to = {host: proxy.hostname, port: proxy.port};
 const show = r => { const h = crypto.createHash('sha256'); r.on('data', d => h.update(d));
                     r.on('end', () => { console.log(h.digest('hex')); process.exit(0); }); };
 if (url.protocol === 'http:')
-    http.get({host: proxy.hostname, port: proxy.port, path: url.href, headers: {host: url.host}, agent}, show);
+    http.get({...to, path: url.href, headers: {host: url.host}, agent}, show);
 else
-    http.request({host: proxy.hostname, port: proxy.port, method: 'CONNECT', path: url.host}).on('connect', (res, socket) => {
+    http.request({...to, method: 'CONNECT', path: url.host}).on('connect', (res, socket) => {
         if (res.statusCode !== 200) { console.error(res.statusCode); process.exit(1); }
         const secure = tls.connect({socket, host: url.hostname, ca: fs.readFileSync(process.argv[2])}, () =>
             http.get({createConnection: () => secure, path: url.pathname, headers: {host: url.host}}, show));
