@@ -50,7 +50,7 @@ def _connect(t, weir, to, early=b'', fields=(), **more):
 
 
 def _waiting(weir):
-    """Requests in line for a place: each has an eventfd, made in the moment it joins. One more is there, the store's."""
+    """Requests in line for a place: each has an eventfd, made in the moment it joins. One more is the store's."""
     count = -1
     for number in os.listdir(f'/proc/{weir.pid}/fd'):
         try:
