@@ -32,6 +32,7 @@ scene_titles=(
 	"The message switch: four servers, two policies, six clients"
 	"The message switch: whose turn it is"
 	"The message switch: a server is killed under load, and revived"
+	"Three workers share a cap through Redis, and one is killed"
 )
 
 usage() {
@@ -159,7 +160,7 @@ stop() {
 	local name=$1 pid=${pid_of[$1]}
 	stopped_with=0
 	if is_running "$name"; then
-		kill -TERM "$pid"
+		kill -TERM "$pid" 2>/dev/null || : # it may have ended since
 		wait_until 15 has_ended "$name" || kill -KILL "$pid"
 	fi
 	wait "$pid" 2>/dev/null || stopped_with=$?
@@ -307,14 +308,18 @@ start_weir() {
 	url=http://127.0.0.1:${port_of[weir]}/
 }
 
-# end_scene: everything that the scene started ends; weir has to end well. With --keep the last scene goes on.
+# end_scene [NAME...]: everything that the scene started ends; weir, or those named, have to end well. With --keep the
+# last scene goes on.
 end_scene() {
+	local name
 	if [ $keep = yes ] && [ "$scenes_left" -eq 0 ]; then
 		keep_running
 		return
 	fi
-	stop weir
-	check "weir ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
+	for name in "${@:-weir}"; do
+		stop "$name"
+		check "$name ends with 0 when asked to" [ "$stopped_with" -eq 0 ]
+	done
 	stop_all
 	port_of=()
 	rm -f "$tmp"/*
@@ -357,10 +362,13 @@ follow() { tail -n +1 -s 0.05 --pid="${pid_of[$1]}" -f "$2"; }
 
 # How many stand at weir's door: the kernel's list has a line for each end of a connection, and 01 says that both sides
 # have it open. Right for clients that use a connection for one request.
-at_the_door() {
-	awk -v door="$(printf ':%04X' "${port_of[weir]}")" '
+at_the_door() { established_at weir; }
+
+# established_at NAME: connections to its port that both sides have open.
+established_at() {
+	awk -v door="$(printf ':%04X' "${port_of[$1]}")" '
 		$4 == "01" && substr($2, length($2) - 4) == door { count++ }
-		END { print count + 0 }' /proc/net/tcp
+		END { print count + 0 }' /proc/net/tcp*
 }
 
 # count_status NAME STATUS: how many such answers the client got so far.
@@ -927,6 +935,199 @@ scene_8() {
 	end_scene
 }
 
+# ---- scene 9
+# -------------------------------------------------------------------------------------------------------------
+
+cap=5
+workers_of_scene_9=(worker1 worker2 worker3)
+ttl=30 # seconds that a dead worker's places count for
+declare -A places_of=()
+
+redis_says() { redis-cli -s "$tmp/redis.socket" "$@" 2>/dev/null; }
+redis_answers() { [ "$(redis_says ping)" = PONG ]; }
+redis_answers_or_ended() { redis_answers || has_ended redis; }
+
+# A Redis of the scene's own: no port, nothing on disk but a socket.
+start_redis() {
+	command -v redis-server >/dev/null && command -v redis-cli >/dev/null ||
+		fail "there is no redis-server here; deploy/prerequisites.sh demo installs it"
+	show_command "redis-server --port 0 --unixsocket redis.socket --save ''"
+	start redis redis-server --port 0 --unixsocket "$tmp/redis.socket" --save '' --dir "$tmp"
+	wait_until 10 redis_answers_or_ended
+	is_running redis || fail "redis-server does not start"
+}
+
+start_worker() {
+	set -- "$1" forward --port 0 --bind 127.0.0.1 --max-connections "$cap" --redis-addr "unix:$tmp/redis.socket" \
+		--connect-allow '127.0.0.1:*'
+	show_command "weir ${*:2:7} --redis-addr unix:redis.socket --connect-allow '127.0.0.1:*'   # $1"
+	start "$1" "$bin/weir" "${@:2}"
+	if ! wait_until 10 speaks_or_ended "$1" 'listen[a-z]* on.*port=([0-9]+)' || [ -z "${port_of[$1]:-}" ]; then
+		fail "$1 does not start"
+	fi
+}
+
+# ask WORKER: for a tunnel to target1, without waiting for the answer. Leaves the connection in asked.
+ask() {
+	exec {asked}<>"/dev/tcp/127.0.0.1/${port_of[$1]}" || fail "$1 takes no connections"
+	printf 'CONNECT %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" "$host" >&"$asked"
+}
+
+# is_let_through CONNECTION: reads the answer. Yes: the tunnel stays open. No: the answer is in $tmp/refusal, and the
+# connection is closed.
+is_let_through() {
+	local connection=$1 version status=''
+	read -r -t 10 version status _ <&"$connection" || fail "no answer to a CONNECT"
+	if [ "$status" = 200 ]; then
+		held+=("$connection")
+		return 0
+	fi
+	{ echo "$version $status" && timeout 10 cat <&"$connection"; } >"$tmp/refusal"
+	exec {connection}>&-
+	return 1
+}
+
+# takes_a_place WORKER: asks and waits for the answer. Leaves the tunnel in asked.
+takes_a_place() {
+	ask "$1"
+	is_let_through "$asked"
+}
+
+let_go_of_all() {
+	local connection
+	for connection in "${held[@]}"; do
+		exec {connection}>&-
+	done
+}
+
+at_the_target() { established_at target1; }
+target_has() { [ "$(at_the_target)" -eq "$1" ]; }
+
+# Twelve CONNECTs are on their way before the first answer is read. Leaves what became of them in places_of, let_through
+# and refused, and a tunnel of each worker that has one in tunnel_of.
+ask_all_at_once() {
+	local worker i connections=()
+	for i in 1 2 3 4; do
+		for worker in "${workers_of_scene_9[@]}"; do
+			ask "$worker"
+			connections+=("$worker $asked")
+		done
+	done
+	let_through=0 refused=0
+	for i in "${connections[@]}"; do
+		worker=${i% *}
+		if is_let_through "${i#* }"; then
+			let_through=$((let_through + 1))
+			places_of[$worker]=$((${places_of[$worker]:-0} + 1))
+			tunnel_of[$worker]=${i#* }
+		else
+			refused=$((refused + 1))
+		fi
+	done
+}
+
+show_places() {
+	local worker
+	for worker in "${workers_of_scene_9[@]}"; do
+		printf '    %s  %-6s %d\n' "$worker" "$(bar "${places_of[$worker]:-0}" '#')" "${places_of[$worker]:-0}"
+	done
+	echo "    at the target: $(at_the_target) connections; the cap is $cap"
+}
+
+# The workers, those with the most places first. With five places among three, the first has at least two and the second
+# at least one.
+by_places() {
+	local worker
+	for worker in "${workers_of_scene_9[@]}"; do
+		echo "${places_of[$worker]:-0} $worker"
+	done | sort -rn | sed 's/.* //'
+}
+
+# wait_for_places WORKER: it asks four times a second until it is let through, for ten seconds longer than it should
+# take. Leaves the seconds in came_after, the number of tries that were refused in tries, and the most connections that
+# were seen at the target in most.
+wait_for_places() {
+	local begun=${EPOCHREALTIME/./} now next=0 seen
+	tries=0 most=0
+	until takes_a_place "$1"; do
+		tries=$((tries + 1))
+		now=$((${EPOCHREALTIME/./} - begun)) seen=$(at_the_target)
+		[ "$seen" -le "$most" ] || most=$seen
+		if [ $now -ge $next ]; then
+			printf '    %2d s  at the target %d, counted in Redis %d: refused\n' $((now / 1000000)) "$seen" "$(counted)"
+			next=$((next + 5000000))
+		fi
+		[ $now -lt $(((ttl + 10) * 1000000)) ] || fail "the places of a dead worker did not come back"
+		sleep 0.25
+	done
+	came_after=$(awk -v us=$((${EPOCHREALTIME/./} - begun)) 'BEGIN { printf "%.1f", us / 1e6 }')
+}
+
+# What the counters of all workers add up to.
+counted() {
+	local key sum=0
+	for key in $(redis_says --scan --pattern "proxy_rate_limiter:$host:*"); do
+		sum=$((sum + $(redis_says get "$key" | grep -xE '[0-9]+' || echo 0)))
+	done
+	echo $sum
+}
+
+scene_9() {
+	local host worker let_through refused by_places victim giver taker given left tries most came_after
+	local killed_with=0 back=1 held=()
+	local -A tunnel_of=()
+	places_of=()
+	cat <<-END
+		  Three workers, in three processes, are the way out to one fragile host, which must not have more than five
+		  connections at once: not each, but together. They count in Redis. Four clients of each ask for a tunnel, all
+		  twelve at once; those that get one keep it. Then one worker is killed (kill -9), and cannot say that its places
+		  are free. Its counter in Redis lives for 30 seconds if nobody renews it: then they are.
+
+	END
+	start_targets 1
+	host=127.0.0.1:${port_of[target1]}
+	start_redis
+	for worker in "${workers_of_scene_9[@]}"; do
+		start_worker "$worker"
+	done
+	ask_all_at_once
+	show_places
+	echo "    a refusal: $(sed -n '1p;$p' "$tmp/refusal" | tr -d '\r' | xargs -d '\n')"
+	check "of twelve at once five got through" [ "$let_through $refused" = "$cap 7" ]
+	check "the target has five connections" wait_until 10 target_has $cap
+	check "a refusal says 500, which host and which cap" refusal_says_why
+
+	mapfile -t by_places < <(by_places)
+	victim=${by_places[0]} giver=${by_places[1]} taker=${by_places[2]}
+	given=${tunnel_of[$giver]}
+	exec {given}>&-
+	check "a client of $giver ends: at the target there are four" wait_until 10 target_has $((cap - 1))
+	check "its place goes to a client of $taker" wait_until 10 takes_a_place "$taker"
+	left=$((cap - places_of[$victim]))
+
+	pause "$victim is killed"
+	kill -KILL "${pid_of[$victim]}"
+	wait "${pid_of[$victim]}" 2>/dev/null || killed_with=$?
+	unset "pid_of[$victim]"
+	check "$victim was killed" [ $killed_with -eq 137 ]
+	check "its connections are gone: at the target there are $left" wait_until 10 target_has $left
+	echo "  a client of $taker asks again and again:"
+	wait_for_places "$taker"
+	echo "    $came_after s  let through"
+	check "until the dead worker's counter is gone, they are refused" [ "$tries" -gt 0 ]
+	check "the places come back within $ttl s, and a little" is_at_most "$came_after" $((ttl + 2))
+	while [ $back -le $cap ] && takes_a_place "$giver"; do
+		back=$((back + 1))
+	done
+	check "all ${places_of[$victim]} places are back, and no more" [ $back -eq "${places_of[$victim]}" ]
+	check "at the target there are five again" wait_until 10 target_has $cap
+	check "while they were waited for there were never more than five" [ "$most" -le $cap ]
+	let_go_of_all
+	end_scene "$giver" "$taker"
+}
+
+refusal_says_why() { grep -q ' 500$' "$tmp/refusal" && grep -q "cap of $cap connections to $host" "$tmp/refusal"; }
+
 # ---- the classroom
 # ------------------------------------------------------------------------------------------------------------
 
@@ -1135,7 +1336,7 @@ fi
 [ ${#scenes[@]} -gt 0 ] || mapfile -t scenes < <(seq ${#scene_titles[@]})
 
 if [ $builds = yes ]; then
-	"$here/deploy/prerequisites.sh" build
+	"$here/deploy/prerequisites.sh" demo
 	make --no-print-directory -C "$here" -j"$(nproc)" weir server_demo client_demo
 fi
 for program in weir server_demo client_demo; do

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deploy/prerequisites.sh build|test|lint|fuzz|bench|terminals|all: installs the packages that a part of weir lacks.
+# deploy/prerequisites.sh build|demo|test|lint|fuzz|bench|terminals|all: installs the packages that a part lacks.
 #
 # Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
@@ -11,6 +11,7 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
+demo="$build redis-server" # for run_demo.sh
 test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server tmux" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
@@ -25,13 +26,14 @@ fail() {
 
 case ${1:-} in
 build) wanted=$build ;;
+demo) wanted=$demo ;;
 test) wanted=$test ;;
 lint) wanted=$lint ;;
 fuzz) wanted=$fuzz ;;
 bench) wanted=$bench ;;
 terminals) wanted=$terminals ;;
-all) wanted="$test $lint $fuzz $bench $terminals" ;;
-*) fail "say which: build, test, lint, fuzz, bench, terminals or all" ;;
+all) wanted="$demo $test $lint $fuzz $bench $terminals" ;;
+*) fail "say which: build, demo, test, lint, fuzz, bench, terminals or all" ;;
 esac
 
 is_installed() {
