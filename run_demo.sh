@@ -1144,8 +1144,8 @@ open_pane() {
 	if [ ${#pane_of[@]} -eq 0 ]; then
 		made=$(tmux_here new-session -d -x 240 -y 66 -c "$here" -P -F '#{pane_id} #{pane_pid}' "${shell[@]}") ||
 			fail "tmux does not start"
-		tmux_here set -g history-limit 10000 \; set -g mouse on \; set -g pane-border-status top \; \
-			set -g pane-border-format ' #{pane_title} ' \; set -g status-right '' \; set -g status-left-length 100 \; \
+		tmux_here set -g history-limit 10000 \; set -g mouse on \; set -g assume-paste-time 0 \; \
+			set -g pane-border-status top \; set -g pane-border-format ' #{pane_title} ' \; set -g status-right '' \; set -g status-left-length 100 \; \
 			set -g status-left 'Ctrl-b and an arrow: another pane   Ctrl-b z: this pane alone   Ctrl-b d: the end' \; \
 			setw -g window-status-format '' \; setw -g window-status-current-format ''
 	else
@@ -1184,13 +1184,19 @@ are_free() {
 	done
 }
 
-# Leaves in base a number such that base and base+5 to base+8 are free: 2100 and 2105 to 2108, as it is usual.
+# Leaves in base a number such that base and base+5 to base+8 are free: 2100 and 2105 to 2108, as it is usual. Only one
+# script at a time looks for ports, and until its programs have them nobody else does: see keep_ports.
 find_ports() {
+	exec {ports_lock}<"$here/run_demo.sh"
+	flock -w 60 "$ports_lock" || fail "another --terminals is still looking for its ports"
 	for ((base = 2100; base < 10000; base += 100)); do
 		! are_free "$base" $((base + 5)) $((base + 6)) $((base + 7)) $((base + 8)) || return 0
 	done
 	fail "no free ports from 2100 to 9999"
 }
+
+# When the programs listen. Not by closing: tmux has inherited the descriptor.
+keep_ports() { flock -u "$ports_lock"; }
 
 packet_terminals() {
 	local id client policy port=$((base + 5)) packets pace=''
@@ -1210,6 +1216,7 @@ packet_terminals() {
 			wait_until 10 pane_says "server$id" 1 "^Set up as server id $id .*policy $policy"
 		port=$((port + 1))
 	done
+	keep_ports
 	check "weir: four servers have come" wait_until 10 pane_says weir 4 'setup message from server id 10[0-3]'
 	for client in 1 2; do
 		packets=$(seq -s ' ' "$client" 2 15)
@@ -1251,6 +1258,7 @@ reverse_terminals() {
 	done
 	in_pane weir "weir reverse --port $base --bind 127.0.0.1 --endpoint $endpoints --access-log -"
 	check "weir: it listens" wait_until 10 pane_says weir 1 'listens on .*port='"$base"
+	keep_ports
 	for i in 1 2; do
 		in_pane "client$i" "client_demo --url http://127.0.0.1:$base/ --count 12 --print targets$pace"
 	done

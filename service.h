@@ -38,7 +38,7 @@ struct proxy {
 	struct client_counts *client_counts;
 	/* forward */
 	struct hosts *hosts;       /* connections to each host, and their caps; NULL unless that is the mode */
-	struct redis_store *store; /* caps shared by many workers; NULL: these are this process's own */
+	struct redis_store *_Atomic store; /* caps and threshold shared by many workers; its thread may call back before this is set */
 	struct auth *_Atomic auth; /* who may use it; NULL: everybody */
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;

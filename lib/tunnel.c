@@ -17,10 +17,10 @@
  *
  * Half of the gain comes from large steps: fewer wake-ups. A copy can take those too, but with a megabyte of memory for
  * each direction, where a pipe holds pages that are there anyway. Yet a pipe costs two descriptors and some system calls,
- * which a short exchange never earns back. So a direction starts with the copy, takes a pipe when it has moved BULK_BYTES,
- * and gives it back when it is quiet. Where there is no pipe to be had (no descriptors left; or the share of pipe memory
- * that the system leaves a user who is not root, 64 such pipes unless set otherwise) it goes on with the copy, and asks
- * again after as many bytes.
+ * which a conversation never earns back. So a direction starts with the copy, takes a pipe when it has moved BULK_BYTES in
+ * steps that are not small, and gives it back when it is quiet. Where there is no pipe to be had (no descriptors left; or
+ * the share of pipe memory that the system leaves a user who is not root, 64 such pipes unless set otherwise) it goes on
+ * with the copy, and asks again after as many bytes.
  *
  * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade); splice(2), pipe(7).
  */
@@ -37,13 +37,14 @@
 #include "clock.h"
 
 #define BULK_BYTES (256u * 1024u)
+#define STEP_BYTES (16u * 1024u)
 #define PIPE_BYTES (1024 * 1024) /* what Linux allows anybody: /proc/sys/fs/pipe-max-size */
 #define QUIET_US (200 * US_PER_MS)
 
 struct direction {
 	struct conn *from, *to;
 	uint64_t *moved_bytes;
-	uint64_t unpiped_bytes; /* copied since the tunnel began, the pipe was given back, or none was to be had */
+	uint64_t unpiped_bytes; /* copied in large steps since the start, or since there was or should have been a pipe */
 	int pipe_in, pipe_out;  /* -1: none */
 	size_t piped_bytes;     /* wait in the pipe */
 	bool is_over;           /* its end was passed on */
@@ -130,7 +131,8 @@ static enum conn_result send_copied(struct direction *d, size_t *sent)
 	int count = 1;
 	enum conn_result result = conn_try_send(d->to, &parts, &count, sent);
 	conn_use(d->from, *sent);
-	d->unpiped_bytes += *sent;
+	if (*sent >= STEP_BYTES)
+		d->unpiped_bytes += *sent;
 	return result;
 }
 

@@ -16,7 +16,7 @@
 #include "unit.h"
 
 static struct conn client, target;
-static char buffers[2][1024];
+static char buffers[2][48 * 1024];
 static int client_peer, target_peer;
 static struct tunnel_counts counts;
 static uint64_t idle_us;
@@ -112,7 +112,7 @@ static void what_came_early_goes_first_and_the_kept_head_stays(void)
 	conn_keep(&client, 10);
 	start(&result);
 	CU_ASSERT_TRUE(arrives(target_peer, "early"));
-	for (int i = 0; i < 500; i++) {
+	for (int i = 0; i < 10000; i++) { /* more than the buffer takes */
 		send(client_peer, "SECRET!", 7, MSG_NOSIGNAL);
 		CU_ASSERT_TRUE(arrives(target_peer, "SECRET!"));
 	}
@@ -298,6 +298,24 @@ static void a_short_talk_takes_no_pipe(void)
 	end();
 }
 
+static void a_long_talk_in_small_steps_takes_no_pipe_either(void)
+{
+	enum conn_result result;
+	char said[512] = "";
+	int before = open_pipe_ends();
+	begin();
+	start(&result);
+	for (int i = 0; i < 2000; i++) {
+		send(client_peer, said, sizeof said, MSG_NOSIGNAL);
+		CU_ASSERT_EQUAL(recv(target_peer, said, sizeof said, MSG_WAITALL), sizeof said);
+	}
+	CU_ASSERT_EQUAL(open_pipe_ends(), before);
+	shutdown(client_peer, SHUT_WR);
+	shutdown(target_peer, SHUT_WR);
+	pthread_join(runner, NULL);
+	end();
+}
+
 static void a_quiet_tunnel_gives_its_pipe_back_and_takes_another_one_later(void)
 {
 	enum conn_result result;
@@ -463,6 +481,7 @@ int main(void)
 		TEST(much_arrives_whole_through_pipes_and_then_the_end),
 		TEST(much_both_ways_at_once_arrives_whole),
 		TEST(a_short_talk_takes_no_pipe),
+		TEST(a_long_talk_in_small_steps_takes_no_pipe_either),
 		TEST(a_quiet_tunnel_gives_its_pipe_back_and_takes_another_one_later),
 		TEST(without_descriptors_for_a_pipe_bytes_are_copied),
 		TEST(a_peer_that_goes_while_its_bytes_are_in_a_pipe_breaks_the_tunnel),
