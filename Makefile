@@ -192,6 +192,8 @@ define run_bench
 	python3 bench/run.py --bin $(BIN)
 	python3 bench/failover.py --bin $(BIN)
 	python3 bench/packets.py --bin $(BIN)
+	python3 bench/tunnel.py --bin $(BIN)
+	python3 bench/caps.py --bin $(BIN)
 	$(run_bench_limits)
 	$(run_bench_decision)
 endef

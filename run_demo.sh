@@ -222,9 +222,16 @@ end_everything() {
 	wait
 }
 
-# Once on the way out, no second Ctrl-C hurries past the ending of what was started.
+ending=no # or the status with which the script ends
+
+# interrupted STATUS: a second Ctrl-C, or one at the very end, does not hurry past the ending of what was started.
+interrupted() {
+	trap '' INT TERM HUP PIPE
+	[ "$ending" != no ] || exit "$1"
+}
+
 clean_up() {
-	local status=$?
+	local status=$ending
 	trap - EXIT
 	trap '' INT TERM HUP PIPE
 	set +e
@@ -1358,10 +1365,10 @@ if [ -n "$terminals" ]; then
 	fi
 fi
 
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM HUP
-trap 'exit 141' PIPE
+trap 'ending=$?; clean_up' EXIT
+trap 'interrupted 130' INT
+trap 'interrupted 143' TERM HUP
+trap 'interrupted 141' PIPE
 tmp=$(mktemp -d)
 
 if [ -n "$terminals" ]; then
