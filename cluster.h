@@ -84,8 +84,9 @@ struct cluster_takeover {
 
 struct cluster_handover {
 	uint64_t nonce;
+	uint32_t bucket_us;      /* the width of a bucket, at least CLUSTER_BUCKET_US */
 	unsigned bucket_count;
-	uint32_t buckets[CLUSTER_BUCKETS_MAX]; /* [i]: slots that are free again in at most (i + 1) * CLUSTER_BUCKET_US */
+	uint32_t buckets[CLUSTER_BUCKETS_MAX]; /* [i]: so many slots are free again in at most (i + 1) * bucket_us from now */
 };
 
 struct cluster_message {
