@@ -900,7 +900,8 @@ static void adapt(struct cluster *c, uint64_t now_us)
 		return;
 	c->adapted_us = now_us;
 	if (c->died_lately >= 2 && c->died_lately * 200 > all) {
-		c->late_us = sooner(LATE_MAX_US, c->late_us * 3 / 2);
+		bool most_died = c->died_lately * 2 > all;
+		c->late_us = sooner(LATE_MAX_US, most_died ? c->late_us * 2 : c->late_us * 3 / 2);
 		c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
 	} else if (now_us >= c->narrow_us + 4 * ADAPT_US) {
