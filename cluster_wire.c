@@ -350,6 +350,7 @@ enum cluster_wire_result cluster_wire_read(struct cluster_wire *w, const unsigne
 	enum cluster_wire_result result = check_head(w, bytes, length);
 	if (result != CLUSTER_WIRE_GOOD)
 		return result;
+	memset(message, 0, sizeof *message); /* a cursor looks at a field, also when it is to fill it */
 	message->kind = bytes[5];
 	message->id = (unsigned)get_number(bytes + ID_AT, 2);
 	message->incarnation = get_number(bytes + INCARNATION_AT, 8);
