@@ -86,6 +86,7 @@ struct node {
 	struct { uint64_t number, at_us; unsigned count; } unseen[UNSEEN];
 	bool has_totals;
 	uint64_t used_total, died_total, late_us_total;
+	uint64_t round_trip_us;
 };
 
 struct slot {
@@ -120,6 +121,7 @@ struct cluster {
 	uint64_t demand_sent_us, last_grant;
 	unsigned demanded;
 	uint64_t late_sent_us_total, late_sent_first_us, late_seen_us_total;
+	uint64_t round_trip_us, round_trip_varies_us; /* smoothed, as TCP does it (RFC 6298) */
 	/* as candidate and master */
 	struct ring ring;
 	uint64_t unknown_us;     /* until then others may have given what the ring does not know; 0: it knows all */
@@ -878,6 +880,7 @@ static void note_totals(struct cluster *c, struct node *node, const struct clust
 	node->used_total = demand->used_total;
 	node->died_total = demand->died_total;
 	node->late_us_total = demand->late_us_total;
+	node->round_trip_us = demand->round_trip_us;
 }
 
 static void receive_demand(struct cluster *c, struct node *node, const struct cluster_demand *demand, uint64_t now_us)
@@ -892,10 +895,21 @@ static void receive_demand(struct cluster *c, struct node *node, const struct cl
 	answer_demand(c, node, now_us);
 }
 
+/* No grant can be used that takes longer than L from the question to the answer. */
+static uint64_t narrowest_us(const struct cluster *c, uint64_t now_us)
+{
+	uint64_t longest_us = 0;
+	for (unsigned i = 1; i < TABLE; i++)
+		if (c->nodes[i].is_alive && since(now_us, c->nodes[i].demand_us) < ADAPT_US)
+			longest_us = later(longest_us, c->nodes[i].round_trip_us);
+	return sooner(LATE_MAX_US, later(LATE_MIN_US, longest_us + LATE_MIN_US / 2 + ROAD_US));
+}
+
 /* Starts that died of age: L is too narrow for this network, or for these machines. It is widened fast and narrowed slowly. */
 static void adapt(struct cluster *c, uint64_t now_us)
 {
-	uint64_t all = c->used_lately + c->died_lately;
+	uint64_t all = c->used_lately + c->died_lately, narrowest = narrowest_us(c, now_us);
+	c->late_us = later(c->late_us, narrowest);
 	if (now_us < c->adapted_us + ADAPT_US)
 		return;
 	c->adapted_us = now_us;
@@ -906,7 +920,7 @@ static void adapt(struct cluster *c, uint64_t now_us)
 		c->narrow_us = now_us;
 	} else if (now_us >= c->narrow_us + 4 * ADAPT_US) {
 		if (c->died_lately * 1000 <= all)
-			c->late_us = later(LATE_MIN_US, c->late_us * 15 / 16);
+			c->late_us = later(narrowest, c->late_us * 15 / 16);
 		c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
 	}
@@ -931,12 +945,14 @@ static void send_demand(struct cluster *c, const struct cluster_line *line, unsi
 {
 	struct cluster_message message = { .kind = CLUSTER_DEMAND };
 	struct cluster_demand *demand = &message.is.demand;
+	unsigned round_trip = (unsigned)sooner(c->round_trip_us + 2 * c->round_trip_varies_us, LATE_MAX_US);
 	*demand = (struct cluster_demand){ .asked_us = now_us,
 		                           .last_grant = c->last_grant,
 		                           .waiting = waiting,
 		                           .used_total = line->used_total,
 		                           .died_total = line->died_total,
-		                           .late_us_total = line->late_us_total };
+		                           .late_us_total = line->late_us_total,
+		                           .round_trip_us = round_trip };
 	c->demand_sent_us = now_us;
 	c->demanded = waiting;
 	if (line->late_us_total != c->late_sent_us_total) {
@@ -972,11 +988,24 @@ static uint64_t ask(struct cluster *c, uint64_t now_us)
 	return now_us + DEMAND_US;
 }
 
+static void note_round_trip(struct cluster *c, uint64_t took_us)
+{
+	uint64_t off_us = later(took_us, c->round_trip_us) - sooner(took_us, c->round_trip_us);
+	if (c->round_trip_us == 0) {
+		c->round_trip_us = took_us;
+		c->round_trip_varies_us = took_us / 16;
+		return;
+	}
+	c->round_trip_varies_us = (c->round_trip_varies_us * 15 + off_us) / 16;
+	c->round_trip_us = (c->round_trip_us * 31 + took_us) / 32;
+}
+
 static void receive_grant(struct cluster *c, const struct node *node, uint64_t epoch, const struct cluster_grant *grant,
                           uint64_t now_us)
 {
 	if (c->master != index_of(c, node) || epoch < c->epoch || grant->asked_us > now_us)
 		return;
+	note_round_trip(c, now_us - grant->asked_us);
 	c->last_grant = later(c->last_grant, grant->number);
 	if (grant->asked_us >= c->late_sent_first_us)
 		c->late_seen_us_total = c->late_sent_us_total;

@@ -65,6 +65,7 @@ struct cluster_demand {
 	uint64_t used_total;     /* starts that were used, ever */
 	uint64_t died_total;     /* starts that nobody could use in time, ever */
 	uint64_t late_us_total;  /* by how much starts came too late, all together, ever */
+	unsigned round_trip_us;  /* what a grant takes, from the question to the answer; 0: not known yet */
 };
 
 struct cluster_grant {

@@ -154,6 +154,7 @@ static bool pass_demand(struct cursor *c, struct cluster_demand *d)
 	pass_number(c, &d->used_total, 8);
 	pass_number(c, &d->died_total, 8);
 	pass_number(c, &d->late_us_total, 8);
+	pass_small(c, &d->round_trip_us, 4);
 	return true;
 }
 
@@ -180,8 +181,9 @@ static bool pass_handover(struct cursor *c, struct cluster_handover *h)
 {
 	uint64_t sum = 0;
 	pass_number(c, &h->nonce, 8);
+	pass_small(c, &h->bucket_us, 4);
 	pass_small(c, &h->bucket_count, 1);
-	if (h->bucket_count > CLUSTER_BUCKETS_MAX)
+	if (h->bucket_us < CLUSTER_BUCKET_US || h->bucket_count > CLUSTER_BUCKETS_MAX)
 		return false;
 	for (unsigned i = 0; i < h->bucket_count; i++) {
 		pass_small(c, &h->buckets[i], 4);

@@ -43,7 +43,7 @@ static struct cluster_message message_of(enum cluster_kind kind)
 	case CLUSTER_LEAVE:
 		break;
 	case CLUSTER_DEMAND:
-		m.is.demand = (struct cluster_demand){ 1, 2, 3, 4, 5, 6 };
+		m.is.demand = (struct cluster_demand){ 1, 2, 3, 4, 5, 6, 7 };
 		break;
 	case CLUSTER_GRANT:
 		m.is.grant = (struct cluster_grant){ .asked_us = 1, .number = 2, .late_us = 8000, .run_count = CLUSTER_RUNS_MAX };
@@ -54,7 +54,8 @@ static struct cluster_message message_of(enum cluster_kind kind)
 		m.is.takeover.nonce = 99;
 		break;
 	case CLUSTER_HANDOVER:
-		m.is.handover = (struct cluster_handover){ .nonce = 77, .bucket_count = CLUSTER_BUCKETS_MAX };
+		m.is.handover = (struct cluster_handover){ .nonce = 77, .bucket_us = CLUSTER_BUCKET_US + 3,
+			                                 .bucket_count = CLUSTER_BUCKETS_MAX };
 		for (unsigned i = 0; i < CLUSTER_BUCKETS_MAX; i++)
 			m.is.handover.buckets[i] = i;
 		break;
@@ -188,8 +189,8 @@ static void each_refusal_says_why(void)
 	CU_ASSERT_EQUAL(read_changed(NULL, 68, 129, CLUSTER_GRANT), CLUSTER_WIRE_VALUE);     /* too many runs */
 	CU_ASSERT_EQUAL(read_changed(NULL, 73, 1, CLUSTER_GRANT), CLUSTER_WIRE_VALUE);       /* too many starts */
 	CU_ASSERT_EQUAL(read_changed(NULL, 76, 0, CLUSTER_GRANT), CLUSTER_WIRE_VALUE);       /* a run of none */
-	CU_ASSERT_EQUAL(read_changed(NULL, 56, 161, CLUSTER_HANDOVER), CLUSTER_WIRE_VALUE);  /* too many buckets */
-	CU_ASSERT_EQUAL(read_changed(NULL, 57, 1, CLUSTER_HANDOVER), CLUSTER_WIRE_VALUE);    /* too many slots */
+	CU_ASSERT_EQUAL(read_changed(NULL, 60, 161, CLUSTER_HANDOVER), CLUSTER_WIRE_VALUE);  /* too many buckets */
+	CU_ASSERT_EQUAL(read_changed(NULL, 61, 1, CLUSTER_HANDOVER), CLUSTER_WIRE_VALUE);    /* too many slots */
 	CU_ASSERT_EQUAL(read_changed(SECRET, 0, 'W', CLUSTER_LEAVE), CLUSTER_WIRE_MAGIC);
 	CU_ASSERT_EQUAL(read_changed(SECRET, 47, 1, CLUSTER_LEAVE), CLUSTER_WIRE_TAG);
 	for (int i = 0; i < CLUSTER_WIRE_RESULTS; i++)
