@@ -41,7 +41,13 @@ VERSION = 0.1.0
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c service.c cluster_wire.c proxy.c admit.c reverse.c forward.c attempt.c switch.c switch_table.c $(wildcard lib/*.c)
+LIBRARY_SOURCES = weir.c service.c \
+	proxy.c admit.c line.c attempt.c \
+	reverse.c \
+	forward.c host_rates.c \
+	switch.c switch_table.c \
+	cluster_wire.c \
+	$(wildcard lib/*.c)
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))

@@ -4,59 +4,63 @@
  *           │                403                 429                      500                         429, or wait
  *           └ admission.h
  *
- * A request that waits blocks in poll() on two things: an eventfd that the limiter writes to when its turn may have come, and its
- * client's socket, for a client that hangs up gives its place to those behind. So waiting costs no CPU, and nobody sleeps
- * past a turn.
+ * A forward proxy asks for more, and in this order: the line of the host's rate ─► a place under the host's cap (forward.c) ─► the
+ * line of the threshold. Who waits for what many want holds as little as may be of what many want; and as all take them in one
+ * order, no two wait for each other.
  *
- * Invariant: a slot of the limiter is either used (limiter_started, noted after the bytes left) or given back. STEP_ON means
- * that one is in hand; anything else that none is.
+ * How a thread waits is in line.c.
+ *
+ * Invariant: a slot of a limiter is either used (noted after the bytes left) or given back. admit_use_slot() and
+ * admit_give_slot_back() settle all that are in hand. STEP_ON means that one is; anything else that none of that limiter is.
  */
-#include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "forward.h"
 #include "lib/clock.h"
 #include "road.h"
 
-/* A start that Redis has given is used again a window and this much later: it covers the way from Redis to the target. */
 /* A Redis that comes back empty is given this much more than a window before it is believed. */
 #define SETTLING_US (2 * US_PER_S)
+/* A start that Redis has given is used again a window and this much later: it covers the way from Redis to the target. */
 #define SHARED_GUARD_US (4 * US_PER_MS)
+/* The names by which the two limits with a line are known to clients. */
+#define THRESHOLD "threshold"
+#define HOST_RATE "host_rate"
 
-void proxy_wake(struct limiter_ticket *ticket)
+/* What a limiter has left, as a row of the RateLimit fields. refused_after_us: how long who was refused should stay away; 0: it was
+   not. */
+static struct ratelimit describe_limiter(struct limiter *limiter, const char *name, struct settings_rate rate,
+                                         uint64_t refused_after_us)
 {
-	uint64_t one = 1;
-	struct road *r = ticket->owner;
-	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken already. */
-	ssize_t written = write(r->wake_fd, &one, sizeof one);
-	(void)written;
+	uint64_t now_us = clock_us();
+	struct limiter_report now;
+	limiter_report(limiter, now_us, &now);
+	uint64_t reset_us = now.next_slot_us > now_us && now.next_slot_us != UINT64_MAX ? now.next_slot_us - now_us : 0;
+	return (struct ratelimit){ .name = name,
+		                   .quota = rate.count,
+		                   .window_us = rate.window_us,
+		                   .remaining = refused_after_us > 0 ? 0 : now.available,
+		                   .reset_us = refused_after_us > 0 ? refused_after_us : reset_us };
 }
 
-/* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how
-   long it should stay away; else 0. Returns the fields, which may be empty. */
-struct http_text admit_ratelimit_fields(struct road *r, uint64_t refused_after_us)
+struct http_text admit_ratelimit_fields(struct road *r, const char *refused_by, uint64_t refused_after_us)
 {
-	struct ratelimit limits[ADMISSION_LIMITS_MAX + 1];
+	struct ratelimit limits[ADMISSION_LIMITS_MAX + 2];
 	size_t count = r->admission.limit_count;
 	int form = r->settings->ratelimit_headers;
-	if (form == RATELIMIT_OFF || (count == 0 && r->settings->threshold.count == 0))
+	bool by_threshold = refused_by != NULL && strcmp(refused_by, THRESHOLD) == 0;
+	bool by_host = refused_by != NULL && strcmp(refused_by, HOST_RATE) == 0;
+	if (form == RATELIMIT_OFF)
 		return (struct http_text){ NULL, 0 };
 	memcpy(limits, r->admission.limits, count * sizeof limits[0]);
-	if (r->settings->threshold.count > 0) {
-		uint64_t now_us = clock_us();
-		struct limiter_report now;
-		limiter_report(r->proxy->limiter, now_us, &now);
-		uint64_t reset_us = now.next_slot_us > now_us && now.next_slot_us != UINT64_MAX ? now.next_slot_us - now_us : 0;
-		limits[count++] = (struct ratelimit){ .name = "threshold",
-			                              .quota = r->settings->threshold.count,
-			                              .window_us = r->settings->threshold.window_us,
-			                              .remaining = refused_after_us > 0 ? 0 : now.available,
-			                              .reset_us = refused_after_us > 0 ? refused_after_us : reset_us };
-	}
+	if (r->settings->threshold.count > 0)
+		limits[count++] = describe_limiter(r->proxy->limiter, THRESHOLD, r->settings->threshold,
+		                                   by_threshold ? refused_after_us : 0);
+	if (r->rate.entry != NULL && r->rate.rate.count > 0)
+		limits[count++] = describe_limiter(r->rate.limiter, HOST_RATE, r->rate.rate, by_host ? refused_after_us : 0);
+	if (count == 0)
+		return (struct http_text){ NULL, 0 };
 	size_t length = ratelimit_write(limits, count, form == RATELIMIT_BOTH || form == RATELIMIT_DRAFT,
 	                                form == RATELIMIT_BOTH || form == RATELIMIT_LEGACY, r->fields);
 	return (struct http_text){ r->fields, length };
@@ -68,8 +72,7 @@ enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t af
 	snprintf(r->details, sizeof r->details, "over %s", limit);
 	enum step step = road_refuse(r, (int)r->settings->reject_status, "http_request_denied", r->details);
 	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
-	bool by_threshold = r->admission.refused_by == NULL;
-	struct http_text fields = admit_ratelimit_fields(r, by_threshold ? after_us : 0);
+	struct http_text fields = admit_ratelimit_fields(r, limit, after_us);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = (unsigned)((after_us + US_PER_S - 1) / US_PER_S);
 	if (r->answer.retry_after_s == 0)
@@ -77,11 +80,6 @@ enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t af
 	if (fields.length > 0)
 		r->answer.fields = r->fields;
 	return step;
-}
-
-static enum step refuse_over_threshold(struct road *r)
-{
-	return admit_refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
 }
 
 /* A client that has finished sending has gone away, unless it sent more than this request: then it waits for answers. How much
@@ -98,83 +96,74 @@ bool admit_client_is_gone(void *context)
 	return !client_has_sent_more(context);
 }
 
-/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. */
-static bool sleep_in_line(struct road *r, uint64_t wake_us)
+bool admit_client_has_more(void *context)
 {
-	/* The end of a client's sending is no news once it is known that there is more before it; its hang-up always is. */
-	short end_of_sending = r->client_has_more ? 0 : POLLRDHUP;
-	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN },
-		                 { .fd = r->exchange.client.fd, .events = end_of_sending } };
-	uint64_t left_us = clock_left_us(wake_us);
-	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
-	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
-		return errno == EINTR;
-	uint64_t count;
-	if (fds[0].revents != 0 && read(r->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-		return false;
-	if (fds[1].revents == 0)
-		return true;
-	r->client_has_more = (fds[1].revents & (POLLHUP | POLLERR)) == 0 && client_has_sent_more(r);
-	return r->client_has_more;
+	return client_has_sent_more(context);
 }
 
-/* Stands in line until the limiter says go. */
-static enum step wait_in_line(struct road *r)
+/* Takes a slot of one limiter; waits for one if need be. limit: its name. */
+static enum step take_turn(struct road *r, struct line_turn *turn, const char *limit)
 {
-	struct limiter *limiter = r->proxy->limiter;
-	for (;;) {
-		uint64_t wake_us = CLOCK_NEVER;
-		switch (limiter_turn(limiter, &r->ticket, clock_us(), &wake_us)) {
-		case LIMITER_GO:
-			r->has_slot = true;
-			return STEP_ON;
-		case LIMITER_FULL:
-			return refuse_over_threshold(r);
-		case LIMITER_WAIT:
-			break;
-		}
-		if (!sleep_in_line(r, wake_us)) {
-			limiter_cancel(limiter, &r->ticket, clock_us());
-			return road_over(r, "client went away while it waited");
-		}
-	}
-}
-
-/* Asks for a slot, with something to be woken by should it be given a place in line instead. Whether there is a line is the
-   limiter's to say: a reload may have made one since this request began. */
-static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
-{
-	struct limiter *limiter = r->proxy->limiter;
-	r->ticket.owner = r;
-	r->ticket.is_exempt = r->admission.is_exempt;
-	enum limiter_answer answer = limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
-	if (answer != LIMITER_WAIT || r->wake_fd >= 0)
-		return answer;
-	limiter_cancel(limiter, &r->ticket, now_us);
-	r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	return r->wake_fd < 0 ? LIMITER_WAIT : limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
-}
-
-/* Takes a slot of this process's limiter; waits for one if need be. */
-static enum step take_own_slot(struct road *r)
-{
-	uint64_t now_us = clock_us();
-	enum step step = STEP_ON;
-	switch (enter_line(r, now_us)) {
-	case LIMITER_GO:
-		r->has_slot = true;
-		return STEP_ON;
-	case LIMITER_FULL:
-		return refuse_over_threshold(r);
-	case LIMITER_WAIT:
-		if (r->wake_fd < 0)
-			return road_refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
-		step = wait_in_line(r);
+	uint64_t begun_us = clock_us();
+	r->sleeper.client_fd = r->exchange.client.fd;
+	enum line_answer answer = line_take(turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt);
+	uint64_t waited_us = clock_us() - begun_us;
+	switch (answer) {
+	case LINE_FULL:
+		return admit_refuse_over_limit(r, limit, limiter_retry_after_us(turn->limiter, clock_us()));
+	case LINE_CLIENT_GONE:
+		return road_over(r, "client went away while it waited");
+	case LINE_NO_DESCRIPTOR:
+		return road_refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
+	case LINE_GO:
 		break;
 	}
-	r->record.wait_us += clock_us() - now_us;
-	road_trace(r, "wait     %.6f s in line, behind the threshold", (double)(clock_us() - now_us) / 1e6);
+	if (turn->waited) {
+		r->record.wait_us += waited_us;
+		road_trace(r, "wait     %.6f s in line, behind the %s", (double)waited_us / 1e6, limit);
+	}
+	return STEP_ON;
+}
+
+/* The host's limiter is held from the first try to the end of the request: the answer tells the client what is left under it. */
+static enum step find_host_rate(struct road *r)
+{
+	enum step step = STEP_ON;
+	if (r->rate.entry != NULL)
+		return STEP_ON;
+	switch (host_rates_take(r->proxy->host_rates, r->host_name, clock_us(), &r->rate)) {
+	case HOST_RATES_HELD:
+		r->host_turn.limiter = r->rate.limiter;
+		break;
+	case HOST_RATES_NONE:
+		break;
+	case HOST_RATES_FULL:
+		step = road_refuse(r, 503, "proxy_internal_error", "too many hosts to keep the rate of: try again later");
+		r->answer.retry_after_s = 1;
+		break;
+	case HOST_RATES_NO_MEMORY:
+		step = road_refuse(r, 503, "proxy_internal_error", "no memory to keep the rate of this host");
+		break;
+	}
 	return step;
+}
+
+enum step admit_take_host_turn(struct road *r, bool may_wait)
+{
+	enum step step = find_host_rate(r);
+	if (step != STEP_ON || r->rate.entry == NULL)
+		return step;
+	if (may_wait)
+		return take_turn(r, &r->host_turn, HOST_RATE);
+	line_try(&r->host_turn, r->admission.client_number, r->admission.is_exempt);
+	return STEP_ON;
+}
+
+void admit_forget_host(struct road *r)
+{
+	if (r->rate.entry != NULL)
+		host_rates_release(r->proxy->host_rates, &r->rate);
+	r->host_turn.limiter = NULL;
 }
 
 /* Redis can't be asked. What then, the settings say; "local" has made our own limiter narrower (service.c). */
@@ -192,13 +181,12 @@ static enum step sleep_for_share(struct road *r, uint64_t wait_us, uint64_t unti
 {
 	uint64_t wake_us = clock_us() + wait_us;
 	if (wake_us > until_us)
-		return admit_refuse_over_limit(r, "threshold", wait_us);
-	if (r->wake_fd < 0)
-		r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (r->wake_fd < 0)
+		return admit_refuse_over_limit(r, THRESHOLD, wait_us);
+	r->sleeper.client_fd = r->exchange.client.fd;
+	if (!line_can_sleep(&r->sleeper))
 		return road_refuse(r, 503, "proxy_internal_error", "no descriptor to wait with");
 	while (clock_us() < wake_us)
-		if (!sleep_in_line(r, wake_us))
+		if (!line_sleep(&r->sleeper, wake_us))
 			return road_over(r, "client went away while it waited");
 	return STEP_ON;
 }
@@ -232,34 +220,35 @@ static enum step take_shared_start(struct road *r)
 
 enum step admit_take_slot(struct road *r)
 {
-	if (r->has_slot)
+	if (r->turn.has_slot)
 		return STEP_ON;
-	enum step step = take_own_slot(r);
+	r->turn.limiter = r->proxy->limiter;
+	enum step step = take_turn(r, &r->turn, THRESHOLD);
 	bool is_shared = r->settings->redis_addr != NULL && r->settings->threshold.count > 0;
 	if (step != STEP_ON || !is_shared)
 		return step;
 	step = take_shared_start(r);
 	if (step != STEP_ON)
-		admit_give_slot_back(r);
+		line_give_back(&r->turn);
 	return step;
 }
 
 void admit_use_slot(struct road *r)
 {
-	if (r->has_slot)
-		limiter_started(r->proxy->limiter, &r->ticket, clock_us());
+	line_use(&r->host_turn);
+	line_use(&r->turn);
 	if (r->has_shared_start)
 		redis_store_started(r->proxy->store, &r->shared_start);
-	r->has_slot = r->has_shared_start = false;
+	r->has_shared_start = false;
 }
 
 void admit_give_slot_back(struct road *r)
 {
-	if (r->has_slot)
-		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
+	line_give_back(&r->host_turn);
+	line_give_back(&r->turn);
 	if (r->has_shared_start)
 		redis_store_cancel(r->proxy->store, &r->shared_start);
-	r->has_slot = r->has_shared_start = false;
+	r->has_shared_start = false;
 }
 
 /* OPTIONS and TRACE can ask for the answer of the n-th hop (RFC 9110 §7.6.2). */

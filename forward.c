@@ -26,6 +26,7 @@
 #include "lib/clock.h"
 #include "lib/destination.h"
 #include "lib/hosts.h"
+#include "lib/lookup.h"
 #include "lib/tunnel.h"
 
 #define PORT_HTTP 80u
@@ -216,7 +217,15 @@ struct trouble {
 	enum destination_answer refused;
 	enum conn_result result;
 	int error;
+	bool was_asked; /* something may have left for the host: a SYN */
 };
+
+/* Did this system find out by itself that it can't connect? When in doubt, no. */
+static bool never_left(const struct trouble *trouble)
+{
+	return trouble->result == CONN_BROKEN && (attempt_is_our_own_lack(trouble->error) || trouble->error == EACCES ||
+	                                          trouble->error == EPERM || trouble->error == EAFNOSUPPORT);
+}
 
 /* Tries one address. The descriptor, or -1. */
 static int connect_to(struct road *r, const struct address *address, struct trouble *trouble)
@@ -239,9 +248,10 @@ static int connect_to(struct road *r, const struct address *address, struct trou
 	}
 	cut_attach(worker_cut(r->worker), CUT_UPSTREAM, fd);
 	trouble->result = conn_connect(fd, address, clock_us() + r->settings->connect_timeout_us);
+	trouble->error = trouble->result == CONN_OK ? 0 : errno;
+	trouble->was_asked = trouble->was_asked || !never_left(trouble);
 	if (trouble->result == CONN_OK)
 		return fd;
-	trouble->error = errno;
 	cut_detach(worker_cut(r->worker), CUT_UPSTREAM);
 	close(fd);
 	return -1;
@@ -259,32 +269,33 @@ static enum step refuse_connecting(struct road *r, const struct trouble *trouble
 	return road_refuse(r, 502, trouble->error == ECONNREFUSED ? "connection_refused" : "destination_unavailable", r->details);
 }
 
-/* Opens a connection to the host, trying each of its addresses. */
+static enum step refuse_unresolved(struct road *r, enum lookup_result result, int error)
+{
+	if (result == LOOKUP_LATE)
+		return road_refuse(r, 504, "dns_timeout", "the name service did not answer within connect_timeout");
+	if (result == LOOKUP_NO_MEMORY)
+		return road_refuse(r, 503, "proxy_internal_error", "no memory or thread to ask the name service with");
+	snprintf(r->details, sizeof r->details, "cannot resolve the host: %s", gai_strerror(error));
+	return road_refuse(r, 502, "dns_error", r->details);
+}
+
+/* Opens a connection to the host, trying each of its addresses. A CONNECT starts here: whatever comes of it, the host was asked. */
 static enum step open_connection(struct road *r)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV };
-	struct addrinfo *found = NULL;
+	struct lookup_answer found;
 	struct trouble trouble = { .refused = DESTINATION_ALLOWED, .result = CONN_OK };
-	char port[8];
 	int fd = -1;
-	snprintf(port, sizeof port, "%u", r->port);
-	int unknown = getaddrinfo(r->host, port, &hints, &found);
-	if (unknown != 0) {
-		snprintf(r->details, sizeof r->details, "cannot resolve the host: %s", gai_strerror(unknown));
-		return road_refuse(r, 502, "dns_error", r->details);
-	}
+	uint64_t deadline_us = clock_us() + r->settings->connect_timeout_us;
+	enum lookup_result result = lookup(r->proxy->lookups, r->host, r->port, deadline_us, &found);
+	if (result != LOOKUP_FOUND)
+		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
-	for (struct addrinfo *one = found; one != NULL && fd < 0 && !is_gone; one = one->ai_next) {
-		struct address address;
-		if (one->ai_addrlen > sizeof address.storage)
-			continue;
-		memset(&address, 0, sizeof address);
-		memcpy(&address.storage, one->ai_addr, one->ai_addrlen);
-		address.length = one->ai_addrlen;
-		fd = connect_to(r, &address, &trouble);
+	for (size_t i = 0; i < found.count && fd < 0 && !is_gone; i++) {
+		fd = connect_to(r, &found.addresses[i], &trouble);
 		is_gone = fd < 0 && conn_has_hung_up(&r->exchange.client) && admit_client_is_gone(r);
 	}
-	freeaddrinfo(found);
+	if (trouble.was_asked && r->exchange.request.method == HTTP_CONNECT)
+		admit_use_slot(r);
 	if (is_gone) /* a name may have many addresses, and each of them connect_timeout */
 		return road_over(r, "client went away while its host was connected to");
 	if (fd < 0)
@@ -323,12 +334,27 @@ static bool idle_is_stale(const struct road *r, uint64_t waited_us, uint64_t idl
 	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd));
 }
 
-/* A place (unless there is one in hand), a turn, a connection: in this order, so that who waits for a place holds no turn. */
+/* A turn at the host's rate. Another try has a place in hand already, and others that have a turn may be waiting for just that
+   place: then the place is given back rather than held while we wait. */
+static enum step take_host_turn(struct road *r)
+{
+	enum step step = STEP_ON;
+	if (r->has_lease) {
+		step = admit_take_host_turn(r, false);
+		if (step == STEP_ON && r->rate.entry != NULL && !r->host_turn.has_slot)
+			forward_give_back(r);
+	}
+	return step == STEP_ON ? admit_take_host_turn(r, true) : step;
+}
+
+/* A turn at the host, a place (unless there is one in hand), a turn of the threshold, a connection: see admit.c for the order. */
 static enum step get_connection(struct road *r, uint64_t idle_max_us, bool *reused)
 {
 	r->record.target = r->target_text;
 	r->record.tries++;
-	enum step step = r->has_lease ? STEP_ON : take_place(r, idle_max_us);
+	enum step step = take_host_turn(r);
+	if (step == STEP_ON && !r->has_lease)
+		step = take_place(r, idle_max_us);
 	uint64_t waited_us = r->record.wait_us;
 	if (step == STEP_ON)
 		step = admit_take_slot(r);
@@ -342,8 +368,10 @@ static enum step get_connection(struct road *r, uint64_t idle_max_us, bool *reus
 	} else if (step == STEP_ON) {
 		step = open_connection(r);
 	}
-	if (step != STEP_ON) /* before the answer goes out: who has it may ask again at once */
+	if (step != STEP_ON) { /* before the answer goes out: who has it may ask again at once */
+		admit_give_slot_back(r);
 		forward_give_back(r);
+	}
 	return step;
 }
 
@@ -379,7 +407,7 @@ enum step forward_tunnel(struct road *r)
 	enum step step = get_connection(r, 0, &reused);
 	if (step != STEP_ON)
 		return step;
-	admit_use_slot(r);
+	admit_forget_host(r); /* a tunnel may last for hours */
 	struct iovec part = { .iov_base = (char *)(uintptr_t)answer, .iov_len = sizeof answer - 1 };
 	r->record.status = 200;
 	r->ending = END_CLOSE;

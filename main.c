@@ -39,6 +39,8 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define ARENAS_MAX 4
 /* Descriptors besides those of connections: listeners, logs, probes, the name service. */
 #define FILES_BESIDES 256
+/* Two pipes. */
+#define FILES_OF_PIPES 4
 
 static void say_error(const char *error)
 {
@@ -57,29 +59,48 @@ static struct log_options log_options(const struct configuration *configuration)
 
 /* ---- descriptors ---------------------------------------------------------------------------------------------------- */
 
-/* A connection takes two descriptors, and one more while it waits in line. */
+/* What one connection of a client's takes: its own descriptor, one to a target (or, before that, one to wait for a place under a cap
+   with: never both), and one to wait in line with, which its thread keeps. */
+static rlim_t files_of_client(const struct settings *settings)
+{
+	return settings->backlog_requests > 0 || (settings->mode == MODE_FORWARD && settings->host_backlog_us > 0) ? 3 : 2;
+}
+
+/* What weir can't do without. */
 static rlim_t files_needed(const struct configuration *configuration)
 {
 	rlim_t needed = FILES_BESIDES;
-	for (size_t i = 0; i < configuration->service_count; i++) {
-		const struct settings *settings = configuration->services[i];
-		needed += (rlim_t)settings->max_clients * (settings->backlog_requests > 0 ? 3 : 2);
-	}
+	for (size_t i = 0; i < configuration->service_count; i++)
+		needed += configuration->services[i]->max_clients * files_of_client(configuration->services[i]);
 	return needed;
 }
 
-/* Raises the limit on open files to what the configuration needs. Returns what it is now when that is less, else 0. */
+/* What it can make use of: a tunnel that moves much has a pipe for each direction. Without, it copies. */
+static rlim_t files_wanted(const struct configuration *configuration)
+{
+	rlim_t wanted = files_needed(configuration);
+	for (size_t i = 0; i < configuration->service_count; i++)
+		if (configuration->services[i]->mode == MODE_FORWARD)
+			wanted += (rlim_t)configuration->services[i]->max_clients * FILES_OF_PIPES;
+	return wanted;
+}
+
+/* Raises the limit on open files to what the configuration can use. Returns what it is now when that is less than it needs, else 0. */
 static rlim_t raise_file_limit(const struct configuration *configuration)
 {
 	struct rlimit limit;
-	rlim_t needed = files_needed(configuration);
-	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= needed)
+	rlim_t needed = files_needed(configuration), wanted = files_wanted(configuration);
+	if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
 		return 0;
-	struct rlimit raised = { .rlim_cur = needed, .rlim_max = limit.rlim_max < needed ? needed : limit.rlim_max };
+	struct rlimit raised = { .rlim_cur = wanted, .rlim_max = limit.rlim_max < wanted ? wanted : limit.rlim_max };
 	if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
 		return 0;
+	raised = (struct rlimit){ .rlim_cur = needed, .rlim_max = limit.rlim_max < needed ? needed : limit.rlim_max };
+	if (limit.rlim_max < needed && setrlimit(RLIMIT_NOFILE, &raised) == 0) /* the system allows so many, but no more */
+		return 0;
 	raised = (struct rlimit){ .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max }; /* as far as we may */
-	return setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
+	rlim_t now = setrlimit(RLIMIT_NOFILE, &raised) == 0 ? raised.rlim_cur : limit.rlim_cur;
+	return now >= needed ? 0 : now;
 }
 
 static void warn_of_file_limit(rlim_t limit, const struct configuration *configuration, struct log *log)

@@ -169,6 +169,7 @@ static enum step run_tunnel(struct road *r)
 	struct iovec part = { .iov_base = head, .iov_len = length };
 	if (length == 0 || !exchange_request_is_done(x))
 		return road_refuse(r, 502, "http_protocol_error", "the target's answer to an upgrade can't be passed on");
+	admit_forget_host(r); /* it may last for hours */
 	r->record.status = 101;
 	r->ending = END_CLOSE;
 	if (conn_send(&x->client, &part, 1, clock_us() + r->settings->idle_timeout_us, NULL) != CONN_OK)
@@ -217,7 +218,7 @@ static enum step relay_answer(struct road *r)
 		               run_tunnel(r) :
 		               road_refuse(r, 502, "http_protocol_error", "the target switched protocols unasked");
 	if (http_find_name(&x->response, "RateLimit") == NULL && http_find_name(&x->response, "RateLimit-Limit") == NULL)
-		x->extra = admit_ratelimit_fields(r, 0);
+		x->extra = admit_ratelimit_fields(r, NULL, 0);
 	road_trace(r, "answer   %d from %s", x->response.status, r->target_text);
 	enum exchange_result result = exchange_relay(x, via, keep_alive);
 	if (result == EXCHANGE_TARGET_BAD)
@@ -258,6 +259,7 @@ static void account(struct road *r)
 {
 	struct exchange *x = &r->exchange;
 	admit_give_slot_back(r);
+	admit_forget_host(r);
 	reverse_give_pick_back(r);
 	forward_give_back(r);
 	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);
@@ -279,7 +281,7 @@ static void begin_request(struct road *r)
 {
 	r->begun_us = clock_us();
 	r->has_request = false;
-	r->client_has_more = false;
+	r->sleeper.client_has_more = false;
 	r->admission.limit_count = 0;
 	r->admission.refused_by = NULL;
 	r->ending = END_CLOSE;
@@ -363,8 +365,7 @@ static bool make_buffers(struct road *r)
 static void end_thread(void *state)
 {
 	struct road *r = state;
-	if (r->wake_fd >= 0)
-		close(r->wake_fd);
+	line_close(&r->sleeper);
 	settings_release(r->settings);
 	free(r->buffers);
 	free(r);
@@ -382,7 +383,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->exchange.cut = worker_cut(worker);
 	r->exchange.target_is_done = target_is_done;
 	r->exchange.context = r;
-	r->wake_fd = -1;
+	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
 	r->settings = service_settings(proxy, &r->settings_generation);
 	if (make_buffers(r))
 		return r;

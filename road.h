@@ -2,6 +2,7 @@
  *
  *      proxy.c      the road itself: read head, relay, account; threads and connections
  *      admit.c      admit: who is asking, may it, and when
+ *      line.c       waiting for a turn: of the threshold, of a host's rate
  *      reverse.c    pick and send: targets in turn, until one answers
  *      forward.c    pick and send, when the client says where to; CONNECT
  *      attempt.c    one try at one target, for both
@@ -18,6 +19,7 @@
 #include "lib/exchange.h"
 #include "lib/hosts.h"
 #include "lib/log.h"
+#include "line.h"
 #include "service.h"
 
 /* How a step ended. */
@@ -38,7 +40,7 @@ struct road {
 	struct exchange exchange;
 	size_t max_header_bytes; /* what the buffers were made for */
 	char *buffers;
-	int wake_fd; /* made at the first wait: a request in line is woken by it */
+	struct line_sleeper sleeper; /* a request in line waits with it */
 
 	/* this connection */
 	struct address peer;
@@ -48,11 +50,9 @@ struct road {
 
 	/* this request */
 	struct admission admission; /* who is asking: see client_text in there */
-	struct limiter_ticket ticket;
-	bool has_slot;
+	struct line_turn turn;       /* of threshold */
 	bool has_shared_start; /* and one of the whole fleet's, through Redis */
 	struct redis_store_start shared_start;
-	bool client_has_more; /* it sent more than this request, and may have finished sending */
 	bool has_pick;
 	struct balancer_pick pick;
 	enum exchange_result last_result; /* of the last attempt */
@@ -60,6 +60,8 @@ struct road {
 	char host[256];
 	unsigned port;
 	char host_name[HOSTS_NAME_MAX];
+	struct host_rates_hold rate; /* of the host, if it has one, and the turn taken there */
+	struct line_turn host_turn;
 	bool has_lease;
 	struct hosts_lease lease;
 	struct balancer_tried tried;
@@ -90,21 +92,28 @@ enum step road_over(struct road *r, const char *outcome);
 			log_trace((r)->proxy->log, proxy_name((r)->proxy), (r)->number, clock_us() - (r)->begun_us, __VA_ARGS__); \
 	} while (0)
 
-/* May this request go on at all? And when? Ends with a slot of the limiter in hand. */
+/* May this request go on at all? And when? For a reverse proxy it ends with a slot of the threshold in hand. */
 enum step admit(struct road *r);
-/* Takes a slot of the limiter, if there is none in hand; waits for one if need be. */
+/* Takes a slot of the threshold, if there is none in hand; waits for one if need be. */
 enum step admit_take_slot(struct road *r);
+/* Takes a slot of the rate of the host that the client wants to reach (forward), as above. may_wait false: a turn that is not free
+   at once is left alone; see r->host_turn.has_slot. */
+enum step admit_take_host_turn(struct road *r, bool may_wait);
+/* The request is over, or needs its host's rate no more: no turn is in hand. */
+void admit_forget_host(struct road *r);
 /* The client has finished sending: has it gone away? Not if it sent more than this request. context: the road. */
 bool admit_client_is_gone(void *context);
-/* The slot in hand is used up: the request's first bytes have left, just now. Without one: nothing. */
+/* Has it sent more than this request? */
+bool admit_client_has_more(void *context);
+/* The slots in hand (the threshold's, its host's) are used up: the request's first bytes have left, just now. Without one: nothing. */
 void admit_use_slot(struct road *r);
-/* The slot in hand will not be used: it is the next one's. Without one: nothing. */
+/* The slots in hand will not be used: they are the next ones'. Without one: nothing. */
 void admit_give_slot_back(struct road *r);
 /* Refuses by a limit that has a name: which, and when to come back. */
 enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us);
-/* Writes the RateLimit fields for all limits that apply to this request. refused_after_us: when the threshold refused it, how
-   long it should stay away; else 0. They live in the road until the next call, and may be empty. */
-struct http_text admit_ratelimit_fields(struct road *r, uint64_t refused_after_us);
+/* Writes the RateLimit fields for all limits that apply to this request. refused_by: "threshold" or "host_rate", when that refused
+   it, and how long it should stay away; else NULL. They live in the road until the next call, and may be empty. */
+struct http_text admit_ratelimit_fields(struct road *r, const char *refused_by, uint64_t refused_after_us);
 
 /* Picks targets and sends the request until one answers: then the head of its answer is there. */
 enum step reverse_find_target(struct road *r);

@@ -106,14 +106,20 @@ show_command() {
 	pause
 }
 
-# pause [WHAT]: with --slow, says what Enter does and waits for it; then the line is gone again.
+# pause [WHAT]: with --slow, says what Enter does and waits for it; then the line is gone again. A process of its own
+# reads: while bash reads itself it may hear of a Ctrl-C only when the reading has ended.
 pause() {
 	[ $slow = yes ] || return 0
-	if read -rp "  [Enter${1:+: $1}] " _; then
+	printf '  [Enter%s] ' "${1:+: $1}" >&2
+	read -r _ <&0 &
+	pid_of[enter]=$!
+	wait_until 1000000 has_ended enter
+	if wait "${pid_of[enter]}"; then
 		printf '\e[A\e[K' >&2
 	else
 		echo >&2
 	fi
+	unset 'pid_of[enter]'
 }
 
 # Prints "target3" lines as "3", in a row and in the target's colour; anything else as it is.
@@ -148,9 +154,10 @@ start() {
 
 # Succeeds while the process is there. One that ended and was not waited for (a zombie) is not.
 is_running() {
-	local state
-	state=$(sed 's/.*) //; s/ .*//' "/proc/${pid_of[$1]}/stat" 2>/dev/null) || return 1
-	[ -n "$state" ] && [ "$state" != Z ]
+	local stat
+	{ read -r stat <"/proc/${pid_of[$1]}/stat"; } 2>/dev/null || return 1
+	stat=${stat##*) }
+	[ "${stat%% *}" != Z ]
 }
 
 has_ended() { ! is_running "$1"; }

@@ -20,8 +20,11 @@
 
 #include "lib/clock.h"
 #include "lib/listener.h"
+#include "line.h"
 
 #define REAP_EVERY_US (5 * US_PER_S)
+/* Threads that may wait for the name service at once. */
+#define LOOKUPS_MAX 256u
 
 /* A listener and its crew. One that a reload has replaced lives on until its last connection has ended. */
 struct serving {
@@ -201,6 +204,8 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 		upstreams_reap(proxy->upstreams, settings->idle_timeout_us);
 		if (proxy->hosts != NULL)
 			hosts_reap(proxy->hosts, settings->idle_timeout_us, now_us);
+		if (proxy->host_rates != NULL)
+			host_rates_reap(proxy->host_rates, now_us);
 		proxy->reap_us = now_us + REAP_EVERY_US;
 	}
 	struct balancer_pick pick;
@@ -365,6 +370,13 @@ static struct hosts_settings hosts_settings(const struct settings *settings)
 		                        .when_store_is_down = fails[settings->redis_fail] };
 }
 
+static struct host_rates_options rates_options(const struct settings *settings)
+{
+	return (struct host_rates_options){ .rate = settings->host_rate,
+		                            .overrides = &settings->host_rates,
+		                            .backlog_us = settings->host_backlog_us };
+}
+
 static struct redis_store_options store_options(const struct settings *settings)
 {
 	return (struct redis_store_options){ .address = settings->redis_addr,
@@ -398,21 +410,38 @@ static bool create_forward(struct proxy *proxy, const struct settings *settings,
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
 	atomic_store(&proxy->auth, auth);
+	struct host_rates_options rates = rates_options(settings);
+	proxy->lookups = lookups_create(LOOKUPS_MAX);
+	proxy->host_rates = host_rates_create(&rates, line_wake);
 	proxy->hosts = hosts_create(&hosts, proxy->store, &watch);
-	return proxy->hosts != NULL;
+	return proxy->hosts != NULL && proxy->host_rates != NULL && proxy->lookups != NULL;
+}
+
+/* A reload failed half-way: what is in force still says the settings that are. As far as there is memory. */
+static void put_caps_and_rates_back(struct proxy *proxy)
+{
+	unsigned generation;
+	struct settings *settings = service_settings(proxy, &generation);
+	struct hosts_settings hosts = hosts_settings(settings);
+	struct host_rates_options rates = rates_options(settings);
+	hosts_configure(proxy->hosts, &hosts);
+	host_rates_configure(proxy->host_rates, &rates, clock_us());
+	settings_release(settings);
 }
 
 /* What can be wrong comes first, and changes nothing. */
 static bool configure_forward(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
 {
 	struct auth *auth;
+	struct host_rates_options rates = rates_options(settings);
 	struct hosts_settings hosts = hosts_settings(settings);
 	struct old_auth *old = malloc(sizeof *old);
 	if (old == NULL || !read_auth(settings, &auth, error, error_size)) {
 		free(old);
 		return false;
 	}
-	if (hosts_configure(proxy->hosts, &hosts) != 0) {
+	if (hosts_configure(proxy->hosts, &hosts) != 0 || host_rates_configure(proxy->host_rates, &rates, clock_us()) != 0) {
+		put_caps_and_rates_back(proxy);
 		auth_destroy(auth);
 		free(old);
 		return false;
@@ -429,6 +458,8 @@ static void destroy_forward(struct proxy *proxy)
 {
 	if (proxy->hosts != NULL)
 		hosts_destroy(proxy->hosts);
+	host_rates_destroy(proxy->host_rates);
+	lookups_destroy(proxy->lookups);
 	if (proxy->store != NULL)
 		redis_store_destroy(proxy->store);
 	auth_destroy(atomic_load(&proxy->auth));
@@ -477,7 +508,7 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->name = strdup(settings->name);
 	proxy->upstreams = upstreams_create();
 	proxy->balancer = balancer_create(&balancing, release_target);
-	proxy->limiter = limiter_create(&limiting, settings->mode == MODE_PACKET ? switch_wake : proxy_wake);
+	proxy->limiter = limiter_create(&limiting, line_wake);
 	proxy->client_limits = client_limits_create(CLIENTS_REMEMBERED);
 	proxy->client_counts = client_counts_create();
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||

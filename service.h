@@ -11,12 +11,14 @@
 #include "lib/auth.h"
 #include "lib/crew.h"
 #include "lib/hosts.h"
+#include "lib/lookup.h"
 #include "lib/probe.h"
 #include "lib/redis_store.h"
 #include "lib/resolver.h"
 #include "lib/settings.h"
 #include "lib/ts.h"
 #include "lib/upstream.h"
+#include "host_rates.h"
 #include "limiter.h"
 #include "proxy.h"
 #include "switch.h"
@@ -38,6 +40,8 @@ struct proxy {
 	struct client_counts *client_counts;
 	/* forward */
 	struct hosts *hosts;       /* connections to each host, and their caps; NULL unless that is the mode */
+	struct lookups *lookups;   /* who the hosts' names are asked of */
+	struct host_rates *host_rates; /* how fast requests to each host may start; NULL unless that is the mode */
 	struct redis_store *_Atomic store; /* caps and threshold shared by many workers; its thread may call back before this is set */
 	struct auth *_Atomic auth; /* who may use it; NULL: everybody */
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
@@ -74,7 +78,4 @@ void service_host_changed(void *context, const char *host, bool was_opened, unsi
 
 /* The crew's job, in proxy.c. */
 extern const struct crew_job proxy_crew_job;
-/* A waiting request's turn may have come; in proxy.c, for the limiter. */
-void proxy_wake(struct limiter_ticket *ticket);
-
 #endif

@@ -23,19 +23,18 @@
 #include "switch.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "lib/admission.h"
 #include "lib/clock.h"
 #include "lib/packet.h"
 #include "lib/thread.h"
+#include "line.h"
 #include "service.h"
 
 #define READ_BYTES (16u * 1024u)
@@ -57,7 +56,7 @@ struct road {
 	unsigned settings_generation;
 	struct conn client, server;
 	struct packet_reader request, answer;
-	int wake_fd; /* made at the first wait: a message in line is woken by it */
+	struct line_sleeper sleeper; /* a message in line waits with it */
 
 	/* this connection */
 	struct address peer, own;
@@ -68,10 +67,8 @@ struct road {
 	struct packet message; /* has_message: to be released */
 	bool has_message;
 	struct admission admission;
-	struct limiter_ticket ticket;
-	bool has_slot;
-	bool client_has_more; /* it sent more than this message, and may have finished sending */
-	struct switch_turn turn;
+	struct line_turn turn; /* of threshold */
+	struct switch_turn at_server;
 	char why[PACKET_WHY_MAX];
 	unsigned over_limit_s; /* 0: this is no matter of limits */
 	uint64_t begun_us;
@@ -244,97 +241,32 @@ static enum step set_up_server(struct road *r)
 
 /* ---- admit ----------------------------------------------------------------------------------------------------- */
 
-void switch_wake(struct limiter_ticket *ticket)
+static bool client_has_sent_more(void *context)
 {
-	uint64_t one = 1;
-	struct road *r = ticket->owner;
-	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken
-	   already. */
-	ssize_t written = write(r->wake_fd, &one, sizeof one);
-	(void)written;
-}
-
-/* Sleeps until wake_us or a wake-up. False when the client is gone, or was cut off. A client that has finished
-   sending has gone away, unless it sent more than this message: then it waits for answers. */
-static bool sleep_in_line(struct road *r, uint64_t wake_us)
-{
-	short end_of_sending = r->client_has_more ? 0 : POLLRDHUP;
-	struct pollfd fds[2] = { { .fd = r->wake_fd, .events = POLLIN },
-		                 { .fd = r->client.fd, .events = end_of_sending } };
-	uint64_t left_us = clock_left_us(wake_us);
-	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
-	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
-		return errno == EINTR;
-	uint64_t count;
-	if (fds[0].revents != 0 && read(r->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
-		return false;
-	if (fds[1].revents == 0)
-		return true;
-	r->client_has_more = (fds[1].revents & (POLLHUP | POLLERR)) == 0 && conn_unread(&r->client) > 0;
-	return r->client_has_more;
-}
-
-static enum step refuse_over_threshold(struct road *r)
-{
-	return refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
-}
-
-/* Stands in line until the limiter says go. */
-static enum step wait_in_line(struct road *r)
-{
-	struct limiter *limiter = r->proxy->limiter;
-	for (;;) {
-		uint64_t wake_us = CLOCK_NEVER;
-		switch (limiter_turn(limiter, &r->ticket, clock_us(), &wake_us)) {
-		case LIMITER_GO:
-			r->has_slot = true;
-			return STEP_ON;
-		case LIMITER_FULL:
-			return refuse_over_threshold(r);
-		case LIMITER_WAIT:
-			break;
-		}
-		if (sleep_in_line(r, wake_us))
-			continue;
-		limiter_cancel(limiter, &r->ticket, clock_us());
-		refuse(r, "the connection ended while the message waited for its turn");
-		send_error(r); /* it may have ended in one direction only */
-		return STEP_OVER;
-	}
-}
-
-/* Asks for a slot, with something to be woken by should it be given a place in line instead. */
-static enum limiter_answer enter_line(struct road *r, uint64_t now_us)
-{
-	struct limiter *limiter = r->proxy->limiter;
-	r->ticket.owner = r;
-	enum limiter_answer answer = limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
-	if (answer != LIMITER_WAIT || r->wake_fd >= 0)
-		return answer;
-	limiter_cancel(limiter, &r->ticket, now_us);
-	r->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	return r->wake_fd < 0 ? LIMITER_WAIT : limiter_enter(limiter, &r->ticket, r->admission.client_number, now_us);
+	const struct road *r = context;
+	return conn_unread(&r->client) > 0;
 }
 
 /* Takes a slot of the limiter; waits for one if need be. */
 static enum step take_slot(struct road *r)
 {
-	if (r->has_slot)
-		return STEP_ON;
-	switch (enter_line(r, clock_us())) {
-	case LIMITER_GO:
-		r->has_slot = true;
-		return STEP_ON;
-	case LIMITER_FULL:
-		return refuse_over_threshold(r);
-	case LIMITER_WAIT:
+	r->turn.limiter = r->proxy->limiter;
+	r->sleeper.client_fd = r->client.fd;
+	switch (line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt)) {
+	case LINE_GO:
 		break;
-	}
-	if (r->wake_fd < 0)
+	case LINE_FULL:
+		return refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
+	case LINE_NO_DESCRIPTOR:
 		return refuse(r, "no descriptor to wait with");
-	enum step step = wait_in_line(r);
-	trace(r, "wait     in line, behind the threshold");
-	return step;
+	case LINE_CLIENT_GONE:
+		refuse(r, "the connection ended while the message waited for its turn");
+		send_error(r); /* it may have ended in one direction only */
+		return STEP_OVER;
+	}
+	if (r->turn.waited)
+		trace(r, "wait     in line, behind the threshold");
+	return STEP_ON;
 }
 
 /* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
@@ -377,10 +309,8 @@ enum attempt {
 /* The slot is used if something left for the server, at the moment it had left. */
 static void settle_slot(struct road *r, size_t sent_bytes)
 {
-	if (!r->has_slot || sent_bytes == 0)
-		return;
-	limiter_started(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
+	if (sent_bytes > 0)
+		line_use(&r->turn);
 }
 
 static bool is_an_answer(struct road *r, const char **why_not)
@@ -394,7 +324,7 @@ static bool is_an_answer(struct road *r, const char **why_not)
 	if (good)
 		log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 		          "received %s from server id %s for client %s, payload of %zu bytes",
-		          answer.type == PACKET_ANSWER ? "a data message" : "an error", r->turn.id, r->message.source,
+		          answer.type == PACKET_ANSWER ? "a data message" : "an error", r->at_server.id, r->message.source,
 		          answer.payload_bytes);
 	packet_release(&answer);
 	return good;
@@ -436,7 +366,7 @@ static enum attempt try_server(struct road *r, const char **why_not)
 {
 	struct cut *cut = worker_cut(r->worker);
 	bool reused;
-	if (upstream_lease(r->turn.upstream, &r->server, cut, 0, r->settings->connect_timeout_us, &reused) != CONN_OK) {
+	if (upstream_lease(r->at_server.upstream, &r->server, cut, 0, r->settings->connect_timeout_us, &reused) != CONN_OK) {
 		int error = errno;
 		*why_not = strerror(error);
 		if (!is_our_own_lack(error))
@@ -446,29 +376,29 @@ static enum attempt try_server(struct road *r, const char **why_not)
 	}
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes",
-	          r->message.source, r->turn.id, upstream_address(r->turn.upstream), r->message.payload_bytes);
-	trace(r, "connect  to server id %s (%s)", r->turn.id, upstream_address(r->turn.upstream));
+	          r->message.source, r->at_server.id, upstream_address(r->at_server.upstream), r->message.payload_bytes);
+	trace(r, "connect  to server id %s (%s)", r->at_server.id, upstream_address(r->at_server.upstream));
 	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
 	size_t sent_bytes = 0;
 	enum conn_result sent =
 		conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
 	settle_slot(r, sent_bytes);
-	trace(r, "send     %zu bytes to server id %s", sent_bytes, r->turn.id);
+	trace(r, "send     %zu bytes to server id %s", sent_bytes, r->at_server.id);
 	*why_not = sent == CONN_TIMEOUT ? "it does not take the message" : "it closed the connection";
 	/* One that has seen enough may answer before it has taken all. */
 	bool answered = sent != CONN_TIMEOUT && read_answer(r, why_not);
 	if (answered)
-		trace(r, "answer   %zu bytes from server id %s", r->answer.length, r->turn.id);
+		trace(r, "answer   %zu bytes from server id %s", r->answer.length, r->at_server.id);
 	upstream_discard(&r->server, cut);
 	return answered ? ATTEMPT_ANSWERED : ATTEMPT_NEXT;
 }
 
 static void blame_server(struct road *r, const char *why_not)
 {
-	trace(r, "failed   server id %s: %s", r->turn.id, why_not);
-	bool went_out = packet_switch_failed(r->proxy->packets, &r->turn);
+	trace(r, "failed   server id %s: %s", r->at_server.id, why_not);
+	bool went_out = packet_switch_failed(r->proxy->packets, &r->at_server);
 	log_write(r->proxy->log, went_out ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, proxy_name(r->proxy),
-	          "server id %s (%s) %s: %s", r->turn.id, upstream_address(r->turn.upstream),
+	          "server id %s (%s) %s: %s", r->at_server.id, upstream_address(r->at_server.upstream),
 	          went_out ? "leaves the rotation" : "failed as well", why_not);
 }
 
@@ -481,7 +411,7 @@ static enum attempt ask_server(struct road *r, enum step *step)
 		return ATTEMPT_REFUSED;
 	enum attempt attempt = try_server(r, &why_not);
 	if (attempt == ATTEMPT_ANSWERED)
-		packet_switch_succeeded(r->proxy->packets, &r->turn);
+		packet_switch_succeeded(r->proxy->packets, &r->at_server);
 	if (attempt == ATTEMPT_NEXT)
 		blame_server(r, why_not);
 	if (attempt == ATTEMPT_REFUSED)
@@ -496,11 +426,11 @@ static enum step find_server(struct road *r)
 	memset(&tried, 0, sizeof tried);
 	for (unsigned tries = 0; tries <= r->settings->retries; tries++) {
 		enum step step;
-		if (!packet_switch_pick(r->proxy->packets, r->message.policy, &tried, &r->turn))
+		if (!packet_switch_pick(r->proxy->packets, r->message.policy, &tried, &r->at_server))
 			break;
-		trace(r, "pick     server id %s for policy %s", r->turn.id, r->message.policy);
+		trace(r, "pick     server id %s for policy %s", r->at_server.id, r->message.policy);
 		enum attempt attempt = ask_server(r, &step);
-		packet_switch_done(r->proxy->packets, &r->turn);
+		packet_switch_done(r->proxy->packets, &r->at_server);
 		if (attempt != ATTEMPT_NEXT)
 			return step;
 		if (tries == UINT32_MAX)
@@ -549,9 +479,7 @@ static enum step handle_object(struct road *r)
 /* Whatever became of the message: everything it held is given back. */
 static void account(struct road *r)
 {
-	if (r->has_slot)
-		limiter_cancel(r->proxy->limiter, &r->ticket, clock_us());
-	r->has_slot = false;
+	line_give_back(&r->turn);
 	if (r->has_message)
 		packet_release(&r->message);
 	r->has_message = false;
@@ -574,7 +502,7 @@ static bool serve_message(struct road *r)
 	if (step == STEP_OVER)
 		return false;
 	take_settings(r);
-	r->client_has_more = false;
+	r->sleeper.client_has_more = false;
 	r->begun_us = clock_us();
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
@@ -643,8 +571,7 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 static void end_thread(void *state)
 {
 	struct road *r = state;
-	if (r->wake_fd >= 0)
-		close(r->wake_fd);
+	line_close(&r->sleeper);
 	settings_release(r->settings);
 	free(r);
 }
@@ -658,7 +585,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	memset(r, 0, offsetof(struct road, buffers)); /* pages of the buffers that are never touched cost nothing */
 	r->proxy = proxy;
 	r->worker = worker;
-	r->wake_fd = -1;
+	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = client_has_sent_more, .context = r };
 	conn_init(&r->server, -1, r->buffers[1], READ_BYTES);
 	r->settings = service_settings(proxy, &r->settings_generation);
 	return r;

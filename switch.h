@@ -77,7 +77,5 @@ void packet_switch_done(struct packet_switch *sw, const struct switch_turn *turn
 
 /* The crew's job; its context is a struct proxy of service.h, with a packet_switch in it. */
 extern const struct crew_job switch_crew_job;
-/* A waiting message's turn may have come: for the limiter. */
-void switch_wake(struct limiter_ticket *ticket);
 
 #endif

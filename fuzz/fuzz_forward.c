@@ -88,6 +88,7 @@ static void read_list(const char *key, const char *text)
 	char why[VALUE_WHY_MAX];
 	union {
 		struct host_limits limits;
+		struct settings_host_rates rates;
 		struct destinations destinations;
 	} field;
 	memset(&field, 0, sizeof field);
@@ -117,6 +118,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	case 'k': read_key(exact, length); break;
 	case 'e': read_entry(exact, length); break;
 	case 'l': read_list("host_limits", text); break;
+	case 'r': read_list("host_rates", text); break;
 	case 'a': read_list("connect_allow", text); break;
 	default: break;
 	}

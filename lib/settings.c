@@ -26,7 +26,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define BACKLOG_MAX 1000000u
 #define CAP_REJECT_STATUS 500u /* what clients of an egress limiter were told before there was weir */
 
 /* What is being filled: a struct settings, or the struct settings_globals. */
@@ -288,20 +287,37 @@ static void say_service(const struct settings *s, char out[SETTINGS_ORIGIN_MAX])
 	         (int)length - 2, quoted + 1);
 }
 
-static bool work_out_backlog(struct settings *s, char *error)
+uint64_t settings_backlog_requests(struct settings_rate rate, uint64_t backlog_us)
+{
+	if (rate.count == 0 || backlog_us == 0)
+		return 0;
+	/* Both are bounded: a million times a day in microseconds is far from 64 bits. */
+	uint64_t requests = rate.count * backlog_us / rate.window_us;
+	return requests > 0 ? requests : 1;
+}
+
+static bool check_backlog(const struct settings *s, const char *product, uint64_t requests, char *error)
 {
 	char service[SETTINGS_ORIGIN_MAX];
 
-	if (s->threshold.count == 0 || s->backlog_us == 0)
+	if (requests <= SETTINGS_BACKLOG_MAX)
 		return true;
-	/* Both are bounded: a million times a day in microseconds is far from 64 bits. */
-	uint64_t requests = s->threshold.count * s->backlog_us / s->threshold.window_us;
-	if (requests > BACKLOG_MAX) {
-		say_service(s, service);
-		return settings_fail(error, "%s: threshold x backlog lets %llu requests wait; allowed: at most %u",
-		                     service, (unsigned long long)requests, BACKLOG_MAX);
+	say_service(s, service);
+	return settings_fail(error, "%s: %s lets %llu requests wait; allowed: at most %u", service, product,
+	                     (unsigned long long)requests, SETTINGS_BACKLOG_MAX);
+}
+
+static bool check_backlogs(struct settings *s, char *error)
+{
+	uint64_t waiting = settings_backlog_requests(s->threshold, s->backlog_us);
+	uint64_t most = settings_backlog_requests(s->host_rate, s->host_backlog_us);
+	for (size_t i = 0; i < s->host_rates.count; i++) {
+		uint64_t requests = settings_backlog_requests(s->host_rates.items[i].rate, s->host_backlog_us);
+		most = requests > most ? requests : most;
 	}
-	s->backlog_requests = requests > 0 ? (unsigned)requests : 1;
+	if (!check_backlog(s, "threshold x backlog", waiting, error) || !check_backlog(s, "host_rate x host_backlog", most, error))
+		return false;
+	s->backlog_requests = (unsigned)waiting;
 	return true;
 }
 
@@ -320,7 +336,7 @@ static bool check_service(struct settings *s, char *error)
 	const struct settings_row *status = settings_row_find("reject_status");
 	bool is_set = settings_origin_of(status, s->origins)->source != SOURCE_DEFAULT;
 	s->cap_reject_status = is_set ? s->reject_status : CAP_REJECT_STATUS;
-	return work_out_backlog(s, error) && settings_read_secrets(s, error);
+	return check_backlogs(s, error) && settings_read_secrets(s, error);
 }
 
 /* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */

@@ -64,6 +64,16 @@ struct settings_exemptions {
 	size_t header_count;
 };
 
+/* "example.com:8443=600/m" of host_rates: the name as hosts_name() gives it. */
+struct settings_host_rate {
+	char *name;
+	struct settings_rate rate;
+};
+struct settings_host_rates {
+	struct settings_host_rate *items;
+	size_t count;
+};
+
 /* One limit.NAME. It concerns the requests that are all that is said below; what is NULL or empty says nothing. */
 #define SETTINGS_RULES_MAX 16
 struct settings_rule {
@@ -104,6 +114,7 @@ enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 #define SETTINGS_FIELD_NETWORKS(name) struct networks name;
 #define SETTINGS_FIELD_EXEMPTIONS(name) struct settings_exemptions name;
 #define SETTINGS_FIELD_HOST_LIMITS(name) struct host_limits name;
+#define SETTINGS_FIELD_HOST_RATES(name) struct settings_host_rates name;
 #define SETTINGS_FIELD_DESTINATIONS(name) struct destinations name;
 /* One row, many keys: limit.NAME. At most SETTINGS_RULES_MAX, in the order in which they were first written. */
 #define SETTINGS_FIELD_RULE(name)    \
@@ -126,6 +137,10 @@ struct settings {
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */
 };
+
+/* How many may wait: rate × backlog, at least 1 when both are set. No service's is over SETTINGS_BACKLOG_MAX. */
+#define SETTINGS_BACKLOG_MAX 1000000u
+uint64_t settings_backlog_requests(struct settings_rate rate, uint64_t backlog_us);
 
 /* [globals] */
 struct settings_globals {

@@ -1,6 +1,7 @@
-/* settings_forward.c: host_limits and connect_allow.
+/* settings_forward.c: host_limits, host_rates and connect_allow.
  *
  *      api.example=5, api.example:8443=2, [2001:db8::1]=0        host_limits: a cap for each host
+ *      api.example=600/m, api.example:8443=0.5/s                  host_rates: a rate for each host
  *      *:443, *.example.com:80, 10.1.0.0/16:*                    connect_allow: what may be reached
  *
  * A host is kept under the name it is counted by (hosts_name()): "API.example.:443" is api.example. So two spellings of one host in
@@ -58,26 +59,34 @@ static const char *read_host(const char *text, size_t length, char name[HOSTS_NA
 	return hosts_name(text, length, (unsigned)port, name) ? NULL : "not a name or an address";
 }
 
-static enum value_result add_limit(struct host_limits *list, char *item, char *why)
+/* "host = N": the host's name, and where N begins. item is trimmed. */
+static enum value_result split_item(char *item, char name[HOSTS_NAME_MAX], const char **number, char *why)
 {
-	char name[HOSTS_NAME_MAX];
-	uint64_t cap;
-
-	item = settings_trim(item);
 	if (*item == '\0')
 		return value_wrong(why, "nothing between two commas, or after the last");
 	char *equals = strrchr(item, '=');
 	if (!equals)
 		return wrong_item(item, "no =N", why);
-	const char *digits = equals + 1 + strspn(equals + 1, " \t");
-	if (!value_digits(&digits, &cap) || *digits != '\0' || cap > SETTINGS_CONNECTIONS_MAX)
-		return wrong_item(item, "no such number", why);
+	*number = equals + 1 + strspn(equals + 1, " \t");
 	size_t length = (size_t)(equals - item);
 	while (length > 0 && (item[length - 1] == ' ' || item[length - 1] == '\t'))
 		length--;
 	const char *reason = read_host(item, length, name);
-	if (reason)
-		return wrong_item(item, reason, why);
+	return reason ? wrong_item(item, reason, why) : VALUE_GOOD;
+}
+
+static enum value_result add_limit(struct host_limits *list, char *item, char *why)
+{
+	char name[HOSTS_NAME_MAX];
+	const char *digits;
+	uint64_t cap;
+
+	item = settings_trim(item);
+	enum value_result result = split_item(item, name, &digits, why);
+	if (result != VALUE_GOOD)
+		return result;
+	if (!value_digits(&digits, &cap) || *digits != '\0' || cap > SETTINGS_CONNECTIONS_MAX)
+		return wrong_item(item, "no such number", why);
 	for (size_t i = 0; i < list->count; i++)
 		if (strcmp(list->items[i].name, name) == 0)
 			return wrong_item(item, "this host twice in the list", why);
@@ -108,6 +117,60 @@ enum value_result value_host_limits(const char *text, struct host_limits *out, c
 		*out = list;
 	else
 		host_limits_free(&list);
+	return result;
+}
+
+/* ---- host_rates ---- */
+
+void value_clear_host_rates(struct settings_host_rates *rates)
+{
+	for (size_t i = 0; i < rates->count; i++)
+		free(rates->items[i].name);
+	free(rates->items);
+	*rates = (struct settings_host_rates){ .items = NULL };
+}
+
+static enum value_result add_rate(struct settings_host_rates *list, char *item, char *why)
+{
+	char name[HOSTS_NAME_MAX];
+	const char *number;
+	struct settings_rate rate;
+
+	item = settings_trim(item);
+	enum value_result result = split_item(item, name, &number, why);
+	if (result != VALUE_GOOD)
+		return result;
+	if (value_rate(number, &rate, why) != VALUE_GOOD)
+		return wrong_item(item, "no such rate", why);
+	for (size_t i = 0; i < list->count; i++)
+		if (strcmp(list->items[i].name, name) == 0)
+			return wrong_item(item, "this host twice in the list", why);
+	list->items[list->count] = (struct settings_host_rate){ .name = strdup(name), .rate = rate };
+	if (!list->items[list->count].name)
+		return VALUE_NO_MEMORY;
+	list->count++;
+	return VALUE_GOOD;
+}
+
+enum value_result value_host_rates(const char *text, struct settings_host_rates *out, char *why)
+{
+	struct settings_host_rates list = { .items = NULL };
+	enum value_result result = VALUE_GOOD;
+	size_t most = count_items(text);
+
+	if (most > SETTINGS_HOST_LIMITS_MAX)
+		return value_wrong(why, "too many");
+	list.items = calloc(most, sizeof *list.items);
+	char *copy = strdup(text);
+	if (!list.items || !copy)
+		result = VALUE_NO_MEMORY;
+	for (char *rest = copy; result == VALUE_GOOD && rest;)
+		result = add_rate(&list, strsep(&rest, ","), why);
+	free(copy);
+	if (result == VALUE_GOOD)
+		*out = list;
+	else
+		value_clear_host_rates(&list);
 	return result;
 }
 

@@ -45,6 +45,7 @@ enum settings_kind {
 	KIND_NETWORKS,
 	KIND_EXEMPTIONS,
 	KIND_HOST_LIMITS,
+	KIND_HOST_RATES,
 	KIND_DESTINATIONS,
 	KIND_RULE,
 };
@@ -155,8 +156,10 @@ void value_clear_rule(struct settings_rule *rule);
 enum value_result value_endpoints(const char *text, struct settings_endpoints *out, char *why);
 void value_clear_endpoints(struct settings_endpoints *endpoints);
 
-/* Caps of hosts, and what a forward proxy may reach (settings_forward.c). */
+/* Caps and rates of hosts, and what a forward proxy may reach (settings_forward.c). */
 enum value_result value_host_limits(const char *text, struct host_limits *out, char *why);
+enum value_result value_host_rates(const char *text, struct settings_host_rates *out, char *why);
+void value_clear_host_rates(struct settings_host_rates *rates);
 enum value_result value_destinations(const char *text, struct destinations *out, char *why);
 void value_clear_destinations(struct destinations *destinations);
 

@@ -34,6 +34,7 @@
 #define MEMBER_NETWORKS(name) name
 #define MEMBER_EXEMPTIONS(name) name
 #define MEMBER_HOST_LIMITS(name) name
+#define MEMBER_HOST_RATES(name) name
 #define MEMBER_DESTINATIONS(name) name
 #define MEMBER_RULE(name) rules
 

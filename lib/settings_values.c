@@ -336,6 +336,8 @@ enum value_result value_read(const struct settings_row *row, const char *text, v
 		return value_exemptions(row, text, field, why);
 	case KIND_HOST_LIMITS:
 		return value_host_limits(text, field, why);
+	case KIND_HOST_RATES:
+		return value_host_rates(text, field, why);
 	case KIND_DESTINATIONS:
 		return value_destinations(text, field, why);
 	case KIND_RULE:
@@ -382,6 +384,9 @@ void value_clear(const struct settings_row *row, void *field)
 		break;
 	case KIND_HOST_LIMITS:
 		host_limits_free(field);
+		break;
+	case KIND_HOST_RATES:
+		value_clear_host_rates(field);
 		break;
 	case KIND_DESTINATIONS:
 		value_clear_destinations(field);
@@ -466,6 +471,11 @@ static void say_forward(const struct settings_row *row, char out[VALUE_ALLOWED_M
 		snprintf(out, VALUE_ALLOWED_MAX,
 		         "host=N or host:port=N, comma-separated, at most %u; IPv6 in brackets, N 0 (no cap) to %u",
 		         SETTINGS_HOST_LIMITS_MAX, SETTINGS_CONNECTIONS_MAX);
+	else if (row->kind == KIND_HOST_RATES)
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "host=N or host:port=N, comma-separated, at most %u; IPv6 in brackets, N a rate as 100, 600/m, "
+		         "0.5/s, or 0 (no limit)",
+		         SETTINGS_HOST_LIMITS_MAX);
 	else
 		snprintf(out, VALUE_ALLOWED_MAX,
 		         "host:port, comma-separated, at most %u; host a name, *.name, an address, a network as "
@@ -516,6 +526,7 @@ void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 		snprintf(out, VALUE_ALLOWED_MAX, "client, uri, or header:NAME");
 		break;
 	case KIND_HOST_LIMITS:
+	case KIND_HOST_RATES:
 	case KIND_DESTINATIONS:
 		say_forward(row, out);
 		break;

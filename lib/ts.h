@@ -19,10 +19,12 @@
  *      proxy_mutex         service.c        the settings in force, the resolver, the crew
  *      crew_mutex          lib/crew.c       the list of workers
  *      resolver_mutex      lib/resolver.c   the last answer of the name service
+ *      lookups_mutex       lib/lookup.c     questions to the name service that are under way
  *      probe_mutex         lib/probe.c      the probe thread's orders and the probes under way
  *      cut_mutex           lib/cut.c        the connections one thread holds, to be cut by another
  *      client_limits_mutex lib/client_limits.c  one stripe of the table of clients
  *      switch_mutex        switch_table.c   which servers the message switch has
+ *      host_rates_mutex    host_rates.c     which hosts of a forward proxy have a limiter
  *      limiter_mutex       limiter.c        the ring of starts and the line of those that wait
  *      balancer_mutex      balancer.c       the rotation
  *      client_counts_mutex lib/client_counts.c  connections of each client
@@ -62,11 +64,13 @@ extern struct lock_role names_mutex;
 extern struct lock_role proxy_mutex ACQUIRED_AFTER(names_mutex);
 extern struct lock_role crew_mutex ACQUIRED_AFTER(proxy_mutex);
 extern struct lock_role resolver_mutex ACQUIRED_AFTER(crew_mutex);
-extern struct lock_role probe_mutex ACQUIRED_AFTER(resolver_mutex);
+extern struct lock_role lookups_mutex ACQUIRED_AFTER(resolver_mutex);
+extern struct lock_role probe_mutex ACQUIRED_AFTER(lookups_mutex);
 extern struct lock_role cut_mutex ACQUIRED_AFTER(probe_mutex);
 extern struct lock_role client_limits_mutex ACQUIRED_AFTER(cut_mutex);
 extern struct lock_role switch_mutex ACQUIRED_AFTER(client_limits_mutex);
-extern struct lock_role limiter_mutex ACQUIRED_AFTER(switch_mutex);
+extern struct lock_role host_rates_mutex ACQUIRED_AFTER(switch_mutex);
+extern struct lock_role limiter_mutex ACQUIRED_AFTER(host_rates_mutex);
 extern struct lock_role balancer_mutex ACQUIRED_AFTER(limiter_mutex);
 extern struct lock_role client_counts_mutex ACQUIRED_AFTER(balancer_mutex);
 extern struct lock_role hosts_mutex ACQUIRED_AFTER(client_counts_mutex);

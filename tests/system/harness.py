@@ -127,11 +127,20 @@ class Weir:
         return self.process.pid
 
     def wait_log(self, pattern, seconds=10, after=0):
-        """The first match of pattern in the log lines from number after on."""
-        def find(lines):
-            return next((m for m in (re.search(pattern, line) for line in lines[after:]) if m), None)
+        """The first match of pattern in the log lines from number after on. Counted from the start: a line that is
+        counted from the end is another one as soon as the log grows."""
+        assert after >= 0, f'from line {after} on?'
+        seen, found = after, None
+
+        def find(lines):        # is asked again at each new line, and looks at no line twice
+            nonlocal seen, found
+            while found is None and seen < len(lines):
+                found = re.search(pattern, lines[seen])
+                seen += 1
+            return found
         match = self.log.wait(find, self.case.s(seconds))
-        assert match, f'no {pattern!r} in the log:\n{self.log.text()}'
+        assert match, f'no {pattern!r} in the log, from line {after} of {len(self.log.lines)} on:\n' + \
+            '\n'.join(self.log.lines[-5 * LOG_TAIL_LINES:])
         return match
 
     def signal(self, number):
