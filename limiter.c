@@ -31,6 +31,20 @@
  * the clock; the invariant that no wake-up is lost: the front was told a time not after its slot, or wake() was
  * called since (settle() sees to it).
  *
+ * Given slots: several nodes share one threshold, and the ring is their master's. What comes here are slots that may be
+ * used between two moments only. No ring remembers them: the master gives each again no sooner than one window after it
+ * died, so the second moment is the law, and a slot that comes late is worth nothing.
+ *
+ *      limiter_give ──► [ 0.100-0.108: 2 | 0.103-0.111: 1 | ... ]     as they begin; no ring: its count is 0
+ *                              │                  └──► 0.111 passes, nobody waits: it died
+ *                              └──► front of the line ──► limiter_may_start ──► limiter_started
+ *                                        ▲                       │ after 0.108: it died too
+ *                                        └─ ahead of the line ◄──┘
+ *
+ * Everything else is told once for both. The invariant of the line stays as it is, with the time when the first slot
+ * begins as the front's. That a request stands in line says nothing before the master has seen it there: so up to a
+ * threshold of them may stand behind the backlog, and limiter_answered() sends away who was seen in vain.
+ *
  * Who is refused is promised a time, and those times are kept in a book with as many lines as there are slots, each
  * used again one round after the time that stands on it: the ring once more, of what is to come.
  *
@@ -46,6 +60,7 @@
 
 #define NEVER 0u /* a slot that was not used yet */
 #define UNKNOWN UINT64_MAX
+#define FOR_EVER UINT64_MAX
 #define GUARD_MAX_US 4000u
 #define FORGIVEN_MAX_US 10000u
 #define PAGES 16u
@@ -69,10 +84,25 @@ struct limiter_client {
 struct line {
 	struct limiter_client *turn; /* whose first ticket is the front of the line; NULL when nobody waits */
 	unsigned waiting;
+	size_t places; /* the backlog; where slots are given, a threshold more: newcomers, until the master has seen them */
 	struct limiter_client **buckets;
 	size_t bucket_count;               /* a power of two */
 	struct limiter_client **by_length; /* finds the longest without a search; NULL when FIFO */
 	unsigned longest;
+	struct limiter_client returned; /* ahead of the turns, of all clients: they were called, and their slot died */
+	struct limiter_ticket *newest;  /* of all: entered_us falls from here to older and older */
+};
+
+/* Slots that a master gave, ordered by when they begin, then by when they die. */
+struct given {
+	unsigned run_count, held;
+	uint64_t used_total, died_total, late_us_total;
+	/* How many were used lately: in the window (the n-th since time began) of the latest use, and in the one before. */
+	uint64_t window, used_in_window, used_before;
+	struct run {
+		uint64_t from_us, until_us;
+		unsigned count;
+	} runs[LIMITER_RUNS_MAX + 1]; /* the last is for the moment between one too many and throwing one away */
 };
 
 /* A book of promises: as many lines as may start at once, divided over a few pages. A page is filled, then the next;
@@ -95,7 +125,8 @@ struct limiter {
 	uint64_t step_us GUARDED_BY(limiter_mutex);    /* between starts of an even flow; 0: no spacing */
 	uint64_t slack_us GUARDED_BY(limiter_mutex);   /* how far ahead of an even flow a burst may run */
 	uint64_t forgiven_us GUARDED_BY(limiter_mutex);
-	/* The slots. count + outstanding == threshold; after the threshold was lowered, outstanding may be more. */
+	/* The slots. count + outstanding == slots; after the threshold was lowered, outstanding may be more. */
+	unsigned slots GUARDED_BY(limiter_mutex);        /* the threshold; 0 when there is none or they are given */
 	uint64_t *ring GUARDED_BY(limiter_mutex); /* starts, ascending */
 	size_t front GUARDED_BY(limiter_mutex), count GUARDED_BY(limiter_mutex), capacity GUARDED_BY(limiter_mutex);
 	unsigned outstanding GUARDED_BY(limiter_mutex);
@@ -113,6 +144,7 @@ struct limiter {
 	struct book even_book GUARDED_BY(limiter_mutex); /* what the even flow will allow */
 	uint64_t started_total GUARDED_BY(limiter_mutex), refused_total GUARDED_BY(limiter_mutex);
 	uint64_t cancelled_total GUARDED_BY(limiter_mutex);
+	struct given given GUARDED_BY(limiter_mutex);
 };
 
 LOCK_VERBS(limiter, mutex, limiter_mutex)
@@ -125,6 +157,99 @@ static uint64_t later(uint64_t a, uint64_t b)
 static uint64_t minus(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : 0;
+}
+
+/* ---- slots that were given ------------------------------------------------------------ */
+
+/* What is left of it has died. */
+static void remove_run(struct given *g, unsigned i)
+{
+	g->held -= g->runs[i].count;
+	g->died_total += g->runs[i].count;
+	g->run_count--;
+	memmove(&g->runs[i], &g->runs[i + 1], (g->run_count - i) * sizeof(g->runs[0]));
+}
+
+/* Who is dead has begun, and those stand in front. */
+static void bury_the_dead(struct given *g, uint64_t now_us)
+{
+	unsigned i = 0;
+
+	while (i < g->run_count && g->runs[i].from_us <= now_us)
+		if (g->runs[i].until_us < now_us)
+			remove_run(g, i);
+		else
+			i++;
+}
+
+static bool is_before(const struct run *a, const struct run *b)
+{
+	return a->from_us < b->from_us || (a->from_us == b->from_us && a->until_us < b->until_us);
+}
+
+static void put_run(struct given *g, struct run run, uint64_t now_us)
+{
+	unsigned room = LIMITER_THRESHOLD_MAX - g->held, at = g->run_count, first_to_die = 0;
+
+	if (run.until_us < now_us || run.until_us < run.from_us)
+		room = 0;
+	g->died_total += minus(run.count, room);
+	run.count = run.count < room ? run.count : room;
+	if (run.count == 0)
+		return;
+	g->held += run.count;
+	while (at > 0 && is_before(&run, &g->runs[at - 1]))
+		at--;
+	if (at > 0 && !is_before(&g->runs[at - 1], &run)) {
+		g->runs[at - 1].count += run.count;
+		return;
+	}
+	memmove(&g->runs[at + 1], &g->runs[at], (g->run_count - at) * sizeof(run));
+	g->runs[at] = run;
+	g->run_count++;
+	if (g->run_count <= LIMITER_RUNS_MAX)
+		return;
+	for (unsigned i = 1; i < g->run_count; i++)
+		if (g->runs[i].until_us < g->runs[first_to_die].until_us)
+			first_to_die = i;
+	remove_run(g, first_to_die);
+}
+
+/* Of those that have begun (one has) the one that dies first. */
+static void take_given(struct given *g, struct limiter_ticket *ticket, uint64_t now_us)
+{
+	unsigned best = 0;
+
+	for (unsigned i = 1; i < g->run_count && g->runs[i].from_us <= now_us; i++)
+		if (g->runs[i].until_us < g->runs[best].until_us)
+			best = i;
+	ticket->until_us = g->runs[best].until_us;
+	g->held--;
+	if (--g->runs[best].count == 0)
+		remove_run(g, best);
+}
+
+static void count_use(struct given *g, uint64_t now_us, uint64_t window_us)
+{
+	uint64_t window = now_us / window_us;
+
+	if (window > g->window) {
+		g->used_before = window == g->window + 1 ? g->used_in_window : 0;
+		g->used_in_window = 0;
+		g->window = window;
+	}
+	g->used_in_window++;
+	g->used_total++;
+}
+
+/* Uses in the last window, as if those of the window before were spread evenly over it. */
+static unsigned used_lately(const struct given *g, uint64_t now_us, uint64_t window_us)
+{
+	uint64_t passed = minus(now_us / window_us, g->window), left_us = window_us - now_us % window_us;
+
+	if (passed == 0)
+		return (unsigned)(g->used_in_window + g->used_before * left_us / window_us);
+	return passed == 1 ? (unsigned)(g->used_in_window * left_us / window_us) : 0;
 }
 
 /* ---- the slots ------------------------------------------------------------ */
@@ -166,19 +291,30 @@ static void forget(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
 /* When the next request may start; UNKNOWN while every slot is in flight. */
 static uint64_t next_slot_us(const struct limiter *l) REQUIRES(limiter_mutex)
 {
+	if (l->count > 0)
+		return later(free_us(l, *place_in_ring(l, 0)), l->step_us > 0 ? minus(l->even_us, l->slack_us) : 0);
 	if (l->options.threshold == 0)
 		return 0;
-	if (l->count == 0)
-		return UNKNOWN;
-	return later(free_us(l, *place_in_ring(l, 0)), l->step_us > 0 ? minus(l->even_us, l->slack_us) : 0);
+	return l->given.run_count > 0 ? l->given.runs[0].from_us : UNKNOWN;
+}
+
+/* How many may start here in a round: of given slots as many as lately, for who knows what the others will take. */
+static unsigned starts_in_round(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	if (!l->options.slots_are_given)
+		return l->slots;
+	return (unsigned)later(used_lately(&l->given, now_us, l->options.window_us), 1);
 }
 
 /* When a request may start that others go ahead of, as far as can be foreseen: what is in flight starts now. */
 static uint64_t foreseen_us(const struct limiter *l, unsigned ahead, uint64_t now_us) REQUIRES(limiter_mutex)
 {
-	unsigned rounds = ahead / l->options.threshold, place = ahead % l->options.threshold;
-	uint64_t at_us = later(now_us, free_us(l, place < l->count ? *place_in_ring(l, place) : now_us));
+	unsigned in_round = starts_in_round(l, now_us), rounds = ahead / in_round, place = ahead % in_round;
+	uint64_t at_us;
 
+	if (l->options.slots_are_given)
+		return now_us + (ahead + UINT64_C(1)) * l->options.window_us / in_round;
+	at_us = later(now_us, free_us(l, place < l->count ? *place_in_ring(l, place) : now_us));
 	at_us += rounds * l->round_us;
 	return l->step_us > 0 ? later(at_us, minus(l->even_us + ahead * l->step_us, l->slack_us)) : at_us;
 }
@@ -186,8 +322,11 @@ static uint64_t foreseen_us(const struct limiter *l, unsigned ahead, uint64_t no
 static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, bool waited)
 	REQUIRES(limiter_mutex)
 {
-	if (l->options.threshold > 0)
+	ticket->until_us = FOR_EVER;
+	if (l->slots > 0)
 		forget(l, take_front(l));
+	else if (l->options.slots_are_given)
+		take_given(&l->given, ticket, now_us);
 	/* Who waited was woken late: the even flow goes on from when it was due. Who did not wait was not late. */
 	if (l->step_us > 0)
 		l->even_us = later(l->even_us, waited ? minus(now_us, l->forgiven_us) : now_us) + l->step_us;
@@ -201,9 +340,9 @@ static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now
    oldest are given up, for of all starts the most recent ones decide. */
 static void return_used(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
 {
-	if (l->count > 0 && l->count + l->outstanding >= l->options.threshold)
+	if (l->count > 0 && l->count + l->outstanding >= l->slots)
 		forget(l, take_front(l));
-	if (l->count + l->outstanding >= l->options.threshold) {
+	if (l->count + l->outstanding >= l->slots) {
 		forget(l, start_us);
 		return;
 	}
@@ -212,10 +351,12 @@ static void return_used(struct limiter *l, uint64_t start_us) REQUIRES(limiter_m
 }
 
 /* The slot of a request that did not start was free when it was taken, and is so again. forgotten_us is no later than
-   any start in the ring, and no earlier than this slot's own. */
-static void return_unused(struct limiter *l) REQUIRES(limiter_mutex)
+   any start in the ring, and no earlier than this slot's own. A given one has begun, and can still die. */
+static void return_unused(struct limiter *l, uint64_t until_us, uint64_t now_us) REQUIRES(limiter_mutex)
 {
-	if (l->count + l->outstanding < l->options.threshold)
+	if (l->options.slots_are_given && until_us != FOR_EVER)
+		put_run(&l->given, (struct run){ .from_us = 0, .until_us = until_us, .count = 1 }, now_us);
+	else if (l->count + l->outstanding < l->slots)
 		put_front(l, l->forgotten_us);
 }
 
@@ -223,6 +364,8 @@ static void return_unused(struct limiter *l) REQUIRES(limiter_mutex)
 
 static struct limiter_ticket *front_of_line(const struct limiter *l) REQUIRES(limiter_mutex)
 {
+	if (l->line.returned.first != NULL)
+		return l->line.returned.first;
 	return l->line.turn != NULL ? l->line.turn->first : NULL;
 }
 
@@ -317,22 +460,34 @@ static void remove_client(struct limiter *l, struct limiter_client *c) REQUIRES(
 	l->spare_count++;
 }
 
+/* Two threads may have read the clock in one order and come here in the other: entered_us rises all the same. */
+static void stand_behind(struct line *line, struct limiter_client *c, struct limiter_ticket *ticket, uint64_t now_us)
+{
+	ticket->client = c;
+	ticket->next = NULL;
+	ticket->previous = c->last;
+	*(c->last != NULL ? &c->last->next : &c->first) = ticket;
+	c->last = ticket;
+	ticket->entered_us = line->newest != NULL ? later(now_us, line->newest->entered_us) : now_us;
+	ticket->newer = NULL;
+	ticket->older = line->newest;
+	if (line->newest != NULL)
+		line->newest->newer = ticket;
+	line->newest = ticket;
+	line->waiting++;
+	ticket->state = IN_LINE;
+}
+
 /* A spare client must be there. */
-static void join_line(struct limiter *l, struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
+static void join_line(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	uint64_t key = l->options.queue == LIMITER_FAIR ? ticket->key : 0;
 	struct limiter_client *c = find_client(&l->line, key);
 
 	if (c == NULL)
 		c = add_client(l, key);
-	ticket->client = c;
-	ticket->next = NULL;
-	ticket->previous = c->last;
-	*(c->last != NULL ? &c->last->next : &c->first) = ticket;
-	c->last = ticket;
+	stand_behind(&l->line, c, ticket, now_us);
 	set_length(&l->line, c, c->length + 1);
-	l->line.waiting++;
-	ticket->state = IN_LINE;
 }
 
 static void leave_line(struct limiter *l, struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
@@ -341,24 +496,36 @@ static void leave_line(struct limiter *l, struct limiter_ticket *ticket) REQUIRE
 
 	*(ticket->previous != NULL ? &ticket->previous->next : &c->first) = ticket->next;
 	*(ticket->next != NULL ? &ticket->next->previous : &c->last) = ticket->previous;
-	set_length(&l->line, c, c->length - 1);
-	if (c->length == 0)
+	*(ticket->newer != NULL ? &ticket->newer->older : &l->line.newest) = ticket->older;
+	if (ticket->older != NULL)
+		ticket->older->newer = ticket->newer;
+	if (c != &l->line.returned)
+		set_length(&l->line, c, c->length - 1);
+	if (c != &l->line.returned && c->length == 0)
 		remove_client(l, c);
 	l->line.waiting--;
 	ticket->client = NULL;
 	ticket->state = AWAY;
 }
 
-/* The front leaves, and the turn goes to the next client. */
+/* The front leaves, and the turn goes to the next client. Who returned had its turn already. */
 static struct limiter_ticket *call_front(struct limiter *l) REQUIRES(limiter_mutex)
 {
-	struct limiter_client *c = l->line.turn;
-	struct limiter_ticket *ticket = c->first;
+	struct limiter_ticket *ticket = front_of_line(l);
+	struct limiter_client *c = ticket->client;
 
-	if (c->length > 1)
+	if (c == l->line.turn && c->length > 1)
 		l->line.turn = c->next;
 	leave_line(l, ticket);
 	return ticket;
+}
+
+static void push_out(struct limiter *l, struct limiter_ticket *ticket) REQUIRES(limiter_mutex)
+{
+	leave_line(l, ticket);
+	ticket->state = PUSHED_OUT;
+	l->refused_total++;
+	l->wake(ticket);
 }
 
 /* Is there room in the line, or can room be made? The newest of the longest line gives way to one whose line is
@@ -368,7 +535,7 @@ static bool make_room(struct limiter *l, const struct limiter_ticket *ticket) RE
 	const struct limiter_client *own;
 	struct limiter_ticket *newest;
 
-	if (l->line.waiting < l->options.backlog + (ticket->is_exempt ? LIMITER_EXEMPT_PLACES : 0))
+	if (l->line.waiting < l->line.places + (ticket->is_exempt ? LIMITER_EXEMPT_PLACES : 0))
 		return true;
 	own = find_client(&l->line, ticket->key);
 	if (l->options.queue != LIMITER_FAIR || (own != NULL ? own->length : 0) + 1 >= l->line.longest)
@@ -376,20 +543,53 @@ static bool make_room(struct limiter *l, const struct limiter_ticket *ticket) RE
 	newest = l->line.by_length[l->line.longest]->last;
 	if (newest->is_exempt)
 		return false;
-	leave_line(l, newest);
-	newest->state = PUSHED_OUT;
-	l->refused_total++;
-	l->wake(newest);
+	push_out(l, newest);
 	return true;
+}
+
+/* Whom it hits first when too many have been seen in vain; NULL when nobody that may be pushed out is left there. Those
+   who were called already are the last. */
+static struct limiter_ticket *newest_seen(const struct limiter *l, uint64_t asked_us) REQUIRES(limiter_mutex)
+{
+	const struct line *line = &l->line;
+	const struct limiter_client *parts[2] = { line->by_length != NULL ? line->by_length[line->longest] : line->turn,
+		                                  &line->returned };
+
+	for (unsigned i = 0; i < 2; i++)
+		for (struct limiter_ticket *t = parts[i] != NULL ? parts[i]->last : NULL; t != NULL; t = t->previous)
+			if (t->entered_us <= asked_us && !t->is_exempt)
+				return t;
+	return NULL;
+}
+
+static void push_out_seen(struct limiter *l, uint64_t asked_us) REQUIRES(limiter_mutex)
+{
+	const struct limiter_ticket *newcomer = l->line.newest;
+	uint64_t stay = (uint64_t)l->options.backlog + l->given.held;
+	unsigned seen = l->line.waiting;
+
+	while (seen > stay && newcomer->entered_us > asked_us) {
+		newcomer = newcomer->older;
+		seen--;
+	}
+	while (seen > stay) {
+		struct limiter_ticket *ticket = newest_seen(l, asked_us);
+
+		if (ticket == NULL)
+			return;
+		push_out(l, ticket);
+		seen--;
+	}
 }
 
 /* Serves all whose slots have come free, and sees to it that the front knows when to ask. Every call that may change
    either ends or begins with it. self is the ticket of the caller, who need not be woken. */
 static void settle(struct limiter *l, uint64_t now_us, const struct limiter_ticket *self) REQUIRES(limiter_mutex)
 {
-	const struct limiter_ticket *front;
-	struct limiter_ticket *ticket;
+	struct limiter_ticket *front, *ticket;
 
+	if (l->given.run_count > 0)
+		bury_the_dead(&l->given, now_us);
 	while (l->line.waiting > 0 && next_slot_us(l) <= now_us) {
 		ticket = call_front(l);
 		grant(l, ticket, now_us, true);
@@ -399,7 +599,7 @@ static void settle(struct limiter *l, uint64_t now_us, const struct limiter_tick
 	front = front_of_line(l);
 	if (front != NULL && (front != l->told || next_slot_us(l) < l->told_us)) {
 		if (front != self)
-			l->wake(l->line.turn->first);
+			l->wake(front);
 		l->told_us = 0;
 	}
 	l->told = front;
@@ -422,7 +622,7 @@ enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *tick
 		l->refused_total++;
 		answer = LIMITER_FULL;
 	} else {
-		join_line(l, ticket);
+		join_line(l, ticket, now_us);
 		if (front_of_line(l) == ticket) { /* its thread is awake, and asks next */
 			l->told = ticket;
 			l->told_us = 0;
@@ -450,6 +650,22 @@ enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticke
 	return answer;
 }
 
+bool limiter_may_start(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us)
+{
+	bool is_late;
+
+	limiter_lock(l);
+	is_late = ticket->state == GRANTED && now_us > ticket->until_us;
+	if (is_late) {
+		l->outstanding--;
+		return_unused(l, ticket->until_us, now_us); /* where it is seen to be dead, and counted */
+		stand_behind(&l->line, &l->line.returned, ticket, now_us);
+		settle(l, now_us, ticket);
+	}
+	limiter_unlock(l);
+	return !is_late;
+}
+
 void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us)
 {
 	limiter_lock(l);
@@ -459,6 +675,10 @@ void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t 
 		l->outstanding--;
 		l->started_total++;
 		return_used(l, l->last_start_us);
+		if (ticket->until_us != FOR_EVER) {
+			count_use(&l->given, now_us, l->options.window_us);
+			l->given.late_us_total += minus(now_us, ticket->until_us);
+		}
 		if (l->latest == ticket)
 			l->latest = NULL;
 		ticket->state = AWAY;
@@ -476,13 +696,34 @@ void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t n
 	} else if (ticket->state == GRANTED) {
 		l->outstanding--;
 		l->cancelled_total++;
-		return_unused(l);
+		return_unused(l, ticket->until_us, now_us);
 		if (l->latest == ticket) { /* nobody came after it in the even flow */
 			l->even_us = minus(l->even_us, l->step_us);
 			l->latest = NULL;
 		}
 	}
 	ticket->state = AWAY;
+	settle(l, now_us, NULL);
+	limiter_unlock(l);
+}
+
+/* ---- what the master says ------------------------------------------------------------ */
+
+void limiter_give(struct limiter *l, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us)
+{
+	limiter_lock(l);
+	if (l->options.slots_are_given)
+		put_run(&l->given, (struct run){ .from_us = from_us, .until_us = until_us, .count = count }, now_us);
+	settle(l, now_us, NULL);
+	limiter_unlock(l);
+}
+
+void limiter_answered(struct limiter *l, uint64_t asked_us, uint64_t now_us)
+{
+	limiter_lock(l);
+	settle(l, now_us, NULL); /* whose slot has begun does not stand in line */
+	if (l->options.slots_are_given)
+		push_out_seen(l, asked_us);
 	settle(l, now_us, NULL);
 	limiter_unlock(l);
 }
@@ -531,7 +772,7 @@ uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
 
 	limiter_lock(l);
 	if (l->options.threshold > 0) {
-		struct page *slot_page = open_page(&l->slot_book, l->options.threshold, l->round_us);
+		struct page *slot_page = open_page(&l->slot_book, starts_in_round(l, now_us), l->round_us);
 		struct page *even_page = l->step_us == 0 ? slot_page :
 			open_page(&l->even_book, l->options.burst, l->options.burst * l->step_us);
 
@@ -555,7 +796,7 @@ uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
 static void set_times(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	bool was_even = l->step_us > 0;
-	uint64_t window_us = options->window_us > 0 ? options->window_us : 1;
+	uint64_t window_us = options->window_us;
 
 	l->options = *options;
 	l->round_us = window_us + (window_us / 250 < GUARD_MAX_US ? window_us / 250 : GUARD_MAX_US);
@@ -572,9 +813,9 @@ static void set_times(struct limiter *l, const struct limiter_options *options, 
 
 /* The new ring takes over the latest starts; the slots that are new begin as if used when the last forgotten one
    was. */
-static void move_ring(struct limiter *l, uint64_t *ring, unsigned threshold) REQUIRES(limiter_mutex)
+static void move_ring(struct limiter *l, uint64_t *ring, unsigned slots) REQUIRES(limiter_mutex)
 {
-	size_t room = threshold > l->outstanding ? threshold - l->outstanding : 0;
+	size_t room = slots > l->outstanding ? slots - l->outstanding : 0;
 	size_t kept, added;
 
 	while (l->count > room)
@@ -589,11 +830,20 @@ static void move_ring(struct limiter *l, uint64_t *ring, unsigned threshold) REQ
 	l->ring = ring;
 	l->front = 0;
 	l->count = room;
-	l->capacity = threshold > 0 ? threshold : 1;
+	l->slots = slots;
+	l->capacity = slots > 0 ? slots : 1;
+}
+
+/* The slots that the master gave are its own again, and it alone knows when their last starts were. */
+static void leave_given(struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	l->given.run_count = l->given.held = 0;
+	l->last_start_us = later(l->last_start_us, now_us);
+	forget(l, l->last_start_us);
 }
 
 /* Everybody is called in the order of turns and joins again, which keeps that order under either kind of queue. */
-static void move_line(struct limiter *l, struct line *line) REQUIRES(limiter_mutex)
+static void move_line(struct limiter *l, struct line *line, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	struct limiter_ticket *first = NULL, **end = &first;
 
@@ -610,7 +860,7 @@ static void move_line(struct limiter *l, struct line *line) REQUIRES(limiter_mut
 	while (first != NULL) {
 		struct limiter_ticket *next = first->next;
 
-		join_line(l, first);
+		join_line(l, first, now_us);
 		first = next;
 	}
 }
@@ -619,16 +869,17 @@ static void move_line(struct limiter *l, struct line *line) REQUIRES(limiter_mut
 static int configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	bool fair = options->queue == LIMITER_FAIR;
-	size_t places = (size_t)(options->backlog > l->line.waiting ? options->backlog : l->line.waiting) +
-	                LIMITER_EXEMPT_PLACES + 1;
-	struct line line = { .bucket_count = 1 };
+	unsigned slots = options->slots_are_given ? 0 : options->threshold;
+	struct line line = { .bucket_count = 1,
+		             .places = (size_t)options->backlog + (options->slots_are_given ? options->threshold : 0) };
+	size_t places = later(line.places, l->line.waiting) + LIMITER_EXEMPT_PLACES + 1;
 	uint64_t *ring;
 
 	while (fair && line.bucket_count < places && line.bucket_count < BUCKETS_MAX)
 		line.bucket_count *= 2;
 	line.buckets = calloc(line.bucket_count, sizeof(struct limiter_client *));
 	line.by_length = fair ? calloc(places, sizeof(struct limiter_client *)) : NULL;
-	ring = calloc(options->threshold > 0 ? options->threshold : 1, sizeof(*ring));
+	ring = calloc(slots > 0 ? slots : 1, sizeof(*ring));
 	if (line.buckets == NULL || ring == NULL || (fair && line.by_length == NULL) ||
 	    !reserve_clients(l, l->line.waiting + 1)) {
 		free(line.buckets);
@@ -636,9 +887,12 @@ static int configure(struct limiter *l, const struct limiter_options *options, u
 		free(ring);
 		return -1;
 	}
-	move_ring(l, ring, options->threshold);
+	if (l->options.slots_are_given && !options->slots_are_given)
+		leave_given(l, now_us);
+	l->given.window = l->given.used_in_window = l->given.used_before = 0; /* counted in another window */
+	move_ring(l, ring, slots);
 	set_times(l, options, now_us);
-	move_line(l, &line);
+	move_line(l, &line, now_us);
 	l->slot_book = l->even_book = (struct book){ .open = 0 }; /* promises made under other limits */
 	settle(l, now_us, NULL);
 	return 0;
@@ -646,12 +900,16 @@ static int configure(struct limiter *l, const struct limiter_options *options, u
 
 int limiter_configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us)
 {
+	struct limiter_options own = *options;
 	int result;
 
-	if (options->threshold > LIMITER_THRESHOLD_MAX)
+	if (own.threshold > LIMITER_THRESHOLD_MAX)
 		return -1;
+	own.window_us = later(own.window_us, 1);
+	own.slots_are_given = own.slots_are_given && own.threshold > 0;
+	own.burst = own.slots_are_given ? 0 : own.burst;
 	limiter_lock(l);
-	result = configure(l, options, now_us);
+	result = configure(l, &own, now_us);
 	limiter_unlock(l);
 	return result;
 }
@@ -700,6 +958,9 @@ static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(li
 
 	if (l->options.threshold == 0)
 		return UINT32_MAX;
+	if (l->options.slots_are_given)
+		return (unsigned)minus(l->options.threshold,
+		                       (uint64_t)used_lately(&l->given, now_us, l->options.window_us) + l->line.waiting);
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
@@ -719,6 +980,7 @@ static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(li
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out)
 {
 	limiter_lock(l);
+	bury_the_dead(&l->given, now_us);
 	*out = (struct limiter_report){
 		.threshold = l->options.threshold,
 		.waiting = l->line.waiting,
@@ -728,6 +990,12 @@ void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *o
 		.refused_total = l->refused_total,
 		.cancelled_total = l->cancelled_total,
 		.next_slot_us = later(next_slot_us(l), now_us),
+		.held = l->given.held,
+		.used_total = l->given.used_total,
+		.died_total = l->given.died_total,
+		.late_us_total = l->given.late_us_total,
 	};
+	if (l->options.slots_are_given)
+		out->next_slot_us = out->available > 0 ? now_us : foreseen_us(l, l->line.waiting, now_us);
 	limiter_unlock(l);
 }
