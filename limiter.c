@@ -84,7 +84,7 @@ struct limiter_client {
 struct line {
 	struct limiter_client *turn; /* whose first ticket is the front of the line; NULL when nobody waits */
 	unsigned waiting;
-	size_t places; /* the backlog; where slots are given, a threshold more: newcomers, until the master has seen them */
+	size_t places; /* the backlog; where slots are given, and a threshold of those whom the master has not seen */
 	struct limiter_client **buckets;
 	size_t bucket_count;               /* a power of two */
 	struct limiter_client **by_length; /* finds the longest without a search; NULL when FIFO */
@@ -97,7 +97,7 @@ struct line {
 struct given {
 	unsigned run_count, held;
 	uint64_t used_total, died_total, late_us_total;
-	/* How many were used lately: in the window (the n-th since time began) of the latest use, and in the one before. */
+	/* Used lately: in the window (the n-th since time began) of the latest use, and in the one before it. */
 	uint64_t window, used_in_window, used_before;
 	struct run {
 		uint64_t from_us, until_us;

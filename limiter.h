@@ -11,9 +11,9 @@
  *            │                └───► limiter_cancel    (its client went away)
  *            └──► LIMITER_FULL   refused; nothing to give back
  *
- * The slots are this limiter's own; or, when several nodes share one threshold, the master of their group has them and
- * gives them out, each with the moments between which it may be used (slots_are_given). Then the promise is the master's,
- * and what is kept here is the line, and that no slot is used outside its moments:
+ * The slots are this limiter's own; or, when several nodes share one threshold, the master of their group has them
+ * and gives them out, each with the moments between which it may be used (slots_are_given). Then the promise is the
+ * master's, and what is kept here is the line, and that no slot is used outside its moments:
  *
  *      limiter_give ──► LIMITER_GO ──► limiter_may_start ──► send ──► limiter_started
  *                           ▲                  │ false: its slot died on the way
@@ -44,7 +44,7 @@ struct limiter_options {
 	unsigned burst;      /* how many may start at once, 1 spaces them evenly; 0 or >= threshold: all */
 	unsigned backlog;    /* requests that may stand in line */
 	enum limiter_queue queue;
-	bool slots_are_given; /* by a master, with limiter_give(); burst is the master's matter, and here ignored. Without a
+	bool slots_are_given; /* by a master, with limiter_give(); burst is its matter, and ignored here. Without a
 	                         threshold there is no limit, and nothing needs to be given */
 };
 
@@ -53,7 +53,7 @@ struct limiter_options {
 enum limiter_answer {
 	LIMITER_GO,   /* start now, then say limiter_started(); or give it back with limiter_cancel() */
 	LIMITER_WAIT, /* stand in line */
-	LIMITER_FULL, /* refused: the line is full, or its place was given to another client (LIMITER_FAIR), or no slot came */
+	LIMITER_FULL, /* refused: the line is full, or went to another client (LIMITER_FAIR), or no slot came */
 };
 
 /* One request's place. The memory is the caller's and must stay where it is from limiter_enter() until started,
@@ -98,16 +98,16 @@ struct limiter *limiter_create(const struct limiter_options *options, void (*wak
 void limiter_destroy(struct limiter *l); /* no ticket may be outstanding */
 
 /* Asks for a start. client tells clients apart for LIMITER_FAIR (any number made of the client's address or key). Where
-   slots are given, a threshold's worth of requests may stand in line behind the backlog, until the master has seen them:
-   limiter_answered(). */
+   slots are given, a threshold's worth of requests may stand in line behind the backlog, until the master has seen
+   them: limiter_answered(). */
 enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *ticket, uint64_t client, uint64_t now_us);
 /* A waiting ticket asks whether its turn has come; the first time right after limiter_enter(), which does not say
    when. LIMITER_WAIT: ask again at *wake_us (UINT64_MAX: when woken), or sooner when woken. LIMITER_FULL: it was
    pushed out of the line and has nothing to give back. */
 enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, uint64_t *wake_us);
-/* Asked right before the first byte is sent, for a ticket that was told LIMITER_GO. False: its slot was given for a time
-   that is over; the slot is counted as died, and the ticket stands in line again, ahead of all who were not called yet,
-   in a fair line too: call limiter_turn(), or limiter_cancel(). Always true with slots of our own. */
+/* Asked right before the first byte is sent, for a ticket that was told LIMITER_GO. False: its slot was given for a
+   time that is over; the slot is counted as died, and the ticket stands in line again, ahead of all who were not called
+   yet, in a fair line too: call limiter_turn(), or limiter_cancel(). Always true for a slot of our own. */
 bool limiter_may_start(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us);
 /* The request was sent: now_us is read AFTER its first bytes left. */
 void limiter_started(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us);
@@ -118,16 +118,16 @@ void limiter_cancel(struct limiter *l, struct limiter_ticket *ticket, uint64_t n
    microseconds, at least one second (0 when there is no limit), for Retry-After has no fractions. Each call promises
    a start at that moment, or up to 50 ms later, to one client, so that a thousand refused clients do not all return
    for one free slot. It holds among those who obey, as far as the limits stay and nobody else comes first; promises
-   reach 16 windows ahead. Where slots are given nothing can be promised: it is the line's length, and those who were told
-   to come back, by the starts of the last window here (at least one), as if that would stay. */
+   reach 16 windows ahead. Where slots are given nothing can be promised: it is the line's length, and those who were
+   told to come back, by the starts of the last window here (at least one), as if that would stay. */
 uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us);
 
 /* Changes the limits. Nothing is refilled: what started within the last window still counts. Those in line stay
    there, also when the line is now too long. The limiter remembers no more starts than it has slots: a slot that is
    added counts as used when the latest start that it no longer knows was, which after a change to a longer window
    can hold the new slots back for one window. From own slots to given ones and back: the line stays; slots in hand are
-   thrown away with the change back, and every slot of our own counts as used at now_us. -1 when out of memory or when the threshold is too large: nothing
-   changed. */
+   thrown away with the change back, and every slot of our own counts as used at now_us. -1 when out of memory or when
+   the threshold is too large: nothing changed. */
 int limiter_configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us);
 
 /* The master gives: count slots, each for one start not before from_us and not after until_us. The front of the line uses
@@ -135,10 +135,10 @@ int limiter_configure(struct limiter *l, const struct limiter_options *options, 
    different times are kept; of more times those that die first go, and count as died. Without effect with slots of our
    own. */
 void limiter_give(struct limiter *l, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us);
-/* The master has seen the line as it stood at asked_us, and gave what was due (call limiter_give() for it first). Of those
-   who joined at or before asked_us, as many may stay as the backlog and the slots in hand have room for; the others are
-   pushed out and woken, the newest first (LIMITER_FAIR: the newest of the longest line, as long as it is not younger than
-   asked_us), but none that is exempt. Without effect with slots of our own. */
+/* The master has seen the line as it stood at asked_us, and gave what was due (call limiter_give() for it first). Of
+   those who joined at or before asked_us, as many may stay as the backlog and the slots in hand have room for; the
+   others are pushed out and woken, the newest first (LIMITER_FAIR: the newest of the longest line, while it has any that
+   are not younger than asked_us), but none that is exempt. Without effect with slots of our own. */
 void limiter_answered(struct limiter *l, uint64_t asked_us, uint64_t now_us);
 
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out);

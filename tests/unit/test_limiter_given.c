@@ -25,7 +25,10 @@ static void count_wake(struct limiter_ticket *ticket)
 
 static struct limiter_options given_options(unsigned threshold, unsigned backlog, enum limiter_queue queue)
 {
-	return (struct limiter_options){ .threshold = threshold, .window_us = SECOND, .backlog = backlog, .queue = queue,
+	return (struct limiter_options){ .threshold = threshold,
+		                         .window_us = SECOND,
+		                         .backlog = backlog,
+		                         .queue = queue,
 		                         .slots_are_given = true };
 }
 
@@ -398,7 +401,8 @@ struct model {
 	size_t slot_count;
 	size_t queue[TICKETS];
 	uint64_t queue_entered_us[TICKETS];
-	unsigned waiting, returned, threshold, backlog; /* the first of the queue, as many as returned, were called before */
+	unsigned waiting, threshold, backlog;
+	unsigned returned; /* so many, first in the queue, were called before */
 	enum place place[TICKETS];
 	uint64_t until_us[TICKETS];
 	uint64_t used_total, died_total, late_us_total;
