@@ -959,8 +959,8 @@ static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(li
 	if (l->options.threshold == 0)
 		return UINT32_MAX;
 	if (l->options.slots_are_given)
-		return (unsigned)minus(l->options.threshold,
-		                       (uint64_t)used_lately(&l->given, now_us, l->options.window_us) + l->line.waiting);
+		return (unsigned)minus(minus(l->options.threshold, l->line.waiting),
+		                       used_lately(&l->given, now_us, l->options.window_us));
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 

@@ -74,8 +74,8 @@ struct limiter_ticket {
 struct limiter_report {
 	unsigned threshold;
 	unsigned waiting;
-	unsigned available;    /* slots that could be taken at the time asked; UINT32_MAX when there is no limit. Of given
-	                          slots a guess: the threshold without what was used here lately, and the line */
+	unsigned available;    /* slots that could be taken at the time asked; UINT32_MAX when there is no limit. Of
+	                          given slots a guess: the threshold without what was used here lately, and the line */
 	unsigned outstanding;  /* slots given to requests that have neither started nor been cancelled */
 	uint64_t started_total, refused_total, cancelled_total;
 	uint64_t next_slot_us; /* when the next slot comes free; the time asked when one is free now; UINT64_MAX when
@@ -130,15 +130,15 @@ uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us);
    the threshold is too large: nothing changed. */
 int limiter_configure(struct limiter *l, const struct limiter_options *options, uint64_t now_us);
 
-/* The master gives: count slots, each for one start not before from_us and not after until_us. The front of the line uses
-   them as they begin; what nobody used by until_us has died. At most LIMITER_THRESHOLD_MAX slots with LIMITER_RUNS_MAX
+/* The master gives: count slots, each for one start not before from_us and not after until_us. The front of the line
+   uses them as they begin; what nobody used by until_us has died. At most LIMITER_THRESHOLD_MAX slots with LIMITER_RUNS_MAX
    different times are kept; of more times those that die first go, and count as died. Without effect with slots of our
    own. */
 void limiter_give(struct limiter *l, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us);
 /* The master has seen the line as it stood at asked_us, and gave what was due (call limiter_give() for it first). Of
    those who joined at or before asked_us, as many may stay as the backlog and the slots in hand have room for; the
-   others are pushed out and woken, the newest first (LIMITER_FAIR: the newest of the longest line, while it has any that
-   are not younger than asked_us), but none that is exempt. Without effect with slots of our own. */
+   others are pushed out and woken, the newest first (LIMITER_FAIR: the newest of the longest line, while it has any
+   that are not younger than asked_us), but none that is exempt. Without effect with slots of our own. */
 void limiter_answered(struct limiter *l, uint64_t asked_us, uint64_t now_us);
 
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out);

@@ -433,7 +433,8 @@ static bool model_take(struct model *m, size_t ticket, uint64_t now_us)
 
 	model_bury(m, now_us);
 	for (size_t i = 0; i < m->slot_count; i++)
-		if (m->slots[i].from_us <= now_us && (best == SIZE_MAX || m->slots[i].until_us < m->slots[best].until_us))
+		if (m->slots[i].from_us <= now_us &&
+		    (best == SIZE_MAX || m->slots[i].until_us < m->slots[best].until_us))
 			best = i;
 	if (best == SIZE_MAX)
 		return false;
