@@ -111,6 +111,7 @@ struct cluster {
 	uint64_t ran_us, beat_us;
 	uint64_t epoch;
 	struct node nodes[TABLE]; /* [0]: this node */
+	unsigned places;          /* so many of them have ever been used */
 	struct { uint64_t value, issued_us; } challenges[CHALLENGES];
 	unsigned newest_challenge;
 	unsigned seen_most;
@@ -331,7 +332,7 @@ static bool takes_part(const struct node *node)
 
 static struct node *find_node(struct cluster *c, unsigned id, uint64_t incarnation)
 {
-	for (unsigned i = 1; i < TABLE; i++)
+	for (unsigned i = 1; i < c->places; i++)
 		if (c->nodes[i].is_known && c->nodes[i].id == id && c->nodes[i].incarnation == incarnation)
 			return &c->nodes[i];
 	return NULL;
@@ -356,8 +357,10 @@ static struct node *place_for_node(struct cluster *c, uint64_t now_us)
 	struct node *oldest = NULL;
 	for (unsigned i = 1; i < TABLE; i++) {
 		struct node *node = &c->nodes[i];
-		if (!node->is_known)
+		if (!node->is_known) {
+			c->places = i < c->places ? c->places : i + 1;
 			return node;
+		}
 		if (node->is_alive || since(now_us, node->heard_us) < ALIVE_US)
 			continue;
 		if (oldest == NULL || (node->proven_us == 0) > (oldest->proven_us == 0) ||
@@ -388,7 +391,7 @@ static struct node *meet_node(struct cluster *c, const struct cluster_message *m
 static unsigned count_alive(const struct cluster *c)
 {
 	unsigned count = c->role == ASIDE || c->role == GONE ? 0 : 1;
-	for (unsigned i = 1; i < TABLE; i++)
+	for (unsigned i = 1; i < c->places; i++)
 		count += takes_part(&c->nodes[i]);
 	return count;
 }
@@ -412,7 +415,7 @@ static void claim_begins(struct node *node, uint64_t now_us)
 
 static void look_who_is_alive(struct cluster *c, uint64_t now_us)
 {
-	for (unsigned i = 1; i < TABLE; i++) {
+	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		bool was_alive = node->is_alive;
 		if (!node->is_known)
@@ -485,7 +488,7 @@ static void send_heartbeat(struct cluster *c, const struct node *to, bool wants_
 	beat->started_total = line.started_total;
 	beat->waiting = line.waiting;
 	beat->challenge = fresh_challenge(c, now_us);
-	for (unsigned i = 1; i < TABLE && beat->echo_count < CLUSTER_NODES_MAX; i++) {
+	for (unsigned i = 1; i < c->places && beat->echo_count < CLUSTER_NODES_MAX; i++) {
 		const struct node *node = &c->nodes[i];
 		if (node->is_known && node->has_challenge && !node->has_left && since(now_us, node->heard_us) <= ALIVE_US)
 			beat->echoes[beat->echo_count++] = (struct cluster_echo){ node->id, node->said.challenge };
@@ -506,7 +509,7 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 		c->beat_us = now_us;
 		send_heartbeat(c, NULL, count_alive(c) <= 1, now_us);
 	}
-	for (unsigned i = 1; i < TABLE; i++) {
+	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		uint64_t age_us = since(now_us, node->proven_us);
 		if (!node->is_known || node->proven_us == 0 || node->has_left || age_us > PROBED_US)
@@ -554,7 +557,7 @@ static void receive_heartbeat(struct cluster *c, struct node *node, const struct
 static struct node *find_claimant(struct cluster *c)
 {
 	struct node *found = NULL;
-	for (unsigned i = 1; i < TABLE; i++) {
+	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		if (takes_part(node) && node->claims && (found == NULL || node->id < found->id))
 			found = node;
@@ -564,7 +567,7 @@ static struct node *find_claimant(struct cluster *c)
 
 static bool is_lowest(const struct cluster *c)
 {
-	for (unsigned i = 1; i < TABLE; i++)
+	for (unsigned i = 1; i < c->places; i++)
 		if (takes_part(&c->nodes[i]) && c->nodes[i].id < c->options.id)
 			return false;
 	return true;
@@ -572,7 +575,7 @@ static bool is_lowest(const struct cluster *c)
 
 static void forget_demands(struct cluster *c)
 {
-	for (unsigned i = 0; i < TABLE; i++) {
+	for (unsigned i = 0; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		node->demand_us = node->demand_asked_us = 0;
 		node->waiting = 0;
@@ -641,7 +644,7 @@ static bool is_elder(const struct cluster *c, const struct node *twin, uint64_t 
 static void look_for_twin(struct cluster *c, uint64_t now_us)
 {
 	bool gives_way = false;
-	for (unsigned i = 1; i < TABLE; i++) {
+	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		if (!node->is_known || !node->is_alive || node->id != c->options.id) {
 			node->twin_since_us = 0;
@@ -759,28 +762,32 @@ static unsigned count_unseen(const struct node *node, uint64_t now_us)
 
 static unsigned wish_of(const struct node *node, uint64_t now_us)
 {
-	unsigned unseen = count_unseen(node, now_us);
-	if (node->demand_us == 0 || since(now_us, node->demand_us) > ASKING_US || node->waiting <= unseen)
+	if (node->waiting == 0 || node->demand_us == 0 || since(now_us, node->demand_us) > ASKING_US)
 		return 0;
-	return node->waiting - unseen;
+	unsigned unseen = count_unseen(node, now_us);
+	return node->waiting > unseen ? node->waiting - unseen : 0;
 }
 
-/* What a node gets when all are filled up to a level. */
-static unsigned fill_to(unsigned level, unsigned owned, unsigned wish)
-{
-	unsigned room = level > owned ? level - owned : 0;
-	return room < wish ? room : wish;
-}
-
+/* Who wants something: side by side, for they are gone over many times. */
 struct wishes {
-	unsigned of[TABLE];
+	unsigned count;
+	struct wish {
+		unsigned index, owned, wish;
+	} of[TABLE];
 };
 
-static uint64_t fill_all_to(const struct cluster *c, const struct wishes *wishes, unsigned level)
+/* What a node gets when all are filled up to a level. */
+static unsigned fill_to(unsigned level, const struct wish *w)
+{
+	unsigned room = level > w->owned ? level - w->owned : 0;
+	return room < w->wish ? room : w->wish;
+}
+
+static uint64_t fill_all_to(const struct wishes *wishes, unsigned level)
 {
 	uint64_t sum = 0;
-	for (unsigned i = 0; i < TABLE; i++)
-		sum += fill_to(level, c->nodes[i].owned, wishes->of[i]);
+	for (unsigned i = 0; i < wishes->count; i++)
+		sum += fill_to(level, &wishes->of[i]);
 	return sum;
 }
 
@@ -788,27 +795,32 @@ static uint64_t fill_all_to(const struct cluster *c, const struct wishes *wishes
    over then goes to those who have waited for longest since they were served. */
 static unsigned share_of(struct cluster *c, unsigned index, uint64_t now_us)
 {
-	struct wishes wishes;
+	const struct node *node = &c->nodes[index];
+	struct wishes wishes = { .count = 0 };
+	struct wish own = { index, node->owned, wish_of(node, now_us) };
 	uint64_t due = c->ring.due;
 	unsigned low = 0, high = 2 * CLUSTER_THRESHOLD_MAX;
-	for (unsigned i = 0; i < TABLE; i++)
-		wishes.of[i] = wish_of(&c->nodes[i], now_us);
-	if (fill_all_to(c, &wishes, high) <= due)
-		return wishes.of[index];
+	for (unsigned i = 0; i < c->places; i++) {
+		unsigned wish = wish_of(&c->nodes[i], now_us);
+		if (wish > 0)
+			wishes.of[wishes.count++] = (struct wish){ i, c->nodes[i].owned, wish };
+	}
+	if (fill_all_to(&wishes, high) <= due)
+		return own.wish;
 	while (high - low > 1) {
 		unsigned middle = low + (high - low) / 2;
-		*(fill_all_to(c, &wishes, middle) <= due ? &low : &high) = middle;
+		*(fill_all_to(&wishes, middle) <= due ? &low : &high) = middle;
 	}
-	const struct node *node = &c->nodes[index];
-	unsigned share = fill_to(low, node->owned, wishes.of[index]);
-	uint64_t left = due - fill_all_to(c, &wishes, low), ahead = 0;
-	if (fill_to(high, node->owned, wishes.of[index]) == share)
+	unsigned share = fill_to(low, &own);
+	uint64_t left = due - fill_all_to(&wishes, low), ahead = 0;
+	if (fill_to(high, &own) == share)
 		return share;
-	for (unsigned i = 0; i < TABLE; i++) {
-		const struct node *other = &c->nodes[i];
-		bool has_more = fill_to(high, other->owned, wishes.of[i]) > fill_to(low, other->owned, wishes.of[i]);
-		bool is_earlier = other->served_us < node->served_us || (other->served_us == node->served_us && i < index);
-		ahead += i != index && has_more && is_earlier;
+	for (unsigned i = 0; i < wishes.count; i++) {
+		const struct wish *wish = &wishes.of[i];
+		const struct node *other = &c->nodes[wish->index];
+		bool has_more = fill_to(high, wish) > fill_to(low, wish);
+		bool is_earlier = other->served_us < node->served_us || (other->served_us == node->served_us && wish->index < index);
+		ahead += wish->index != index && has_more && is_earlier;
 	}
 	return share + (ahead < left);
 }
@@ -899,7 +911,7 @@ static void receive_demand(struct cluster *c, struct node *node, const struct cl
 static uint64_t narrowest_us(const struct cluster *c, uint64_t now_us)
 {
 	uint64_t longest_us = 0;
-	for (unsigned i = 1; i < TABLE; i++)
+	for (unsigned i = 1; i < c->places; i++)
 		if (c->nodes[i].is_alive && since(now_us, c->nodes[i].demand_us) < ADAPT_US)
 			longest_us = later(longest_us, c->nodes[i].round_trip_us);
 	return sooner(LATE_MAX_US, later(LATE_MIN_US, longest_us + LATE_MIN_US / 2 + ROAD_US));
@@ -931,7 +943,7 @@ static void look_after_ring(struct cluster *c, uint64_t now_us)
 {
 	uint64_t slots = c->options.threshold, followers = 1;
 	uint64_t whole = c->options.group_size > 0 ? c->options.group_size : c->seen_most;
-	for (unsigned i = 1; i < TABLE; i++)
+	for (unsigned i = 1; i < c->places; i++)
 		followers += takes_part(&c->nodes[i]) && c->nodes[i].said.master == c->options.id;
 	if (c->options.is_strict && followers < whole)
 		slots = slots * followers / whole;
@@ -1126,6 +1138,7 @@ struct cluster *cluster_create(const struct cluster_options *options, const stru
 		c->options.window_us = 1;
 	c->begun_us = c->ran_us = now_us;
 	c->late_us = LATE_MIN_US;
+	c->places = 1;
 	c->nodes[0] = (struct node){ .is_alive = true, .id = options->id, .incarnation = options->incarnation };
 	if (options->threshold > CLUSTER_THRESHOLD_MAX || !make_ring(c, options->threshold)) {
 		cluster_destroy(c);
@@ -1150,7 +1163,7 @@ void cluster_destroy(struct cluster *c)
 static bool is_shadowed(const struct cluster *c, unsigned index)
 {
 	const struct node *node = &c->nodes[index];
-	for (unsigned i = 1; i < TABLE; i++) {
+	for (unsigned i = 1; i < c->places; i++) {
 		const struct node *other = &c->nodes[i];
 		if (i != index && other->is_known && other->id == node->id && other->is_alive >= node->is_alive &&
 		    (other->is_alive > node->is_alive || other->heard_us > node->heard_us))
@@ -1204,7 +1217,7 @@ void cluster_report(const struct cluster *c, uint64_t now_us, struct cluster_rep
 		                        .elections_total = c->elections_total };
 	report_self(c, now_us, &out->nodes[0]);
 	out->node_count = 1;
-	for (unsigned i = 1; i < TABLE && out->node_count < CLUSTER_NODES_MAX; i++)
+	for (unsigned i = 1; i < c->places && out->node_count < CLUSTER_NODES_MAX; i++)
 		if (c->nodes[i].is_known && !is_shadowed(c, i))
 			report_node(c, i, now_us, &out->nodes[out->node_count++]);
 	qsort(&out->nodes[1], out->node_count - 1, sizeof out->nodes[1], by_id);
