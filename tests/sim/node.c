@@ -212,7 +212,7 @@ void node_begin(struct node *n)
 	struct world *w = n->world;
 	struct cluster_wire_options wire;
 	struct cluster_options settings;
-	struct limiter_options limits = limiter_settings(n);
+	struct limiter_options limits;
 	struct cluster_calls calls = {
 		.context = n,
 		.send = on_send,
@@ -228,6 +228,8 @@ void node_begin(struct node *n)
 	n->resume_us = 0;
 	n->incarnation = random_next(&w->random) | 1;
 	n->clock_offset_us = random_below(&w->random, UINT64_C(1) << 44) + SECOND;
+	n->threshold = n->wanted_threshold;
+	limits = limiter_settings(n);
 	settings = cluster_settings(n);
 	wire = (struct cluster_wire_options){ .group = GROUP, .secret = w->plan->has_secret ? SECRET : NULL,
 	                                      .incarnation = n->incarnation };
@@ -260,19 +262,18 @@ void node_end(struct node *n, bool says_goodbye)
 	judge_threshold(n->world);
 }
 
-void node_configure(struct node *n, unsigned threshold)
+void node_configure(struct node *n)
 {
 	uint64_t now_us = node_clock_us(n);
 	struct limiter_options limits;
 	struct cluster_options settings;
 
-	n->threshold = threshold;
+	n->threshold = n->wanted_threshold;
 	limits = limiter_settings(n);
 	settings = cluster_settings(n);
-	world_tell(n->world, n, "has now a threshold of %u", threshold);
+	world_tell(n->world, n, "has now a threshold of %u", n->threshold);
 	judge_threshold(n->world);
 	if (limiter_configure(n->limiter, &limits, now_us) != 0 || cluster_configure(n->cluster, &settings, now_us) != 0)
 		world_fail(n->world, "node %u cannot be configured", n->index);
-	if (n->is_up)
-		node_tick(n);
+	node_tick(n);
 }

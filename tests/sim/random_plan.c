@@ -79,15 +79,14 @@ static void choose_group(struct plan *p, struct random *r)
 	p->impatient_per_million = random_chance(r, 300000) ? 100000 : 0;
 }
 
-/* Another process with the id of one that is there. It takes the last place, and comes and goes. */
+/* Another process with the id of one that is there. It takes the last place, and comes and goes. It counts in group_size: with more
+   nodes than that, two parts of a split group would each believe to be the larger one. */
 static void choose_twin(struct plan *p, struct random *r, uint64_t until_us)
 {
 	unsigned twin = p->node_count - 1;
 	uint64_t at_us = random_between(r, SECOND, until_us);
 
 	p->nodes[twin].id = p->nodes[random_below(r, twin)].id;
-	if (p->group_size > 0)
-		p->group_size = twin;
 	plan_fault(p, (struct fault){ .kind = FAULT_START, .nodes = 1u << twin, .at_us = random_below(r, at_us) });
 	plan_fault(p, (struct fault){ .kind = FAULT_CRASH, .nodes = 1u << twin, .at_us = until_us });
 }

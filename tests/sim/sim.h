@@ -225,7 +225,7 @@ struct node {
 	int drift_ppm;
 	uint64_t resume_us; /* stands still before that */
 	unsigned buffered;  /* datagrams that wait for it to go on */
-	unsigned threshold;
+	unsigned threshold, wanted_threshold;
 	struct cluster *cluster;
 	struct limiter *limiter;
 	struct cluster_wire *wire;
@@ -317,7 +317,7 @@ void node_end(struct node *n, bool says_goodbye);
 void node_tick(struct node *n);
 void node_poke(struct node *n); /* the line has grown */
 void node_receive(struct node *n, struct datagram *d, unsigned from);
-void node_configure(struct node *n, unsigned threshold);
+void node_configure(struct node *n); /* to what is wanted */
 
 void network_begin(struct world *w);
 void network_end(struct world *w);

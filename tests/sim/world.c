@@ -81,10 +81,9 @@ static void stop_node(struct world *w, struct node *n, const struct fault *f)
 
 static void configure_node(struct node *n, unsigned threshold)
 {
+	n->wanted_threshold = threshold; /* it reads its file when it begins; one that stands still, when it goes on */
 	if (n->is_up && !node_is_paused(n))
-		node_configure(n, threshold);
-	else
-		n->threshold = threshold; /* it reads its file when it begins; one that stands still misses the change */
+		node_configure(n);
 }
 
 static void suffer(struct world *w, const struct fault *f)
@@ -233,6 +232,8 @@ static void happen(struct world *w, struct event *e)
 		break;
 	case EVENT_RESUME:
 		world_tell(w, n, "goes on");
+		if (n->wanted_threshold != n->threshold)
+			node_configure(n);
 		break;
 	case EVENT_ATTACK:
 		attack(w);
@@ -279,7 +280,7 @@ static void begin(struct world *w)
 	w->random.state = p->seed ^ 0x5eed;
 	for (unsigned i = 0; i < p->node_count; i++)
 		w->nodes[i] = (struct node){ .world = w, .index = i, .id = p->nodes[i].id, .drift_ppm = p->nodes[i].drift_ppm,
-		                             .threshold = p->threshold, .tick_us = NEVER_US };
+		                             .wanted_threshold = p->threshold, .tick_us = NEVER_US };
 	network_begin(w);
 	judge_begin(w);
 	for (unsigned i = 0; i < p->load_count; i++)
