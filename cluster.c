@@ -424,7 +424,7 @@ static void look_who_is_alive(struct cluster *c, uint64_t now_us)
 		if (node->is_alive && !was_alive)
 			tell(c, CLUSTER_NODE_CAME, node->id, 0);
 		if (was_alive && !node->is_alive) {
-			claim_ends(c, node, node->heard_us);
+			claim_ends(c, node, now_us); /* it may have given to others long after we heard it last */
 			tell(c, CLUSTER_NODE_WENT, node->id, 0);
 		}
 	}
