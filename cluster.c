@@ -703,11 +703,12 @@ static void send_handover(struct cluster *c, const struct node *to, uint64_t non
 {
 	struct cluster_message message = { .kind = CLUSTER_HANDOVER };
 	struct cluster_handover *handover = &message.is.handover;
-	uint64_t longest_us = c->ring.count > 0 ? since(free_us(&c->ring, c->ring.count - 1), now_us) : 0;
+	uint64_t last_us = c->ring.count > 0 ? since(free_us(&c->ring, c->ring.count - 1), now_us) : 0;
+	uint64_t longest_us = sooner(last_us, quiet_us(c)); /* after that no start has an effect, whatever members say */
 	handover->nonce = nonce;
 	handover->bucket_us = (uint32_t)later(CLUSTER_BUCKET_US, longest_us / (CLUSTER_BUCKETS_MAX - 1) + 1);
 	for (size_t i = 0; i < c->ring.count; i++) {
-		uint64_t left_us = since(free_us(&c->ring, i), now_us);
+		uint64_t left_us = sooner(since(free_us(&c->ring, i), now_us), longest_us);
 		if (left_us == 0)
 			continue;
 		unsigned bucket = (unsigned)((left_us - 1) / handover->bucket_us);
@@ -1108,10 +1109,15 @@ void cluster_leave(struct cluster *c, uint64_t now_us)
 	c->master = NOBODY;
 }
 
+static bool is_possible(const struct cluster_options *options)
+{
+	return options->threshold <= CLUSTER_THRESHOLD_MAX && options->window_us <= CLUSTER_WINDOW_MAX_US;
+}
+
 int cluster_configure(struct cluster *c, const struct cluster_options *options, uint64_t now_us)
 {
 	struct cluster_options kept = c->options;
-	if (options->threshold > CLUSTER_THRESHOLD_MAX || !make_ring(c, options->threshold))
+	if (!is_possible(options) || !make_ring(c, options->threshold))
 		return -1;
 	c->options = *options;
 	c->options.id = kept.id;
@@ -1140,7 +1146,7 @@ struct cluster *cluster_create(const struct cluster_options *options, const stru
 	c->late_us = LATE_MIN_US;
 	c->places = 1;
 	c->nodes[0] = (struct node){ .is_alive = true, .id = options->id, .incarnation = options->incarnation };
-	if (options->threshold > CLUSTER_THRESHOLD_MAX || !make_ring(c, options->threshold)) {
+	if (!is_possible(options) || !make_ring(c, options->threshold)) {
 		cluster_destroy(c);
 		return NULL;
 	}

@@ -23,6 +23,7 @@
 
 #define CLUSTER_NODES_MAX 64u         /* in one group, this one included */
 #define CLUSTER_THRESHOLD_MAX 1000000u
+#define CLUSTER_WINDOW_MAX_US UINT64_C(604800000000) /* a week */
 #define CLUSTER_RUNS_MAX 128u         /* of starts in one grant */
 #define CLUSTER_BUCKETS_MAX 160u      /* of a ring that is handed over */
 #define CLUSTER_BUCKET_US 10000u
@@ -157,7 +158,8 @@ struct cluster_options {
 
 struct cluster;
 
-/* calls is copied. NULL when out of memory, or when the threshold is over CLUSTER_THRESHOLD_MAX. */
+/* calls is copied. NULL when out of memory, or when the threshold is over CLUSTER_THRESHOLD_MAX or the window over
+   CLUSTER_WINDOW_MAX_US. */
 struct cluster *cluster_create(const struct cluster_options *options, const struct cluster_calls *calls, uint64_t now_us);
 void cluster_destroy(struct cluster *c);
 
@@ -168,7 +170,7 @@ void cluster_receive(struct cluster *c, const struct cluster_message *message, c
 /* Says goodbye. Nothing is given or asked for any more. */
 void cluster_leave(struct cluster *c, uint64_t now_us);
 /* New settings; id and incarnation stay. Nothing is refilled: slots that are added are usable after quiet time. -1 when out of
-   memory or when the threshold is too large: nothing changed. */
+   memory or when the threshold or the window is too large: nothing changed. */
 int cluster_configure(struct cluster *c, const struct cluster_options *options, uint64_t now_us);
 
 /* ---- for a status page -------------------------------------------------------------------------------------------- */
