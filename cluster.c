@@ -292,13 +292,14 @@ static bool merge_ring(struct cluster *c, const struct cluster_handover *theirs,
 	size_t left = ring->count, own = ring->count;
 	unsigned bucket = theirs->bucket_count;
 	uint32_t in_bucket = 0;
+	uint64_t latest_us = now_us + quiet_us(c); /* nobody can have given a slot for longer */
 	if (merged == NULL)
 		return false;
 	disown_all(c);
 	while (left > 0) {
 		while (in_bucket == 0 && bucket > 0)
 			in_bucket = theirs->buckets[--bucket];
-		uint64_t their_us = in_bucket > 0 ? now_us + (uint64_t)(bucket + 1) * theirs->bucket_us : 0;
+		uint64_t their_us = in_bucket > 0 ? sooner(now_us + (uint64_t)(bucket + 1) * theirs->bucket_us, latest_us) : 0;
 		uint64_t own_us = own > 0 ? free_us(ring, own - 1) : 0;
 		merged[--left] = (struct slot){ later(their_us, own_us), NOBODY };
 		if (their_us > own_us)
