@@ -529,11 +529,13 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 static void receive_heartbeat(struct cluster *c, struct node *node, const struct cluster_heartbeat *beat, uint64_t now_us)
 {
 	bool claimed = node->claims;
-	node->said = *beat;
-	node->has_challenge = true;
 	for (unsigned i = 0; i < beat->echo_count; i++)
 		if (beat->echoes[i].id == c->options.id)
 			node->proven_us = later(node->proven_us, issued_us(c, beat->echoes[i].challenge));
+	if (beat->uptime_us < node->said.uptime_us) /* overtaken by a newer one on its way */
+		return;
+	node->said = *beat;
+	node->has_challenge = true;
 	bool is_proven = node->proven_us > 0 && since(now_us, node->proven_us) <= ALIVE_US;
 	if (beat->master == node->id && !beat->is_aside)
 		claim_begins(node, now_us);
