@@ -604,7 +604,7 @@ static void become_master(struct cluster *c, uint64_t now_us)
 	fill_ring(c, c->quiet_until_us);
 	c->ring.even_us = later(c->ring.even_us, now_us + slack_us(c)); /* a burst may have been used by another */
 	c->unknown_us = 0;
-	c->epoch++;
+	c->epoch += c->epoch < UINT64_MAX;
 	c->elections_total++;
 	c->adapted_us = c->narrow_us = now_us;
 	forget_demands(c);
