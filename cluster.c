@@ -397,6 +397,19 @@ static unsigned count_alive(const struct cluster *c)
 	return count;
 }
 
+/* Of the nodes that take part: a node that restarts is there twice until its earlier life is too old. */
+static unsigned count_ids(const struct cluster *c)
+{
+	unsigned count = count_alive(c);
+	for (unsigned i = 0; i < TABLE; i++)
+		for (unsigned j = i + 1; j < TABLE && (i == 0 || takes_part(&c->nodes[i])); j++)
+			if (takes_part(&c->nodes[j]) && c->nodes[j].id == c->nodes[i].id) {
+				count--;
+				break;
+			}
+	return count;
+}
+
 /* It is no master any more, as far as we can tell, and did not hand over: what it gave until then we do not know. */
 static void claim_ends(struct cluster *c, struct node *node, uint64_t until_us)
 {
@@ -429,8 +442,8 @@ static void look_who_is_alive(struct cluster *c, uint64_t now_us)
 			tell(c, CLUSTER_NODE_WENT, node->id, 0);
 		}
 	}
-	unsigned alive = count_alive(c);
-	c->seen_most = alive > c->seen_most ? alive : c->seen_most;
+	if (count_alive(c) > c->seen_most && count_ids(c) > c->seen_most)
+		c->seen_most = count_ids(c);
 }
 
 /* ---- heartbeats ----------------------------------------------------------------------------------------------------- */
