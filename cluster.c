@@ -708,6 +708,7 @@ static void elect(struct cluster *c, uint64_t now_us)
 	if (id != c->told_master_id || (id != 0 && c->epoch != c->told_master_epoch)) {
 		c->told_master_id = id;
 		c->told_master_epoch = c->epoch;
+		c->last_grant = 0; /* it numbers its own */
 		c->demanded = 0;
 		c->beat_us = 0;
 		tell(c, CLUSTER_MASTER_CHANGED, id, c->epoch);
