@@ -1020,6 +1020,7 @@ static uint64_t ask(struct cluster *c, uint64_t now_us)
 
 static void note_round_trip(struct cluster *c, uint64_t took_us)
 {
+	took_us = sooner(took_us, LATE_MAX_US); /* more is a pause, and not the network */
 	uint64_t off_us = later(took_us, c->round_trip_us) - sooner(took_us, c->round_trip_us);
 	if (c->round_trip_us == 0) {
 		c->round_trip_us = took_us;
