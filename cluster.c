@@ -80,7 +80,8 @@ struct node {
 	unsigned told_threshold; /* what we complained about last */
 	struct cluster_heartbeat said;
 	/* What the master keeps of it. */
-	uint64_t demand_us, demand_asked_us, served_us;
+	uint64_t demand_us, demand_asked_us;
+	uint64_t favours;        /* how often it got of what was left over, but not long ago */
 	unsigned waiting, owned; /* owned: slots given to it that do not come due within H */
 	uint64_t grant_number, seen_number;
 	struct { uint64_t number, at_us; unsigned count; } unseen[UNSEEN];
@@ -810,7 +811,7 @@ static uint64_t fill_all_to(const struct wishes *wishes, unsigned level)
 }
 
 /* How many of the slots that are due this node gets: the poorest are filled first, all to one level (max-min fairness). What is left
-   over then goes to those who have waited for longest since they were served. */
+   over goes to those who got the least of that; who comes new is soon level with the others. */
 static unsigned share_of(struct cluster *c, unsigned index, uint64_t now_us)
 {
 	const struct node *node = &c->nodes[index];
@@ -830,16 +831,19 @@ static unsigned share_of(struct cluster *c, unsigned index, uint64_t now_us)
 		*(fill_all_to(&wishes, middle) <= due ? &low : &high) = middle;
 	}
 	unsigned share = fill_to(low, &own);
-	uint64_t left = due - fill_all_to(&wishes, low), ahead = 0;
+	uint64_t left = due - fill_all_to(&wishes, low), ahead = 0, most = 0;
 	if (fill_to(high, &own) == share)
 		return share;
 	for (unsigned i = 0; i < wishes.count; i++) {
 		const struct wish *wish = &wishes.of[i];
 		const struct node *other = &c->nodes[wish->index];
 		bool has_more = fill_to(high, wish) > fill_to(low, wish);
-		bool is_earlier = other->served_us < node->served_us || (other->served_us == node->served_us && wish->index < index);
+		bool is_earlier = other->favours < node->favours || (other->favours == node->favours && wish->index < index);
+		most = later(most, other->favours);
 		ahead += wish->index != index && has_more && is_earlier;
 	}
+	if (ahead < left)
+		c->nodes[index].favours = later(node->favours, most > 2 ? most - 2 : 0) + 1;
 	return share + (ahead < left);
 }
 
@@ -859,8 +863,6 @@ static unsigned take_share(struct cluster *c, unsigned index, struct cluster_gra
 		use_slot(c, index, start_us);
 		taken++;
 	}
-	if (taken > 0)
-		c->nodes[index].served_us = now_us;
 	c->granted_total += taken;
 	return taken;
 }
