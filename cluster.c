@@ -682,13 +682,21 @@ static void look_for_twin(struct cluster *c, uint64_t now_us)
 	}
 }
 
+/* From here on we give no more, and it may ask for our ring. */
+static void yield_to(struct cluster *c, const struct node *node, uint64_t now_us)
+{
+	become(c, MEMBER);
+	c->handed_to = index_of(c, node);
+	c->handed_us = now_us;
+}
+
 static void elect(struct cluster *c, uint64_t now_us)
 {
 	struct node *claimant = find_claimant(c);
 	if (c->role == LISTENING && now_us >= c->born_us + LISTEN_US)
 		become(c, MEMBER);
 	if (c->role == MASTER && claimant != NULL && claimant->id < c->options.id)
-		become(c, MEMBER);
+		yield_to(c, claimant, now_us);
 	if (c->role == MASTER && claimant != NULL) /* the groups of two masters have met */
 		become(c, CANDIDATE);
 	if (c->role == MEMBER && is_lowest(c))
@@ -740,14 +748,12 @@ static void send_handover(struct cluster *c, const struct node *to, uint64_t non
 static void receive_takeover(struct cluster *c, struct node *node, const struct cluster_takeover *takeover, uint64_t now_us)
 {
 	bool asks_again = c->handed_to == index_of(c, node) && since(now_us, c->handed_us) < HANDED_US;
-	if (!node->is_alive || node->id > c->options.id || (node->id == c->options.id && c->role != ASIDE))
+	if (!node->is_alive || node->id >= c->options.id)
 		return;
 	if (c->role != MASTER && !asks_again)
 		return;
 	if (c->role == MASTER) {
-		become(c, MEMBER);
-		c->handed_to = index_of(c, node);
-		c->handed_us = now_us;
+		yield_to(c, node, now_us);
 		claim_begins(node, now_us);
 	}
 	send_handover(c, node, takeover->nonce, now_us);
