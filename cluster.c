@@ -553,7 +553,7 @@ static void receive_heartbeat(struct cluster *c, struct node *node, const struct
 	bool is_proven = node->proven_us > 0 && since(now_us, node->proven_us) <= ALIVE_US;
 	if (beat->master == node->id && !beat->is_aside)
 		claim_begins(node, now_us);
-	else if (claimed && c->role == CANDIDATE && c->takeover_nonce != 0) /* its ring may be on its way to us */
+	else if (claimed && c->role == CANDIDATE && c->takeover_nonce != 0 && !beat->is_aside) /* its ring may be on its way to us */
 		node->yielded_us = now_us;
 	else /* it may have given until just before it said so */
 		claim_ends(c, node, now_us);
