@@ -765,8 +765,10 @@ static void receive_handover(struct cluster *c, struct node *node, const struct 
 		return;
 	if (!merge_ring(c, handover, now_us))
 		return;
-	/* It knew of all that was given before it became master. */
-	if (c->unknown_us <= node->claims_since_us)
+	/* It knew of all that was given before it became master. But a strict master's ring is only its part's. */
+	if (c->options.is_strict)
+		c->unknown_us = now_us;
+	else if (c->unknown_us <= node->claims_since_us)
 		c->unknown_us = 0;
 	node->claims = false;
 	c->takeover_nonce = 0;
@@ -1177,7 +1179,7 @@ struct cluster *cluster_create(const struct cluster_options *options, const stru
 		return NULL;
 	}
 	begin_life(c, now_us);
-	resize_ring(c, options->threshold, now_us);
+	resize_ring(c, options->threshold, 0); /* what others gave until now is unknown_us's affair */
 	return c;
 }
 
