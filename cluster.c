@@ -269,6 +269,16 @@ static void resize_ring(struct cluster *c, size_t count, uint64_t now_us)
 		put_back(&c->ring, now_us + quiet_us(c), NOBODY);
 }
 
+/* No slot is busy for longer than the window that is now in force makes it. */
+static void hasten_ring(struct cluster *c, uint64_t now_us)
+{
+	struct ring *ring = &c->ring;
+	for (size_t i = 0; i < ring->count; i++)
+		slot_at(ring, i)->free_us = sooner(free_us(ring, i), now_us + quiet_us(c));
+	ring->shift_us = 0;
+	ring->even_us = sooner(ring->even_us, now_us + AHEAD_US + round_us(c));
+}
+
 static bool make_ring(struct cluster *c, unsigned capacity)
 {
 	struct slot *slots = calloc(capacity > 0 ? capacity : 1, sizeof *slots);
@@ -1154,6 +1164,7 @@ int cluster_configure(struct cluster *c, const struct cluster_options *options, 
 		c->options.window_us = 1;
 	if (c->options.window_us > kept.window_us) /* what is free by the old window may not be by the new one */
 		fill_ring(c, now_us + quiet_us(c));
+	hasten_ring(c, now_us);
 	if (c->role == MASTER)
 		look_after_ring(c, now_us);
 	else
