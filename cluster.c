@@ -352,7 +352,7 @@ static struct node *find_node(struct cluster *c, unsigned id, uint64_t incarnati
 
 static void forget_node(struct cluster *c, struct node *node)
 {
-	for (size_t i = 0; i < c->ring.count; i++)
+	for (size_t i = 0; i < c->ring.count && node->owned > 0; i++)
 		if (slot_at(&c->ring, i)->owner == index_of(c, node))
 			disown(c, slot_at(&c->ring, i));
 	if (c->handed_to == index_of(c, node))
@@ -373,7 +373,7 @@ static struct node *place_for_node(struct cluster *c, uint64_t now_us)
 			c->places = i < c->places ? c->places : i + 1;
 			return node;
 		}
-		if (node->is_alive || since(now_us, node->heard_us) < ALIVE_US)
+		if (node->is_alive || (node->proven_us > 0 && since(now_us, node->heard_us) < ALIVE_US))
 			continue;
 		if (oldest == NULL || (node->proven_us == 0) > (oldest->proven_us == 0) ||
 		    ((node->proven_us == 0) == (oldest->proven_us == 0) && node->heard_us < oldest->heard_us))
