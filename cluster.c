@@ -496,6 +496,20 @@ static unsigned believed_master(const struct cluster *c)
 	return c->master != NOBODY && c->master != 0 ? c->nodes[c->master].id : 0;
 }
 
+static bool is_heard(const struct node *node, uint64_t now_us)
+{
+	return node->is_known && node->has_challenge && !node->has_left && since(now_us, node->heard_us) <= ALIVE_US;
+}
+
+/* More nodes than fit into a group: the lowest ids have its places, so that all agree on who has. */
+static unsigned count_heard_below(const struct cluster *c, unsigned id, uint64_t now_us)
+{
+	unsigned count = 0;
+	for (unsigned i = 1; i < TABLE; i++)
+		count += c->nodes[i].id < id && is_heard(&c->nodes[i], now_us);
+	return count;
+}
+
 /* to: NULL for everybody. */
 static void send_heartbeat(struct cluster *c, const struct node *to, bool wants_answer, uint64_t now_us)
 {
@@ -515,7 +529,7 @@ static void send_heartbeat(struct cluster *c, const struct node *to, bool wants_
 	beat->challenge = fresh_challenge(c, now_us);
 	for (unsigned i = 1; i < c->places && beat->echo_count < CLUSTER_NODES_MAX; i++) {
 		const struct node *node = &c->nodes[i];
-		if (node->is_known && node->has_challenge && !node->has_left && since(now_us, node->heard_us) <= ALIVE_US)
+		if (is_heard(node, now_us) && count_heard_below(c, node->id, now_us) < CLUSTER_NODES_MAX)
 			beat->echoes[beat->echo_count++] = (struct cluster_echo){ node->id, node->said.challenge };
 	}
 	send_message(c, to, &message);
@@ -592,8 +606,10 @@ static struct node *find_claimant(struct cluster *c)
 	return found;
 }
 
-static bool is_lowest(const struct cluster *c)
+static bool is_lowest(const struct cluster *c, uint64_t now_us)
 {
+	if (count_heard_below(c, c->options.id, now_us) >= CLUSTER_NODES_MAX)
+		return false;
 	for (unsigned i = 1; i < c->places; i++)
 		if (takes_part(&c->nodes[i]) && c->nodes[i].id < c->options.id)
 			return false;
@@ -703,15 +719,18 @@ static void yield_to(struct cluster *c, const struct node *node, uint64_t now_us
 static void elect(struct cluster *c, uint64_t now_us)
 {
 	struct node *claimant = find_claimant(c);
-	if (c->role == LISTENING && now_us >= c->born_us + LISTEN_US)
+	if (c->role == LISTENING && now_us >= c->born_us + LISTEN_US) {
 		become(c, MEMBER);
+		if (count_heard_below(c, c->options.id, now_us) >= CLUSTER_NODES_MAX)
+			tell(c, CLUSTER_FULL, c->options.id, CLUSTER_NODES_MAX);
+	}
 	if (c->role == MASTER && claimant != NULL && claimant->id < c->options.id)
 		yield_to(c, claimant, now_us);
 	if (c->role == MASTER && claimant != NULL) /* the groups of two masters have met */
 		become(c, CANDIDATE);
-	if (c->role == MEMBER && is_lowest(c))
+	if (c->role == MEMBER && is_lowest(c, now_us))
 		become(c, CANDIDATE);
-	if (c->role == CANDIDATE && !is_lowest(c))
+	if (c->role == CANDIDATE && !is_lowest(c, now_us))
 		become(c, MEMBER);
 	if (c->role == CANDIDATE && claimant != NULL && claimant->yielded_us > 0 && now_us >= c->takeover_begun_us + HANDOVER_US) {
 		claim_ends(c, claimant, claimant->yielded_us);
