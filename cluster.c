@@ -31,6 +31,7 @@
 
 #define MS_US UINT64_C(1000)
 #define BEAT_US (200 * MS_US)          /* between heartbeats */
+#define NEWS_US (5 * MS_US)            /* when there is something new to tell */
 #define FAST_BEAT_US (50 * MS_US)      /* of a node that is not settled */
 #define ALIVE_US (700 * MS_US)         /* how old an echo may be */
 #define SUSPECT_US (450 * MS_US)       /* older: that node is asked directly, ... */
@@ -110,6 +111,7 @@ struct cluster {
 	uint64_t born_us;    /* this life: since the start, or since the last pause */
 	uint64_t begun_us;   /* the first life */
 	uint64_t ran_us, beat_us;
+	bool has_news;       /* for the others: the next heartbeat is due soon */
 	uint64_t epoch;
 	struct node nodes[TABLE]; /* [0]: this node */
 	unsigned places;          /* so many of them have ever been used */
@@ -543,9 +545,10 @@ static bool is_settled(const struct cluster *c, uint64_t now_us)
 
 static uint64_t beat(struct cluster *c, uint64_t now_us)
 {
-	uint64_t every_us = is_settled(c, now_us) ? BEAT_US : FAST_BEAT_US, next_us = NEVER;
-	if (c->beat_us == 0 || now_us >= c->beat_us + every_us) {
+	uint64_t every_us = c->has_news ? NEWS_US : is_settled(c, now_us) ? BEAT_US : FAST_BEAT_US, next_us = NEVER;
+	if (now_us >= c->beat_us + every_us) {
 		c->beat_us = now_us;
+		c->has_news = false;
 		send_heartbeat(c, NULL, count_alive(c) <= 1, now_us);
 	}
 	for (unsigned i = 1; i < c->places; i++) {
@@ -561,7 +564,7 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 		if (node->is_alive)
 			next_us = sooner(next_us, node->proven_us + ALIVE_US + 1);
 	}
-	return sooner(next_us, c->beat_us + every_us);
+	return sooner(next_us, c->beat_us + (c->has_news ? NEWS_US : is_settled(c, now_us) ? BEAT_US : FAST_BEAT_US));
 }
 
 static void receive_heartbeat(struct cluster *c, struct node *node, const struct cluster_heartbeat *beat, uint64_t now_us)
@@ -634,7 +637,7 @@ static void become(struct cluster *c, enum role role)
 	c->role = role;
 	c->master = NOBODY;     /* elect() sets it */
 	c->takeover_nonce = 0;
-	c->beat_us = 0; /* the others hear of it at once */
+	c->has_news = true; /* the others hear of it at once */
 	c->demanded = 0;
 }
 
@@ -748,7 +751,7 @@ static void elect(struct cluster *c, uint64_t now_us)
 		c->told_master_epoch = c->epoch;
 		c->last_grant = 0; /* it numbers its own */
 		c->demanded = 0;
-		c->beat_us = 0;
+		c->has_news = true;
 		tell(c, CLUSTER_MASTER_CHANGED, id, c->epoch);
 	}
 }
