@@ -588,7 +588,8 @@ static void receive_heartbeat(struct cluster *c, struct node *node, const struct
 		node->answered_us = now_us;
 		send_heartbeat(c, node, !is_proven, now_us);
 	}
-	bool agrees = beat->threshold == c->options.threshold && beat->window_us == c->options.window_us;
+	bool agrees = beat->threshold == c->options.threshold && beat->window_us == c->options.window_us &&
+	              beat->group_size == c->options.group_size;
 	if (c->role == MASTER && is_proven && !agrees && node->told_threshold != beat->threshold + 1) {
 		node->told_threshold = beat->threshold + 1;
 		tell(c, CLUSTER_DISAGREES, node->id, beat->threshold);
