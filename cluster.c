@@ -946,9 +946,10 @@ static void note_totals(struct cluster *c, struct node *node, const struct clust
 	if (node->has_totals) {
 		c->used_lately += since(demand->used_total, node->used_total);
 		c->died_lately += since(demand->died_total, node->died_total);
-		/* A start came too late: its slot is used again as much later. Which one it was we do not know: so all are. */
-		c->ring.shift_us += sooner(since(demand->late_us_total, node->late_us_total), c->options.window_us);
 	}
+	/* A start came too late: its slot is used again as much later. Which one it was we do not know: so all are. */
+	uint64_t known_us = node->has_totals ? node->late_us_total : demand->late_seen_us_total;
+	c->ring.shift_us += sooner(since(demand->late_us_total, known_us), c->options.window_us);
 	node->has_totals = true;
 	node->used_total = demand->used_total;
 	node->died_total = demand->died_total;
@@ -1025,6 +1026,7 @@ static void send_demand(struct cluster *c, const struct cluster_line *line, unsi
 		                           .used_total = line->used_total,
 		                           .died_total = line->died_total,
 		                           .late_us_total = line->late_us_total,
+		                           .late_seen_us_total = c->late_seen_us_total,
 		                           .round_trip_us = round_trip };
 	c->demand_sent_us = now_us;
 	c->demanded = waiting;

@@ -65,7 +65,8 @@ struct cluster_demand {
 	unsigned waiting;        /* in line, starts in hand already taken off */
 	uint64_t used_total;     /* starts that were used, ever */
 	uint64_t died_total;     /* starts that nobody could use in time, ever */
-	uint64_t late_us_total;  /* by how much starts came too late, all together, ever */
+	uint64_t late_us_total;  /* by how much starts came too late, all together, ever ... */
+	uint64_t late_seen_us_total; /* ... and how much of it some master has confirmed */
 	unsigned round_trip_us;  /* what a grant takes, from the question to the answer; 0: not known yet */
 };
 

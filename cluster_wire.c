@@ -154,6 +154,7 @@ static bool pass_demand(struct cursor *c, struct cluster_demand *d)
 	pass_number(c, &d->used_total, 8);
 	pass_number(c, &d->died_total, 8);
 	pass_number(c, &d->late_us_total, 8);
+	pass_number(c, &d->late_seen_us_total, 8);
 	pass_small(c, &d->round_trip_us, 4);
 	return true;
 }
