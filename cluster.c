@@ -1145,7 +1145,9 @@ struct cluster *cluster_create(const struct cluster_options *options, const stru
 		return NULL;
 	}
 	begin_life(c, now_us);
-	resize_ring(c, options->threshold, now_us);
+	/* What others may have given until now is unknown_us's matter: a handover can make it known at once. */
+	while (c->ring.count < options->threshold)
+		put_back(&c->ring, 0, NOBODY);
 	return c;
 }
 
