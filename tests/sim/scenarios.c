@@ -120,8 +120,9 @@ static void load_story(struct plan *p, const struct scenario *s)
 	} else if (s->story == STORY_BELOW) {
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = rate });
 	} else if (s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES) {
-		/* Evenly spread, so that a moment without starts is one without grants; in the end more than enough. */
-		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.9 * rate });
+		/* Evenly spread, and so much below the threshold that nobody waits for long: then a moment without starts is one
+		   without grants. In the end more than enough. */
+		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.4 * rate });
 		plan_load(p, (struct load){ .at_us = 16 * SECOND, .nodes = ALL_NODES, .pattern = LOAD_STANDING, .depth = standing(s) });
 	} else if (s->story == STORY_DEAF || s->story == STORY_REPLAY) {
 		plan_load(p, (struct load){ .nodes = 4, .pattern = LOAD_STEADY, .rate = s->threshold / 2.0 });
@@ -212,7 +213,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 	struct expectation *e = &p->expect;
 	uint64_t quiet_us = p->window_us + AHEAD_US + LATE_MAX_US;
 
-	e->from_us = 6 * SECOND;
+	e->from_us = s->story == STORY_SPLIT ? 16 * SECOND : 6 * SECOND; /* when the parts have met */
 	e->until_us = s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES ? 16 * SECOND : p->end_us;
 	e->utilisation = s->utilisation;
 	e->discovered_us = s->story == STORY_MASTER_COMES ? 0 : 2 * SECOND;
