@@ -297,26 +297,32 @@ static bool make_ring(struct cluster *c, unsigned capacity)
 	return true;
 }
 
-/* Another master's slots and ours: the latest of them all, as many as there are slots. */
+/* Another master's slots and ours: the latest of them all, as many as there are slots. Where theirs are fewer (a strict part of a
+   group, another threshold), nobody knows what became of the rest: it counts as given just now. */
 static bool merge_ring(struct cluster *c, const struct cluster_handover *theirs, uint64_t now_us)
 {
 	struct ring *ring = &c->ring;
 	struct slot *merged = calloc(ring->capacity, sizeof *merged);
-	size_t left = ring->count, own = ring->count;
+	size_t left = ring->count, own = ring->count, told = 0;
 	unsigned bucket = theirs->bucket_count;
-	uint32_t in_bucket = 0;
 	uint64_t latest_us = now_us + quiet_us(c); /* nobody can have given a slot for longer */
 	if (merged == NULL)
 		return false;
+	for (unsigned i = 0; i < theirs->bucket_count; i++)
+		told += theirs->buckets[i];
+	uint64_t their_us = latest_us; /* for slots that we are not told of */
+	size_t at_their_us = told < own ? own - told : 0;
 	disown_all(c);
 	while (left > 0) {
-		while (in_bucket == 0 && bucket > 0)
-			in_bucket = theirs->buckets[--bucket];
-		uint64_t their_us = in_bucket > 0 ? sooner(now_us + (uint64_t)(bucket + 1) * theirs->bucket_us, latest_us) : 0;
+		while (at_their_us == 0 && bucket > 0) {
+			their_us = sooner(now_us + (uint64_t)bucket * theirs->bucket_us, latest_us);
+			at_their_us = theirs->buckets[--bucket];
+		}
 		uint64_t own_us = own > 0 ? free_us(ring, own - 1) : 0;
-		merged[--left] = (struct slot){ later(their_us, own_us), NOBODY };
-		if (their_us > own_us)
-			in_bucket--;
+		bool is_theirs = at_their_us > 0 && their_us > own_us;
+		merged[--left] = (struct slot){ is_theirs ? their_us : own_us, NOBODY };
+		if (is_theirs)
+			at_their_us--;
 		else if (own > 0)
 			own--;
 	}
@@ -757,7 +763,8 @@ static void elect(struct cluster *c, uint64_t now_us)
 	}
 }
 
-/* What of the ring is not free yet, as counts by time. */
+/* The ring as counts by time; what is free already stands in the first bucket, so that the receiver knows of how many slots it was
+   told. */
 static void send_handover(struct cluster *c, const struct node *to, uint64_t nonce, uint64_t now_us)
 {
 	struct cluster_message message = { .kind = CLUSTER_HANDOVER };
@@ -768,9 +775,7 @@ static void send_handover(struct cluster *c, const struct node *to, uint64_t non
 	handover->bucket_us = (uint32_t)later(CLUSTER_BUCKET_US, longest_us / (CLUSTER_BUCKETS_MAX - 1) + 1);
 	for (size_t i = 0; i < c->ring.count; i++) {
 		uint64_t left_us = sooner(since(free_us(&c->ring, i), now_us), longest_us);
-		if (left_us == 0)
-			continue;
-		unsigned bucket = (unsigned)((left_us - 1) / handover->bucket_us);
+		unsigned bucket = (unsigned)((later(left_us, 1) - 1) / handover->bucket_us);
 		handover->buckets[bucket]++;
 		handover->bucket_count = bucket + 1;
 	}
@@ -1215,7 +1220,8 @@ struct cluster *cluster_create(const struct cluster_options *options, const stru
 		return NULL;
 	}
 	begin_life(c, now_us);
-	resize_ring(c, options->threshold, 0); /* what others gave until now is unknown_us's affair */
+	while (c->ring.count < options->threshold) /* what others gave until now is unknown_us's affair */
+		put_back(&c->ring, 0, NOBODY);
 	return c;
 }
 

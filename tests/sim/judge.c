@@ -212,7 +212,7 @@ static void check_discovered(struct world *w)
 	}
 }
 
-static bool has_elder_twin(const struct world *w, const struct node *n)
+static bool has_twin(const struct world *w, const struct node *n)
 {
 	for (unsigned i = 0; i < w->plan->node_count; i++)
 		if (i != n->index && w->nodes[i].is_up && w->nodes[i].id == n->id)
@@ -230,7 +230,7 @@ static void check_agreement(struct world *w)
 	for (unsigned i = 0; i < w->plan->node_count; i++) {
 		struct cluster_report report;
 
-		if (!w->nodes[i].is_up || has_elder_twin(w, &w->nodes[i]))
+		if (!w->nodes[i].is_up || has_twin(w, &w->nodes[i]))
 			continue;
 		cluster_report(w->nodes[i].cluster, node_clock_us(&w->nodes[i]), &report);
 		if (report.master != lowest)
@@ -290,19 +290,31 @@ static double worst_use(const struct plan *p)
 	return (double)p->window_us / (double)(p->window_us + LATE_MAX_US) * (1 - lost) * (1 - lost) * 0.97;
 }
 
+/* A strict group without some of its nodes has a share. */
+static double usable_threshold(const struct world *w)
+{
+	unsigned up = 0;
+
+	for (unsigned i = 0; i < w->plan->node_count; i++)
+		up += w->nodes[i].is_up && !has_twin(w, &w->nodes[i]);
+	if (!w->plan->is_strict || up >= w->plan->group_size)
+		return w->judge.threshold_now;
+	return w->judge.threshold_now * up / w->plan->group_size;
+}
+
 static void check_calm(struct world *w)
 {
 	const struct plan *p = w->plan;
 	uint64_t watched_us = p->end_us - settled_us(p);
-	double due = (double)w->judge.threshold_now * (double)watched_us / (double)p->window_us;
+	double threshold = usable_threshold(w), due = threshold * (double)watched_us / (double)p->window_us;
 
 	if (w->judge.threshold_now == 0)
 		return;
 	/* They may come all at once, and then a last round is just not complete. */
-	if ((double)w->judge.calm_starts < worst_use(p) * due - w->judge.threshold_now - 1)
+	if ((double)w->judge.calm_starts < worst_use(p) * due - threshold - 1)
 		world_fail(w, "all faults are over, and %llu of %.0f starts were used", (unsigned long long)w->judge.calm_starts, due);
 	for (unsigned i = 0; i < p->node_count; i++)
-		if (w->nodes[i].is_up && !has_elder_twin(w, &w->nodes[i]) && due > 4 * p->node_count &&
+		if (w->nodes[i].is_up && !has_twin(w, &w->nodes[i]) && due > 4 * p->node_count &&
 		    w->judge.served_in_calm[i] == 0)
 			world_fail(w, "all faults are over, and node %u (id %u) is not served", i, w->nodes[i].id);
 }

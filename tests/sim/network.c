@@ -94,7 +94,7 @@ void network_send(struct world *w, unsigned from, unsigned to, const unsigned ch
 	for (unsigned i = 0; to == NODES_MAX && i < w->plan->node_count; i++)
 		if (i != from || random_chance(&w->random, 20000)) /* our own come back too; a few are enough */
 			travel(w, d, i);
-	if (w->network.forger != NULL)
+	if (w->network.forger != NULL && random_chance(&w->random, 200000))
 		record(w, d);
 	datagram_release(w, d);
 }

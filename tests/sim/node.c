@@ -72,11 +72,13 @@ static void on_send(void *context, const struct cluster_place *to, const struct 
 static void on_give(void *context, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us)
 {
 	struct node *n = context;
+	uint64_t begin_us = from_us > now_us ? from_us : now_us;
 
-	if (n->world->has_timeline)
-		world_tell(n->world, n, "is given %u: in %.3f ms, for %.3f ms", count,
-		           from_us > now_us ? (double)(from_us - now_us) / 1000 : 0.0,
-		           until_us > now_us ? (double)(until_us - (from_us > now_us ? from_us : now_us)) / 1000 : 0.0);
+	if (until_us < begin_us)
+		world_tell(n->world, n, "is given %u, too late by %.3f ms", count, (double)(begin_us - until_us) / 1000);
+	else
+		world_tell(n->world, n, "is given %u: in %.3f ms, for %.3f ms", count, (double)(begin_us - now_us) / 1000,
+		           (double)(until_us - begin_us) / 1000);
 	limiter_give(n->limiter, from_us, until_us, count, now_us);
 }
 
@@ -119,7 +121,6 @@ static void on_happened(void *context, enum cluster_event event, unsigned id, ui
 		[CLUSTER_FULL] = "has no room for a node",
 	};
 	struct node *n = context;
-
 	world_tell(n->world, n, "%s (node %u) %llu", says[event], id, (unsigned long long)number);
 }
 

@@ -27,6 +27,8 @@ enum story {
 	STORY_SPLIT,
 	STORY_TWINS,
 	STORY_ATTACK,
+	STORY_DEAF,        /* the master can be heard, and hears nobody */
+	STORY_REPLAY,      /* the master is dead, and somebody plays what it once said to a node that begins */
 	STORY_BURSTS,
 };
 
@@ -74,6 +76,8 @@ static const struct scenario scenarios[] = {
 	{ "split-strict-50x4", "4 nodes split in two and meet, strict", STORY_SPLIT, 4, 50, 0, true, 0 },
 	{ "split-available-50x4", "4 nodes split in two and meet, available", STORY_SPLIT, 4, 50, 0, false, 0 },
 	{ "twins-50x3", "a fourth node with the master's id", STORY_TWINS, 4, 50, 0, false, 0 },
+	{ "deaf-50x3", "the master is heard, and hears nobody, 50/s", STORY_DEAF, 3, 50, 0, false, 0 },
+	{ "replay-50x3", "a dead master's heartbeats played again, 50/s", STORY_REPLAY, 3, 50, 0, false, 0 },
 	{ "attack-50x3", "garbage, forgeries, replays, 500 a second", STORY_ATTACK, 3, 50, 0, false, 0 },
 };
 #define SCENARIOS (sizeof(scenarios) / sizeof(*scenarios))
@@ -116,9 +120,12 @@ static void load_story(struct plan *p, const struct scenario *s)
 	} else if (s->story == STORY_BELOW) {
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = rate });
 	} else if (s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES) {
-		/* Evenly spread, so that a moment without starts is one without grants; in the end more than enough. */
-		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.9 * rate });
+		/* Evenly spread, and so much below the threshold that nobody waits for long: then a moment without starts is one
+		   without grants. In the end more than enough. */
+		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.4 * rate });
 		plan_load(p, (struct load){ .at_us = 16 * SECOND, .nodes = ALL_NODES, .pattern = LOAD_STANDING, .depth = standing(s) });
+	} else if (s->story == STORY_DEAF || s->story == STORY_REPLAY) {
+		plan_load(p, (struct load){ .nodes = 4, .pattern = LOAD_STEADY, .rate = s->threshold / 2.0 });
 	} else if (s->story == STORY_BURSTS) {
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_BURSTS, .rate = 0.7, .depth = 20 });
 	} else {
@@ -179,6 +186,22 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 		f.at_us = SECOND;
 		f.for_us = 15 * SECOND;
 		break;
+	case STORY_DEAF:
+		f.kind = FAULT_ROAD;
+		f.others = 1;
+		f.nodes = ALL_NODES;
+		f.road = p->road;
+		f.road.is_cut = true;
+		break;
+	case STORY_REPLAY:
+		p->has_secret = true;
+		plan_fault(p, (struct fault){ .at_us = SECOND, .for_us = p->end_us, .kind = FAULT_ATTACK, .threshold = 2000 });
+		plan_fault(p, (struct fault){ .at_us = at_us, .kind = FAULT_CRASH, .nodes = 1 });
+		f.at_us = at_us + 2 * SECOND;
+		f.kind = FAULT_CRASH;
+		f.nodes = 4;
+		f.for_us = 100 * MS;
+		break;
 	default:
 		return;
 	}
@@ -190,7 +213,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 	struct expectation *e = &p->expect;
 	uint64_t quiet_us = p->window_us + AHEAD_US + LATE_MAX_US;
 
-	e->from_us = 6 * SECOND;
+	e->from_us = s->story == STORY_SPLIT ? 16 * SECOND : 6 * SECOND; /* when the parts have met */
 	e->until_us = s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES ? 16 * SECOND : p->end_us;
 	e->utilisation = s->utilisation;
 	e->discovered_us = s->story == STORY_MASTER_COMES ? 0 : 2 * SECOND;
@@ -198,6 +221,8 @@ static void expect_story(struct plan *p, const struct scenario *s)
 		e->wait_p99_us = 2 * p->road.delay_us + 2 * p->road.jitter_us + 2 * MS;
 	if (s->story == STORY_MASTER_DIES)
 		e->standstill_us = quiet_us + NOTICED_US;
+	if (s->story == STORY_DEAF || s->story == STORY_REPLAY)
+		e->standstill_us = quiet_us + NOTICED_US + 100 * MS;
 	if (s->story == STORY_MASTER_COMES)
 		e->standstill_us = 300 * MS;
 	if (s->story >= STORY_MASTER_DIES && s->story <= STORY_ATTACK)
@@ -242,6 +267,18 @@ static void set_up(struct plan *p, const struct scenario *s, uint64_t seed)
 	load_story(p, s);
 	fault_story(p, s, &random);
 	expect_story(p, s);
+}
+
+/* One of those that cost little. */
+void plan_any_scenario(struct plan *p, uint64_t seed)
+{
+	struct random random = { .state = seed };
+	unsigned index;
+
+	do
+		index = (unsigned)random_below(&random, SCENARIOS);
+	while (scenarios[index].threshold > 50);
+	set_up(p, &scenarios[index], seed);
 }
 
 bool plan_named(struct plan *p, const char *name, uint64_t seed)

@@ -140,6 +140,7 @@ struct plan {
 void plan_load(struct plan *p, struct load load);
 void plan_fault(struct plan *p, struct fault fault);
 void plan_random(struct plan *p, uint64_t seed);
+void plan_any_scenario(struct plan *p, uint64_t seed);
 /* False when there is no scenario of that name. */
 bool plan_named(struct plan *p, const char *name, uint64_t seed);
 /* NULL behind the last. */

@@ -43,7 +43,7 @@ static struct cluster_message message_of(enum cluster_kind kind)
 	case CLUSTER_LEAVE:
 		break;
 	case CLUSTER_DEMAND:
-		m.is.demand = (struct cluster_demand){ 1, 2, 3, 4, 5, 6, 7 };
+		m.is.demand = (struct cluster_demand){ 1, 2, 3, 4, 5, 6, 7, 8 };
 		break;
 	case CLUSTER_GRANT:
 		m.is.grant = (struct cluster_grant){ .asked_us = 1, .number = 2, .late_us = 8000, .run_count = CLUSTER_RUNS_MAX };
