@@ -997,7 +997,7 @@ static void adapt(struct cluster *c, uint64_t now_us)
 		c->late_us = sooner(LATE_MAX_US, most_died ? c->late_us * 2 : c->late_us * 3 / 2);
 		c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
-	} else if (now_us >= c->narrow_us + 4 * ADAPT_US) {
+	} else if (now_us >= c->narrow_us + 4 * ADAPT_US && all >= c->ring.count) { /* a round of the ring has shown it */
 		if (c->died_lately * 1000 <= all)
 			c->late_us = later(narrowest, c->late_us * 15 / 16);
 		c->used_lately = c->died_lately = 0;

@@ -850,6 +850,27 @@ static void l_widens_when_starts_die_and_narrows_again(void)
 	end_world(w);
 }
 
+static void l_does_not_narrow_while_nothing_is_used(void)
+{
+	struct world *w = make_world();
+	for (unsigned id = 1; id <= 2; id++) {
+		struct cluster_options options = options_of(id, 20);
+		options.window_us = 10 * SECOND;
+		add_node_with(w, options);
+	}
+	run_for(w, 12 * SECOND);
+	saturate(w);
+	w->nodes[1].lag_us = 12 * MS;
+	run_for(w, 25 * SECOND);
+	uint64_t wide_us = report_of(&w->nodes[0]).late_us;
+	CU_ASSERT_TRUE(wide_us > 14 * MS);
+	let_wait(&w->nodes[0], 0, false);
+	let_wait(&w->nodes[1], 0, false);
+	run_for(w, 60 * SECOND);
+	CU_ASSERT_TRUE(report_of(&w->nodes[0]).late_us >= wide_us * 14 / 16);
+	end_world(w);
+}
+
 static void with_40_milliseconds_one_way_90_percent_is_used(void)
 {
 	struct world *w = make_group(3, 100);
@@ -1316,6 +1337,7 @@ int main(void)
 		TEST(a_doubled_or_overtaken_demand_takes_no_slots_for_nobody),
 		TEST(a_new_masters_numbers_are_not_taken_for_the_old_ones),
 		TEST(l_widens_when_starts_die_and_narrows_again),
+		TEST(l_does_not_narrow_while_nothing_is_used),
 		TEST(with_40_milliseconds_one_way_90_percent_is_used),
 		TEST(one_grant_that_took_long_does_not_widen_l_for_the_group),
 		TEST(a_start_that_was_late_pushes_the_slots_back),
