@@ -278,6 +278,50 @@ static void a_lower_id_takes_the_ring_over_and_goes_on_at_once(void)
 		hand_over_at(phase_us);
 }
 
+static void a_master_that_has_handed_over_gives_nothing_more(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *lower = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	say_beat(lower, node, 0, 1);
+	let_wait(node, 10, true);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover.nonce = 77 };
+	say(lower, node, &message);
+	run_with_puppet(lower, node, 0, 1, 500 * MS);
+	CU_ASSERT_EQUAL(lower->heard[CLUSTER_HANDOVER], 1);
+	CU_ASSERT_EQUAL(node->given, 0);
+	end_world(w);
+}
+
+/* Node 1 meets a master with a higher id, and is handed a ring of so many free slots. Returns when it gave first after that. */
+static uint64_t gap_after_handover(unsigned slots, uint64_t nonce_change)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50), *master = add_puppet(w, 2);
+	run_for(w, 10 * MS);
+	run_with_puppet(master, node, 2, 1, 3 * SECOND);
+	CU_ASSERT_TRUE(master->heard[CLUSTER_TAKEOVER] > 0);
+	let_wait(node, 1000, true);
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER, .epoch = 1, .is.handover.bucket_us = CLUSTER_BUCKET_US };
+	message.is.handover.nonce = master->last_heard[CLUSTER_TAKEOVER].is.takeover.nonce ^ nonce_change;
+	message.is.handover.bucket_count = 1;
+	message.is.handover.buckets[0] = slots;
+	uint64_t handed_us = w->now_us;
+	say(master, node, &message);
+	run_with_puppet(master, node, nonce_change != 0 ? 2 : 1, 1, 4 * SECOND);
+	uint64_t gap_us = gap_after(w, handed_us - 1);
+	end_world(w);
+	return gap_us;
+}
+
+static void a_handover_ends_the_quiet_for_the_slots_that_it_tells_of_and_with_another_nonce_for_none(void)
+{
+	CU_ASSERT_TRUE(gap_after_handover(50, 0) < 15 * MS);
+	CU_ASSERT_TRUE(gap_after_handover(1, 0) < 15 * MS);
+	CU_ASSERT_TRUE(gap_after_handover(0, 0) >= QUIET);
+	CU_ASSERT_EQUAL(gap_after_handover(50, 1), UINT64_MAX);
+}
+
 static bool passes_no_first_handover(const struct world *w, unsigned from, unsigned to, const struct cluster_message *message)
 {
 	(void)to;
@@ -626,7 +670,7 @@ static void the_highest_epoch_there_is_does_not_end_the_group(void)
 {
 	struct world *w = make_group(2, 50);
 	struct peer *forger = add_puppet(w, 9);
-	say_beat(forger, &w->nodes[0], 1, UINT64_MAX);
+	say_beat(forger, &w->nodes[1], 1, UINT64_MAX);
 	saturate(w);
 	run_for(w, 5 * SECOND);
 	CU_ASSERT_EQUAL(master_of(&w->nodes[1]), 1);
@@ -806,6 +850,27 @@ static void l_widens_when_starts_die_and_narrows_again(void)
 	end_world(w);
 }
 
+static void l_does_not_narrow_while_nothing_is_used(void)
+{
+	struct world *w = make_world();
+	for (unsigned id = 1; id <= 2; id++) {
+		struct cluster_options options = options_of(id, 20);
+		options.window_us = 10 * SECOND;
+		add_node_with(w, options);
+	}
+	run_for(w, 12 * SECOND);
+	saturate(w);
+	w->nodes[1].lag_us = 12 * MS;
+	run_for(w, 25 * SECOND);
+	uint64_t wide_us = report_of(&w->nodes[0]).late_us;
+	CU_ASSERT_TRUE(wide_us > 14 * MS);
+	let_wait(&w->nodes[0], 0, false);
+	let_wait(&w->nodes[1], 0, false);
+	run_for(w, 60 * SECOND);
+	CU_ASSERT_TRUE(report_of(&w->nodes[0]).late_us >= wide_us * 14 / 16);
+	end_world(w);
+}
+
 static void with_40_milliseconds_one_way_90_percent_is_used(void)
 {
 	struct world *w = make_group(3, 100);
@@ -817,6 +882,8 @@ static void with_40_milliseconds_one_way_90_percent_is_used(void)
 	run_for(w, 10 * SECOND);
 	CU_ASSERT_TRUE(fullest_window(w) <= 100);
 	CU_ASSERT_TRUE(count_starts_since(w, 0, from_us) >= 900);
+	/* Members say how long a grant takes: L need not learn it from starts that die. */
+	CU_ASSERT_TRUE(w->nodes[1].died + w->nodes[2].died <= 100);
 	end_world(w);
 }
 
@@ -1237,6 +1304,8 @@ int main(void)
 		TEST(a_dead_master_is_replaced_and_the_new_one_is_quiet_for_long_enough),
 		TEST(a_master_that_restarts_with_an_empty_memory_does_not_give_twice),
 		TEST(a_lower_id_takes_the_ring_over_and_goes_on_at_once),
+		TEST(a_master_that_has_handed_over_gives_nothing_more),
+		TEST(a_handover_ends_the_quiet_for_the_slots_that_it_tells_of_and_with_another_nonce_for_none),
 		TEST(a_lost_handover_is_asked_for_again),
 		TEST(without_an_answer_the_new_master_keeps_quiet_time),
 		TEST(two_masters_that_meet_obey_the_threshold_within_two_seconds),
@@ -1268,6 +1337,7 @@ int main(void)
 		TEST(a_doubled_or_overtaken_demand_takes_no_slots_for_nobody),
 		TEST(a_new_masters_numbers_are_not_taken_for_the_old_ones),
 		TEST(l_widens_when_starts_die_and_narrows_again),
+		TEST(l_does_not_narrow_while_nothing_is_used),
 		TEST(with_40_milliseconds_one_way_90_percent_is_used),
 		TEST(one_grant_that_took_long_does_not_widen_l_for_the_group),
 		TEST(a_start_that_was_late_pushes_the_slots_back),
