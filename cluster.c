@@ -50,6 +50,7 @@
 #define TAKEOVER_US (50 * MS_US)       /* between two requests for a ring, ... */
 #define HANDOVER_US (300 * MS_US)      /* ... and how long an answer is waited for from one that has yielded */
 #define ADAPT_US (250 * MS_US)
+#define ADAPT_STARTS 16u               /* at small thresholds it takes a while until anything can be said */
 #define TWIN_PATIENCE_US (1000 * MS_US)
 #define HANDED_US (2000 * MS_US)
 
@@ -997,10 +998,11 @@ static void adapt(struct cluster *c, uint64_t now_us)
 		c->late_us = sooner(LATE_MAX_US, most_died ? c->late_us * 2 : c->late_us * 3 / 2);
 		c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
-	} else if (now_us >= c->narrow_us + 4 * ADAPT_US) {
+	} else if (now_us >= c->narrow_us + 4 * ADAPT_US && all >= ADAPT_STARTS) {
 		if (c->died_lately * 1000 <= all)
 			c->late_us = later(narrowest, c->late_us * 15 / 16);
-		c->used_lately = c->died_lately = 0;
+		if (c->died_lately == 0 || c->died_lately * 200 <= all) /* else there are too few yet to say */
+			c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
 	}
 }
