@@ -617,13 +617,17 @@ static struct node *find_claimant(struct cluster *c)
 	return found;
 }
 
+/* Nor does it stand for master who hears of a lower master from one that hears it: with two masters around one member, each would learn
+   of the other's epoch from it, and raise its own, without end. */
 static bool is_lowest(const struct cluster *c, uint64_t now_us)
 {
 	if (count_heard_below(c, c->options.id, now_us) >= CLUSTER_NODES_MAX)
 		return false;
-	for (unsigned i = 1; i < c->places; i++)
-		if (takes_part(&c->nodes[i]) && c->nodes[i].id < c->options.id)
+	for (unsigned i = 1; i < c->places; i++) {
+		const struct node *node = &c->nodes[i];
+		if (takes_part(node) && (node->id < c->options.id || (node->said.master != 0 && node->said.master < c->options.id)))
 			return false;
+	}
 	return true;
 }
 
