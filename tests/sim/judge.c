@@ -282,10 +282,11 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* How much of the threshold can be used at the worst L that there is; a lost question or a lost grant costs its slots for a round. */
+/* How much of the threshold can be used at the worst L that there is; a lost question or a lost grant costs its slots for a round,
+   and so does a thread that sleeps for longer than L while it is the front of a line: on a busy machine, of some hundred rounds a few. */
 static double worst_use(const struct plan *p)
 {
-	double lost = p->road.lost_per_million / 1e6;
+	double lost = p->road.lost_per_million / 1e6 + (p->threads.wake.rare_us > 8 * MS ? 0.25 : 0);
 
 	return (double)p->window_us / (double)(p->window_us + LATE_MAX_US) * (1 - lost) * (1 - lost) * 0.97;
 }

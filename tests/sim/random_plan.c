@@ -51,7 +51,7 @@ static void choose_threads(struct plan *p, struct random *r)
 {
 	bool is_busy = random_chance(r, 250000);
 
-	p->threads.wake = (struct lateness){ 60, is_busy ? 20000 : 500, is_busy ? 30000 : 4000 };
+	p->threads.wake = (struct lateness){ 60, is_busy ? 5000 : 500, is_busy ? 30000 : 4000 };
 	p->threads.gap = (struct lateness){ 30, 300, 1500 };
 	p->threads.connect_us = random_chance(r, 700000) ? 0 : (unsigned)random_below(r, 12000);
 }

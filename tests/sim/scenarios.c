@@ -28,6 +28,7 @@ enum story {
 	STORY_TWINS,
 	STORY_ATTACK,
 	STORY_DEAF,        /* the master can be heard, and hears nobody */
+	STORY_CHAIN,       /* two nodes cannot hear each other, and a third hears both */
 	STORY_REPLAY,      /* the master is dead, and somebody plays what it once said to a node that begins */
 	STORY_BURSTS,
 };
@@ -77,6 +78,7 @@ static const struct scenario scenarios[] = {
 	{ "split-available-50x4", "4 nodes split in two and meet, available", STORY_SPLIT, 4, 50, 0, false, 0 },
 	{ "twins-50x3", "a fourth node with the master's id", STORY_TWINS, 4, 50, 0, false, 0 },
 	{ "deaf-50x3", "the master is heard, and hears nobody, 50/s", STORY_DEAF, 3, 50, 0, false, 0 },
+	{ "chain-50x3", "two cannot talk, the third with both, 50/s", STORY_CHAIN, 3, 50, 0, false, 0 },
 	{ "replay-50x3", "a dead master's heartbeats played again, 50/s", STORY_REPLAY, 3, 50, 0, false, 0 },
 	{ "attack-50x3", "garbage, forgeries, replays, 500 a second", STORY_ATTACK, 3, 50, 0, false, 0 },
 };
@@ -193,6 +195,15 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 		f.road = p->road;
 		f.road.is_cut = true;
 		break;
+	case STORY_CHAIN:
+		f.kind = FAULT_ROAD;
+		f.road = p->road;
+		f.road.is_cut = true;
+		f.others = 2;
+		plan_fault(p, f);
+		f.nodes = 2;
+		f.others = 1;
+		break;
 	case STORY_REPLAY:
 		p->has_secret = true;
 		plan_fault(p, (struct fault){ .at_us = SECOND, .for_us = p->end_us, .kind = FAULT_ATTACK, .threshold = 2000 });
@@ -221,7 +232,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 		e->wait_p99_us = 2 * p->road.delay_us + 2 * p->road.jitter_us + 2 * MS;
 	if (s->story == STORY_MASTER_DIES)
 		e->standstill_us = quiet_us + NOTICED_US;
-	if (s->story == STORY_DEAF || s->story == STORY_REPLAY)
+	if (s->story == STORY_DEAF || s->story == STORY_REPLAY || s->story == STORY_CHAIN)
 		e->standstill_us = quiet_us + NOTICED_US + 100 * MS;
 	if (s->story == STORY_MASTER_COMES)
 		e->standstill_us = 300 * MS;
