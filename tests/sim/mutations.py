@@ -3,12 +3,12 @@
 
     mutations.py --objects BUILD --compile "CC FLAGS" --link "CC FLAGS" --libs "..." [--hours H] [NAME ...]
 
-A simulation that finds nothing proves nothing until it is known what it would have found. So each rule of the protocol is
-taken away here by a change of one or two lines, the simulator is built with it, and random plans run until one fails: on a
-window that is too full, or on a group that does not serve. The seed
+A simulation that finds nothing proves nothing until it is known what it would have found. So each rule of the protocol
+is taken away here by a change of one or two lines, the simulator is built with it, and random plans run until one
+fails: on a window that is too full, or on a group that does not serve. The seed
 that fails must pass with the rule in force. A rule whose loss nobody notices is either superfluous or untested,
-and both are faults: then this ends with 1. It also does when a change no longer fits the source: then the rule is written
-differently now, and the line here has to follow.
+and both are faults: then this ends with 1. It also does when a change no longer fits the source: then the rule is
+written differently now, and the line here has to follow.
 """
 import argparse
 import concurrent.futures
@@ -92,10 +92,11 @@ MUTATIONS = {
         "cluster_wire.c",
         [("	return CLUSTER_WIRE_REPLAY;", "	return CLUSTER_WIRE_GOOD;")],
     ),
-    "handover-goes-on": (
-        "who hands its ring over gives no more: here it goes on",
+    "handover-forgets": (
+        "a handover tells when each slot is free again: here that all are",
         "cluster.c",
-        [("	become(c, MEMBER);\n	c->handed_to = index_of(c, node);", "	c->handed_to = index_of(c, node);")],
+        [("		uint64_t left_us = sooner(since(free_us(&c->ring, i), now_us), longest_us);",
+          "		uint64_t left_us = 0 * longest_us;")],
     ),
     "strict-counts-who-is-heard": (
         "strict: a master's share is that of those who take it for master: here of all whom it hears",
@@ -104,8 +105,8 @@ MUTATIONS = {
     ),
 }
 
-# Rules that nothing depends on alone, as far as the simulation can tell: others stand behind them. Not to be found is what is
-# expected; to be found would mean that those others have become weaker.
+# Rules that nothing depends on alone, as far as the simulation can tell: others stand behind them. Here not to be found is no
+# fault.
 DOUBLED = {
     "no-epoch": "a grant carries its own end, and quiet time outlasts every grant of an earlier master",
 }

@@ -1,22 +1,24 @@
-/* sim.h: the cluster in a box: many nodes of the real cluster.c, limiter.c and cluster_wire.c under a made-up clock and network.
+/* sim.h: the cluster in a box: many nodes of the real cluster.c, limiter.c and cluster_wire.c under a made-up clock and
+ * network.
  *
  *      plan (from a name or a seed) ──► world ──► what happened: starts, waits, faults found
  *
  *                 ┌ node: clock, limiter, cluster, wire, requests' threads ┐
- *      world ─────┼ node                                                   ├──► judge: is every window under the threshold?
+ *      world ─────┼ node                                                   ├──► judge: is a window too full?
  *        queue    └ node                                                   ┘
  *        network: links that lose, double, delay, cut
  *
- * The problem: what breaks a protocol is an order of events that nobody thought of, and on real machines such an order comes once
- * in a year and never again. The idea (FoundationDB's, and Lamport's before it): nothing in the three files under test knows a
- * socket or a clock, so one thread can hand them every event in an order that one 64-bit seed decides. A seed that fails, fails
- * always; a thousand hours take minutes, for idle time is skipped.
+ * The problem: what breaks a protocol is an order of events that nobody thought of, and on real machines such an order
+ * comes once in a year and never again. The idea (FoundationDB's, and Lamport's before it): nothing in the three files
+ * under test knows a socket or a clock, so one thread can hand them every event in an order that one 64-bit seed
+ * decides. A seed that fails, fails always; a thousand hours take minutes, for idle time is skipped.
  *
- * The invariant that makes a run repeatable: every random number comes from the plan's or the world's own generator, events of one
- * moment run in the order in which they were planned, and nothing depends on an address in memory or on a real clock.
+ * The invariant that makes a run repeatable: every random number comes from the plan's or the world's own generator,
+ * events of one moment run in the order in which they were planned, and nothing depends on an address in memory or on a
+ * real clock.
  *
- * True time is the world's: microseconds since the run began. A node sees only its own clock (node_clock_us), which starts anywhere
- * and may run fast or slow. The judge uses true time alone.
+ * True time is the world's: microseconds since the run began. A node sees only its own clock (node_clock_us), which
+ * starts anywhere and may run fast or slow. The judge uses true time alone.
  */
 #ifndef WEIR_SIM_H
 #define WEIR_SIM_H
@@ -39,7 +41,7 @@
 #define SECOND UINT64_C(1000000)
 #define NEVER_US UINT64_MAX
 
-/* ---- random numbers (queue.c) ---------------------------------------------------------------------------------------- */
+/* ---- random numbers (queue.c) ------------------------------------------------------------------------------------ */
 
 struct random {
 	uint64_t state;
@@ -50,7 +52,7 @@ uint64_t random_below(struct random *r, uint64_t limit); /* 0 when limit is 0 */
 uint64_t random_between(struct random *r, uint64_t least, uint64_t most);
 bool random_chance(struct random *r, unsigned per_million);
 
-/* ---- the plan: all that is decided before a run ------------------------------------------------------------------------ */
+/* ---- the plan: all that is decided before a run ------------------------------------------------------------------ */
 
 /* One direction between two nodes. */
 struct road {
@@ -146,7 +148,7 @@ bool plan_named(struct plan *p, const char *name, uint64_t seed);
 /* NULL behind the last. */
 const char *plan_name(unsigned index, const char **text);
 
-/* ---- the run ----------------------------------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------------------------------- */
 
 struct result {
 	uint64_t seed, end_us;
@@ -166,7 +168,7 @@ struct result {
 /* Runs a plan to its end or to the first breach. lines: prints a timeline. */
 void world_run(const struct plan *plan, bool has_timeline, struct result *result);
 
-/* ---- events (queue.c) -------------------------------------------------------------------------------------------------- */
+/* ---- events (queue.c) -------------------------------------------------------------------------------------------- */
 
 enum event_kind {
 	EVENT_TICK,    /* a node's group thread wakes up */
@@ -202,12 +204,13 @@ struct queue {
 void queue_push(struct queue *q, struct event event);
 bool queue_pop(struct queue *q, struct event *event);
 
-/* ---- the parts ---------------------------------------------------------------------------------------------------------- */
+/* ---- the parts --------------------------------------------------------------------------------------------------- */
 
 enum request_state { REQUEST_FREE, REQUEST_WAITING, REQUEST_CALLED, REQUEST_CHECKED };
 
 struct request {
 	struct limiter_ticket ticket;
+	struct world *world;
 	struct request *next, *previous; /* of one node, in order of arrival; free ones by next alone */
 	unsigned node;
 	uint64_t life; /* grows when the memory is used again */
