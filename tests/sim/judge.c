@@ -282,12 +282,13 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* How much of the threshold can be used at the worst L that there is; a lost question or a lost grant costs its slots
-   for a round, and so does a thread that sleeps for longer than L while it is the front of a line: on a busy machine,
-   of some hundred rounds a few. */
+/* How much of the threshold can be used at the worst L that there is. A lost question or a lost grant costs its slots for a
+   round. So does a thread that sleeps for longer than L while it is the front of a line, and one that connects for longer than
+   L: L follows, but at small thresholds that takes many rounds, and few are watched. */
 static double worst_use(const struct plan *p)
 {
-	double lost = p->road.lost_per_million / 1e6 + (p->threads.wake.rare_us > 8 * MS ? 0.25 : 0);
+	bool is_slow = p->threads.wake.rare_us > 8 * MS || p->threads.connect_us > 4 * MS;
+	double lost = p->road.lost_per_million / 1e6 + (is_slow ? 0.25 : 0);
 
 	return (double)p->window_us / (double)(p->window_us + LATE_MAX_US) * (1 - lost) * (1 - lost) * 0.97;
 }
