@@ -220,6 +220,8 @@ static void add_fault(struct plan *p, struct random *r, uint64_t at_us)
 		f.for_us = random_between(r, 1, 300 * MS); /* a supervisor that starts it again at once */
 	if (f.kind == FAULT_PAUSE && random_chance(r, 200000))
 		f.for_us = random_between(r, 1, 700 * MS);
+	if (f.kind == FAULT_PAUSE && random_chance(r, 400000))
+		f.kind = FAULT_PAUSE_WHEN_CALLED; /* the worst moment */
 	f.threshold = f.kind == FAULT_ATTACK ? (unsigned)random_between(r, 5, 500)
 					     : (unsigned)random_between(r, 1, 2 * p->threshold);
 	if (f.kind == FAULT_RELOAD)

@@ -99,6 +99,8 @@ static void called(struct request *r)
 
 	set_state(r, REQUEST_CALLED);
 	world_plan(w, in_us, EVENT_CHECK, r->node, r->life, r);
+	if (node_of(r)->pause_when_called_us > 0)
+		world_pause(w, node_of(r), node_of(r)->pause_when_called_us);
 }
 
 /* Of those who came earlier and still wait, each must have been called too: its thread only does not know it yet. */

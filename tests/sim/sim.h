@@ -94,6 +94,7 @@ enum fault_kind {
 	FAULT_CRASH,  /* nodes are gone without a word; again there after for_us, with empty memory; 0: never */
 	FAULT_LEAVE,  /* as above, with a word */
 	FAULT_PAUSE,  /* nodes stand still for for_us */
+	FAULT_PAUSE_WHEN_CALLED, /* the same, as soon as a request there is told to start */
 	FAULT_ROAD,   /* the roads from nodes to others become this one */
 	FAULT_CALM,   /* all roads are as at the beginning */
 	FAULT_RELOAD, /* nodes are configured with another threshold */
@@ -228,6 +229,7 @@ struct node {
 	uint64_t clock_offset_us;
 	int drift_ppm;
 	uint64_t resume_us; /* stands still before that */
+	uint64_t pause_when_called_us;
 	unsigned buffered;  /* datagrams that wait for it to go on */
 	unsigned threshold, wanted_threshold;
 	struct cluster *cluster;
@@ -310,6 +312,7 @@ void world_fail(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
 void world_tell(struct world *w, const struct node *node, const char *format, ...) PRINTF_LIKE(3, 4);
 /* An event of now + in_us. */
 void world_plan(struct world *w, uint64_t in_us, enum event_kind kind, unsigned node, uint64_t life, void *subject);
+void world_pause(struct world *w, struct node *n, uint64_t for_us);
 uint64_t world_lateness_us(struct world *w, const struct lateness *lateness);
 void *sim_allocate(void *old, size_t bytes); /* realloc that ends the program when there is none */
 

@@ -61,8 +61,9 @@ void world_tell(struct world *w, const struct node *node, const char *format, ..
 
 /* ---- faults ------------------------------------------------------------------------------------------------------ */
 
-static void pause_node(struct world *w, struct node *n, uint64_t for_us)
+void world_pause(struct world *w, struct node *n, uint64_t for_us)
 {
+	n->pause_when_called_us = 0;
 	if (!n->is_up || node_is_paused(n))
 		return;
 	world_tell(w, n, "stands still for %" PRIu64 " ms", for_us / 1000);
@@ -89,7 +90,7 @@ static void configure_node(struct node *n, unsigned threshold)
 
 static void suffer(struct world *w, const struct fault *f)
 {
-	static const char *const names[] = { "start", "crash", "leave", "pause", "road", "calm", "reload", "attack" };
+	static const char *const names[] = { "start", "crash", "leave", "pause", "pause when called", "road", "calm", "reload", "attack" };
 
 	world_tell(w, NULL, "---- %s: nodes %03x, others %03x, cut %d, loss %u/1000000, delay %u us", names[f->kind],
 		   f->nodes, f->others, f->road.is_cut, f->road.lost_per_million, f->road.delay_us);
@@ -112,7 +113,9 @@ static void suffer(struct world *w, const struct fault *f)
 		else if (f->kind == FAULT_CRASH || f->kind == FAULT_LEAVE)
 			stop_node(w, n, f);
 		else if (f->kind == FAULT_PAUSE)
-			pause_node(w, n, f->for_us);
+			world_pause(w, n, f->for_us);
+		else if (f->kind == FAULT_PAUSE_WHEN_CALLED)
+			n->pause_when_called_us = f->for_us;
 		else if (f->kind == FAULT_RELOAD)
 			configure_node(n, f->threshold);
 	}
