@@ -50,7 +50,7 @@
 #define TAKEOVER_US (50 * MS_US)       /* between two requests for a ring, ... */
 #define HANDOVER_US (300 * MS_US)      /* ... and how long an answer is waited for from one that has yielded */
 #define ADAPT_US (250 * MS_US)
-#define SAMPLE 20u                     /* starts to judge L by */
+#define ADAPT_STARTS 16u               /* at small thresholds it takes a while until anything can be said */
 #define TWIN_PATIENCE_US (1000 * MS_US)
 #define HANDED_US (2000 * MS_US)
 
@@ -617,13 +617,17 @@ static struct node *find_claimant(struct cluster *c)
 	return found;
 }
 
+/* Nor does it stand for master who hears of a lower master from one that hears it: with two masters around one member, each would learn
+   of the other's epoch from it, and raise its own, without end. */
 static bool is_lowest(const struct cluster *c, uint64_t now_us)
 {
 	if (count_heard_below(c, c->options.id, now_us) >= CLUSTER_NODES_MAX)
 		return false;
-	for (unsigned i = 1; i < c->places; i++)
-		if (takes_part(&c->nodes[i]) && c->nodes[i].id < c->options.id)
+	for (unsigned i = 1; i < c->places; i++) {
+		const struct node *node = &c->nodes[i];
+		if (takes_part(node) && (node->id < c->options.id || (node->said.master != 0 && node->said.master < c->options.id)))
 			return false;
+	}
 	return true;
 }
 
@@ -998,10 +1002,11 @@ static void adapt(struct cluster *c, uint64_t now_us)
 		c->late_us = sooner(LATE_MAX_US, most_died ? c->late_us * 2 : c->late_us * 3 / 2);
 		c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
-	} else if (now_us >= c->narrow_us + 4 * ADAPT_US && all >= SAMPLE) { /* of a few a second, one that died says nothing */
+	} else if (now_us >= c->narrow_us + 4 * ADAPT_US && all >= ADAPT_STARTS) {
 		if (c->died_lately * 1000 <= all)
 			c->late_us = later(narrowest, c->late_us * 15 / 16);
-		c->used_lately = c->died_lately = 0;
+		if (c->died_lately == 0 || c->died_lately * 200 <= all) /* else there are too few yet to say */
+			c->used_lately = c->died_lately = 0;
 		c->narrow_us = now_us;
 	}
 }

@@ -1,16 +1,16 @@
 /* judge.c: watches every start, by true time, and knows what the group promised.
  *
- *      starts   │ │  │││ │   │  │     (t - window, t] is the window that ends with this start: the fullest window always ends
- *      ─────────┴─┴──┴┴┴─┴───┴──┴──►  with a start, so to look at each start's own window is to look at all windows.
+ *      starts   │ │  │││ │   │  │     (t - window, t] is the window that ends with this start. The fullest
+ *      ─────────┴─┴──┴┴┴─┴───┴──┴──►  window ends with a start, so to look at each start's own is to look at all.
  *                  └────────────┘t
  *
- * How many are allowed: the threshold; where a group is not strict and its network is split, one threshold for each master that
- * there may be (network_look), and each part alone is held to its own. What was true lately still counts for a while: the promise
- * is that the rule holds again within 2 s after parts met, or after a lower threshold was set.
+ * How many are allowed: the threshold; where a group is not strict and its network is split, one threshold for each
+ * master that there may be (network_look), and each part alone is held to its own. What was true lately still counts
+ * for a while: the promise is that the rule holds again within 2 s after parts met, or after a lower threshold was set.
  *
- * One start is not held against anybody: that of a thread which was past its last look at the clock when its whole node was
- * stopped, and sent when the node went on. No protocol can catch it unless the target takes part (Kleppmann, "How to do distributed
- * locking", 2016, calls the target's part a fencing token). They are counted and shown.
+ * One start is not held against anybody: that of a thread which was past its last look at the clock when its whole node
+ * was stopped, and sent when the node went on. No protocol can catch it unless the target takes part (Kleppmann, "How
+ * to do distributed locking", 2016, calls the target's part a fencing token). They are counted and shown.
  */
 #include "tests/sim/sim.h"
 
@@ -32,7 +32,7 @@ static uint64_t settled_us(const struct plan *p)
 	return p->expect.calm_us + 5 * SECOND + 2 * p->window_us;
 }
 
-/* ---- what is allowed --------------------------------------------------------------------------------------------------- */
+/* ---- what is allowed --------------------------------------------------------------------------------------------- */
 
 static void remember(struct was *was, unsigned *count, unsigned limit, uint64_t now_us, unsigned value)
 {
@@ -75,7 +75,7 @@ void judge_threshold(struct world *w)
 	j->threshold_now = threshold;
 }
 
-/* ---- starts ------------------------------------------------------------------------------------------------------------ */
+/* ---- starts ------------------------------------------------------------------------------------------------------ */
 
 static void keep_start(struct judge *j, uint64_t at_us, unsigned node)
 {
@@ -174,7 +174,7 @@ void judge_start(struct world *w, struct node *n, const struct request *r)
 		check_part(w, n, threshold);
 }
 
-/* ---- now and then -------------------------------------------------------------------------------------------------------- */
+/* ---- now and then ------------------------------------------------------------------------------------------------ */
 
 /* The front of the line must have been told when to ask. */
 static void check_front(struct world *w, struct node *n)
@@ -268,7 +268,7 @@ void judge_look(struct world *w)
 	world_plan(w, LOOK_US, EVENT_LOOK, 0, 0, NULL);
 }
 
-/* ---- beginning and end ---------------------------------------------------------------------------------------------------- */
+/* ---- beginning and end ------------------------------------------------------------------------------------------- */
 
 void judge_begin(struct world *w)
 {
@@ -282,10 +282,13 @@ static int compare(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-/* How much of the threshold can be used at the worst L that there is; a lost question or a lost grant costs its slots for a round. */
+/* How much of the threshold can be used at the worst L that there is. A lost question or a lost grant costs its slots for a
+   round. So does a thread that sleeps for longer than L while it is the front of a line, and one that connects for longer than
+   L: L follows, but at small thresholds that takes many rounds, and few are watched. */
 static double worst_use(const struct plan *p)
 {
-	double lost = p->road.lost_per_million / 1e6;
+	bool is_slow = p->threads.wake.rare_us > 8 * MS || p->threads.connect_us > 4 * MS;
+	double lost = p->road.lost_per_million / 1e6 + (is_slow ? 0.25 : 0);
 
 	return (double)p->window_us / (double)(p->window_us + LATE_MAX_US) * (1 - lost) * (1 - lost) * 0.97;
 }
@@ -312,9 +315,11 @@ static void check_calm(struct world *w)
 		return;
 	/* They may come all at once, and then a last round is just not complete. */
 	if ((double)w->judge.calm_starts < worst_use(p) * due - threshold - 1)
-		world_fail(w, "all faults are over, and %llu of %.0f starts were used", (unsigned long long)w->judge.calm_starts, due);
+		world_fail(w, "all faults are over, and %llu of %.0f starts were used",
+			   (unsigned long long)w->judge.calm_starts, due);
 	for (unsigned i = 0; i < p->node_count; i++)
 		if (w->nodes[i].is_up && !has_twin(w, &w->nodes[i]) && due > 4 * p->node_count &&
+		    p->road.lost_per_million <= 20000 && /* else all of its few grants may be lost */
 		    w->judge.served_in_calm[i] == 0)
 			world_fail(w, "all faults are over, and node %u (id %u) is not served", i, w->nodes[i].id);
 }
@@ -336,12 +341,14 @@ static void check_expectations(struct world *w)
 		           (double)e->standstill_us / 1000);
 }
 
-/* Starts often come all at once, a threshold of them: to count them between two fixed moments would tell up to a whole window too
-   many or too few. So it is told how long it took from one start to the one that came some whole thresholds later. */
+/* Starts often come all at once, a threshold of them: to count them between two fixed moments would tell up to a whole
+   window too many or too few. So it is told how long it took from one start to the one that came some whole thresholds
+   later. */
 static double utilisation(const struct world *w)
 {
 	const struct judge *j = &w->judge;
-	size_t threshold = w->plan->threshold, rounds = threshold > 0 && j->measured > 0 ? (j->measured - 1) / threshold : 0;
+	size_t threshold = w->plan->threshold,
+	       rounds = threshold > 0 && j->measured > 0 ? (j->measured - 1) / threshold : 0;
 
 	if (rounds == 0)
 		return 0;
@@ -357,7 +364,8 @@ void judge_end(struct world *w)
 	r->standstill_us = j->standstill_us;
 	r->utilisation = utilisation(w);
 	if (w->now_us > e->from_us)
-		r->datagrams_a_second = (double)(w->network.sent - j->sent_at_from) * 1e6 / (double)(w->now_us - e->from_us);
+		r->datagrams_a_second =
+			(double)(w->network.sent - j->sent_at_from) * 1e6 / (double)(w->now_us - e->from_us);
 	if (j->measured > 0) {
 		qsort(j->waits, j->measured, sizeof(*j->waits), compare);
 		r->wait_p50_us = j->waits[j->measured / 2];

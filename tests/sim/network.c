@@ -5,10 +5,11 @@
  *
  * Each direction of each pair is a road of its own: a link that works one way only is the fault that protocols forget.
  *
- * Who can talk with whom matters to the judge. Where a group is not strict, each part of a split network may use the whole
- * threshold; and where A and B cannot hear each other but both hear C, nothing but a vote could keep both from being master. So
- * what may be expected is: at most as many masters as there are nodes of which no two can talk (the largest independent set of the
- * graph; with at most twelve nodes it is found by trying). In a whole network that is one.
+ * Who can talk with whom matters to the judge. Where a group is not strict, each part of a split network may use the
+ * whole threshold; and where A and B cannot hear each other but both hear C, nothing but a vote could keep both from
+ * being master. So what may be expected is: at most as many masters as there are nodes of which no two can talk (the
+ * largest independent set of the graph; with at most twelve nodes it is found by trying). In a whole network that is
+ * one.
  *
  * The attacker hears everything and can send to everybody, in anybody's name. He does not have the group's secret.
  */
@@ -21,7 +22,8 @@
 #define BEARABLE_LOSS 350000u
 #define BEARABLE_DELAY_US 250000u
 
-/* ---- datagrams ------------------------------------------------------------------------------------------------------ */
+/* ---- datagrams ------------------------------------------------------------------------------------------------------
+   */
 
 static struct datagram *datagram_make(struct world *w, unsigned from, const unsigned char *bytes, size_t length)
 {
@@ -49,8 +51,11 @@ void datagram_release(struct world *w, struct datagram *d)
 static void deliver(struct world *w, struct datagram *d, unsigned from, unsigned to, uint64_t in_us)
 {
 	d->references++;
-	queue_push(&w->queue, (struct event){ .at_us = w->now_us + in_us, .kind = EVENT_DATAGRAM, .node = to, .subject = d,
-	                                      .number = from });
+	queue_push(&w->queue, (struct event){ .at_us = w->now_us + in_us,
+					      .kind = EVENT_DATAGRAM,
+					      .node = to,
+					      .subject = d,
+					      .number = from });
 }
 
 static uint64_t delay_us(struct world *w, const struct road *road)
@@ -99,7 +104,8 @@ void network_send(struct world *w, unsigned from, unsigned to, const unsigned ch
 	datagram_release(w, d);
 }
 
-/* ---- the attacker --------------------------------------------------------------------------------------------------- */
+/* ---- the attacker ---------------------------------------------------------------------------------------------------
+   */
 
 static size_t forge(struct world *w, unsigned char bytes[CLUSTER_WIRE_MAX])
 {
@@ -162,7 +168,7 @@ void network_attack(struct world *w)
 	datagram_release(w, d);
 }
 
-/* ---- roads ------------------------------------------------------------------------------------------------------------ */
+/* ---- roads ------------------------------------------------------------------------------------------------------- */
 
 void network_set(struct world *w, unsigned from, unsigned to, const struct road *road)
 {
@@ -176,7 +182,8 @@ static bool is_open(const struct world *w, unsigned from, unsigned to)
 {
 	const struct road *road = &w->network.roads[from][to];
 
-	return !road->is_cut && road->lost_per_million <= BEARABLE_LOSS && road->delay_us + road->jitter_us <= BEARABLE_DELAY_US;
+	return !road->is_cut && road->lost_per_million <= BEARABLE_LOSS &&
+	       road->delay_us + road->jitter_us <= BEARABLE_DELAY_US;
 }
 
 /* The largest number of nodes in the set of which no two can talk. */
@@ -238,7 +245,9 @@ void network_look(struct world *w)
 
 void network_begin(struct world *w)
 {
-	struct cluster_wire_options options = { .group = "127.255.255.255:7000", .secret = "guessed", .incarnation = 1 };
+	struct cluster_wire_options options = { .group = "127.255.255.255:7000",
+						.secret = "guessed",
+						.incarnation = 1 };
 	bool is_attacked = false;
 
 	network_set(w, ALL_NODES, ALL_NODES, &w->plan->road);

@@ -6,9 +6,10 @@
  *                    └────────────▲──────────────poke┘                 │
  *                                 └ the line has grown ────────────────┘
  *
- * What lib/gossip.c and the lock around a cluster do in a proxy is done here by the order of events: one call at a time, a tick
- * after each datagram and when one was asked for, a thread that is never quite on time. A node that stands still (node_is_paused) sees
- * nothing; what came meanwhile waits in a socket's buffer, and all of it falls on the node at once when it goes on.
+ * What lib/gossip.c and the lock around a cluster do in a proxy is done here by the order of events: one call at a
+ * time, a tick after each datagram and when one was asked for, a thread that is never quite on time. A node that stands
+ * still (node_is_paused) sees nothing; what came meanwhile waits in a socket's buffer, and all of it falls on the node
+ * at once when it goes on.
  *
  * A life ends with all its memory: another incarnation, another clock, sequence numbers from the beginning.
  */
@@ -46,7 +47,7 @@ bool node_is_paused(const struct node *n)
 	return n->resume_us > n->world->now_us;
 }
 
-/* ---- what the cluster calls ------------------------------------------------------------------------------------------ */
+/* ---- what the cluster calls -------------------------------------------------------------------------------------- */
 
 struct address {
 	uint32_t index;
@@ -64,7 +65,8 @@ static void on_send(void *context, const struct cluster_place *to, const struct 
 		memcpy(&address, to->bytes, sizeof(address));
 	length = cluster_wire_write(n->wire, message, address.incarnation, bytes);
 	if (length == 0)
-		world_fail(n->world, "node %u (id %u) wants to say what can't be said (kind %d)", n->index, n->id, (int)message->kind);
+		world_fail(n->world, "node %u (id %u) wants to say what can't be said (kind %d)", n->index, n->id,
+			   (int)message->kind);
 	else
 		network_send(n->world, n->index, address.index, bytes, length);
 }
@@ -75,10 +77,11 @@ static void on_give(void *context, uint64_t from_us, uint64_t until_us, unsigned
 	uint64_t begin_us = from_us > now_us ? from_us : now_us;
 
 	if (until_us < begin_us)
-		world_tell(n->world, n, "is given %u, too late by %.3f ms", count, (double)(begin_us - until_us) / 1000);
+		world_tell(n->world, n, "is given %u, too late by %.3f ms", count,
+			   (double)(begin_us - until_us) / 1000);
 	else
-		world_tell(n->world, n, "is given %u: in %.3f ms, for %.3f ms", count, (double)(begin_us - now_us) / 1000,
-		           (double)(until_us - begin_us) / 1000);
+		world_tell(n->world, n, "is given %u: in %.3f ms, for %.3f ms", count,
+			   (double)(begin_us - now_us) / 1000, (double)(until_us - begin_us) / 1000);
 	limiter_give(n->limiter, from_us, until_us, count, now_us);
 }
 
@@ -124,7 +127,7 @@ static void on_happened(void *context, enum cluster_event event, unsigned id, ui
 	world_tell(n->world, n, "%s (node %u) %llu", says[event], id, (unsigned long long)number);
 }
 
-/* ---- the thread ------------------------------------------------------------------------------------------------------- */
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
 
 static void wake_at(struct node *n, uint64_t true_us)
 {
@@ -177,7 +180,7 @@ void node_receive(struct node *n, struct datagram *d, unsigned from)
 	node_tick(n);
 }
 
-/* ---- its lives -------------------------------------------------------------------------------------------------------- */
+/* ---- its lives --------------------------------------------------------------------------------------------------- */
 
 static struct limiter_options limiter_settings(const struct node *n)
 {
@@ -274,7 +277,8 @@ void node_configure(struct node *n)
 	settings = cluster_settings(n);
 	world_tell(n->world, n, "has now a threshold of %u", n->threshold);
 	judge_threshold(n->world);
-	if (limiter_configure(n->limiter, &limits, now_us) != 0 || cluster_configure(n->cluster, &settings, now_us) != 0)
+	if (limiter_configure(n->limiter, &limits, now_us) != 0 ||
+	    cluster_configure(n->cluster, &settings, now_us) != 0)
 		world_fail(n->world, "node %u cannot be configured", n->index);
 	node_tick(n);
 }

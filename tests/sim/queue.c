@@ -4,11 +4,12 @@
  *            ┌──┬─┴┬──┐         a parent is never later than its children
  *            9  5  4  7
  *
- * Four children instead of two: half as deep, and the four lie side by side in memory. Events of one moment come out in the order
- * in which they went in: without that the shape of the heap would decide, and a run could not be repeated after an innocent change.
+ * Four children instead of two: half as deep, and the four lie side by side in memory. Events of one moment come out in
+ * the order in which they went in: without that the shape of the heap would decide, and a run could not be repeated
+ * after an innocent change.
  *
- * The random numbers are splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): 64 bits of state,
- * so one number names a run, and neighbouring seeds give runs that have nothing in common.
+ * The random numbers are splitmix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014): 64
+ * bits of state, so one number names a run, and neighbouring seeds give runs that have nothing in common.
  */
 #include "tests/sim/sim.h"
 

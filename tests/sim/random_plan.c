@@ -3,12 +3,12 @@
  *      0 ──────────────────── faults and load of every kind ──────────────────── calm ── settled ── watched ── end
  *                                                                                 │ all is mended, everybody saturates
  *
- * Every run ends in calm: all roads as at the beginning, everybody has room to breathe, and each node has requests standing. Then the
- * group must come together, choose the lowest id, use its threshold and serve each node. So each run asks both questions: was a
- * window ever too full, and did anything stay broken?
+ * Every run ends in calm: all roads as at the beginning, everybody has room to breathe, and each node has requests
+ * standing. Then the group must come together, choose the lowest id, use its threshold and serve each node. So each run
+ * asks both questions: was a window ever too full, and did anything stay broken?
  *
- * Most of the chance goes where a protocol breaks: small thresholds (one start too many is seen at once), load that saturates,
- * faults that follow each other within a second or two, and the master as their victim.
+ * Most of the chance goes where a protocol breaks: small thresholds (one start too many is seen at once), load that
+ * saturates, faults that follow each other within a second or two, and the master as their victim.
  */
 #include "tests/sim/sim.h"
 
@@ -29,7 +29,7 @@ void plan_fault(struct plan *p, struct fault fault)
 		p->faults[p->fault_count++] = fault;
 }
 
-/* ---- the group --------------------------------------------------------------------------------------------------------- */
+/* ---- the group --------------------------------------------------------------------------------------------------- */
 
 static void choose_road(struct plan *p, struct random *r)
 {
@@ -51,7 +51,7 @@ static void choose_threads(struct plan *p, struct random *r)
 {
 	bool is_busy = random_chance(r, 250000);
 
-	p->threads.wake = (struct lateness){ 60, is_busy ? 20000 : 500, is_busy ? 30000 : 4000 };
+	p->threads.wake = (struct lateness){ 60, is_busy ? 5000 : 500, is_busy ? 30000 : 4000 };
 	p->threads.gap = (struct lateness){ 30, 300, 1500 };
 	p->threads.connect_us = random_chance(r, 700000) ? 0 : (unsigned)random_below(r, 12000);
 }
@@ -80,8 +80,8 @@ static void choose_group(struct plan *p, struct random *r)
 	p->impatient_per_million = random_chance(r, 300000) ? 100000 : 0;
 }
 
-/* Another process with the id of one that is there. It takes the last place, and comes and goes. It counts in group_size: with more
-   nodes than that, two parts of a split group would each believe to be the larger one. */
+/* Another process with the id of one that is there. It takes the last place, and comes and goes. It counts in
+   group_size: with more nodes than that, two parts of a split group would each believe to be the larger one. */
 static void choose_twin(struct plan *p, struct random *r, uint64_t until_us)
 {
 	unsigned twin = p->node_count - 1;
@@ -92,7 +92,7 @@ static void choose_twin(struct plan *p, struct random *r, uint64_t until_us)
 	plan_fault(p, (struct fault){ .kind = FAULT_CRASH, .nodes = 1u << twin, .at_us = until_us });
 }
 
-/* ---- load ---------------------------------------------------------------------------------------------------------------- */
+/* ---- load -------------------------------------------------------------------------------------------------------- */
 
 static unsigned some_nodes(const struct plan *p, struct random *r)
 {
@@ -118,7 +118,10 @@ static void choose_loads(struct plan *p, struct random *r, uint64_t until_us)
 			at_us += random_between(r, 10 * SECOND, 60 * SECOND);
 			continue;
 		}
-		load.pattern = dice < 45 ? LOAD_STANDING : dice < 65 ? LOAD_RANDOM : dice < 75 ? LOAD_STEADY : LOAD_BURSTS;
+		load.pattern = dice < 45   ? LOAD_STANDING
+			       : dice < 65 ? LOAD_RANDOM
+			       : dice < 75 ? LOAD_STEADY
+					   : LOAD_BURSTS;
 		load.rate = a_second * (double)random_between(r, 5, 90) / 100 / p->node_count;
 		load.depth = (unsigned)random_between(r, 1, 2 * p->threshold);
 		if (load.pattern == LOAD_BURSTS)
@@ -133,7 +136,7 @@ static void choose_loads(struct plan *p, struct random *r, uint64_t until_us)
 	}
 }
 
-/* ---- faults --------------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
 static unsigned victim(const struct plan *p, struct random *r)
 {
@@ -142,7 +145,8 @@ static unsigned victim(const struct plan *p, struct random *r)
 
 static uint64_t some_time_us(struct random *r)
 {
-	return random_chance(r, 500000) ? random_between(r, 300 * MS, 1500 * MS) : random_between(r, 1000 * MS, 5000 * MS);
+	return random_chance(r, 500000) ? random_between(r, 300 * MS, 1500 * MS)
+					: random_between(r, 1000 * MS, 5000 * MS);
 }
 
 static void add_both_ways(struct plan *p, struct fault f)
@@ -157,7 +161,9 @@ static void add_both_ways(struct plan *p, struct fault f)
 
 static void add_road_fault(struct plan *p, struct random *r, uint64_t at_us)
 {
-	struct fault f = { .kind = FAULT_ROAD, .at_us = at_us, .road = p->road, .nodes = victim(p, r), .others = ALL_NODES };
+	struct fault f = {
+		.kind = FAULT_ROAD, .at_us = at_us, .road = p->road, .nodes = victim(p, r), .others = ALL_NODES
+	};
 	uint64_t way = random_below(r, 7);
 
 	if (way == 0) { /* one way between two */
@@ -214,7 +220,10 @@ static void add_fault(struct plan *p, struct random *r, uint64_t at_us)
 		f.for_us = random_between(r, 1, 300 * MS); /* a supervisor that starts it again at once */
 	if (f.kind == FAULT_PAUSE && random_chance(r, 200000))
 		f.for_us = random_between(r, 1, 700 * MS);
-	f.threshold = f.kind == FAULT_ATTACK ? (unsigned)random_between(r, 5, 500) : (unsigned)random_between(r, 1, 2 * p->threshold);
+	if (f.kind == FAULT_PAUSE && random_chance(r, 400000))
+		f.kind = FAULT_PAUSE_WHEN_CALLED; /* the worst moment */
+	f.threshold = f.kind == FAULT_ATTACK ? (unsigned)random_between(r, 5, 500)
+					     : (unsigned)random_between(r, 1, 2 * p->threshold);
 	if (f.kind == FAULT_RELOAD)
 		f.nodes = random_chance(r, 800000) ? ALL_NODES : f.nodes;
 	if (f.kind == FAULT_ROAD)
@@ -223,7 +232,7 @@ static void add_fault(struct plan *p, struct random *r, uint64_t at_us)
 		plan_fault(p, f);
 }
 
-/* ---- all together ---------------------------------------------------------------------------------------------------------- */
+/* ---- all together ------------------------------------------------------------------------------------------------ */
 
 void plan_random(struct plan *p, uint64_t seed)
 {
@@ -249,22 +258,31 @@ void plan_random(struct plan *p, uint64_t seed)
 	}
 	for (unsigned i = 0; i < p->node_count; i++)
 		if (first >> i & 1)
-			plan_fault(p, (struct fault){ .kind = FAULT_START, .nodes = 1u << i,
-			                              .at_us = random_chance(r, 700000) ? random_below(r, 20 * MS) :
-			                                                                  random_below(r, 4 * SECOND) });
+			plan_fault(p,
+				   (struct fault){ .kind = FAULT_START,
+						   .nodes = 1u << i,
+						   .at_us = random_chance(r, 700000) ? random_below(r, 20 * MS)
+										     : random_below(r, 4 * SECOND) });
 	choose_loads(p, r, calm_us);
 	while (at_us < calm_us && p->fault_count < FAULTS_MAX - 8) {
 		add_fault(p, r, at_us);
 		at_us += random_chance(r, 500000) ? random_below(r, 2 * SECOND) : random_below(r, 20 * SECOND);
 	}
 	plan_fault(p, (struct fault){ .kind = FAULT_CALM, .at_us = calm_us });
-	plan_fault(p, (struct fault){ .kind = FAULT_RELOAD, .nodes = ALL_NODES, .threshold = p->threshold, .at_us = calm_us + 6 * SECOND });
-	plan_load(p, (struct load){ .at_us = calm_us, .nodes = ALL_NODES, .pattern = LOAD_STANDING, .depth = p->threshold < 100 ? p->threshold + 2 : 100 });
+	plan_fault(p, (struct fault){ .kind = FAULT_RELOAD,
+				      .nodes = ALL_NODES,
+				      .threshold = p->threshold,
+				      .at_us = calm_us + 6 * SECOND });
+	plan_load(p, (struct load){ .at_us = calm_us,
+				    .nodes = ALL_NODES,
+				    .pattern = LOAD_STANDING,
+				    .depth = p->threshold < 100 ? p->threshold + 2 : 100 });
 	p->expect.calm_us = calm_us + 6 * SECOND; /* who stands still or is gone is back by then */
 	p->end_us = p->expect.calm_us + 5 * SECOND + 2 * p->window_us + 4 * SECOND + 4 * p->window_us;
 	p->expect.from_us = SECOND;
 	p->expect.until_us = p->end_us;
-	snprintf(p->text, sizeof(p->text), "%u nodes, %u in %.2f s, burst %u, backlog %u, %s%s%s, %u us one way", p->node_count,
-	         p->threshold, (double)p->window_us / 1e6, p->burst, p->backlog, p->is_strict ? "strict" : "available",
-	         p->is_fair ? ", fair" : "", p->has_secret ? ", secret" : "", p->road.delay_us);
+	snprintf(p->text, sizeof(p->text), "%u nodes, %u in %.2f s, burst %u, backlog %u, %s%s%s, %u us one way",
+		 p->node_count, p->threshold, (double)p->window_us / 1e6, p->burst, p->backlog,
+		 p->is_strict ? "strict" : "available", p->is_fair ? ", fair" : "", p->has_secret ? ", secret" : "",
+		 p->road.delay_us);
 }

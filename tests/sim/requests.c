@@ -2,13 +2,13 @@
  *
  *      arrive ──► limiter_enter ─┬─ full: refused
  *                                ├─ go ─────────────────────┐
- *                                └─ wait ──► limiter_turn ──┴──► connect ──► limiter_may_start ──► send ──► limiter_started
- *                                              ▲    ▲                           │ too late            ▲
- *                                     woken or │    └───────────────────────────┘                     └ the judge counts here
+ *                                └─ wait ──► limiter_turn ──┴─► connect ──► limiter_may_start ──► send (judged)
+ *                                              ▲    ▲                            │          └──► limiter_started
+ *                                     woken or │    └────────────────────────────┘ too late
  *                                  by the clock
  *
- * Between any two steps the thread may be late: usually some tens of microseconds, now and then milliseconds, as on a busy
- * machine; and the whole node may stand still there. Each step does exactly what a thread of the proxy does.
+ * Between any two steps the thread may be late: usually some tens of microseconds, now and then milliseconds, as on a
+ * busy machine; and the whole node may stand still there. Each step does exactly what a thread of the proxy does.
  *
  * Checked on the way: nobody is called before one who came earlier (unless that one lost a slot by being late himself).
  */
@@ -22,7 +22,7 @@
 #define RETRY_US 40000u /* what a client that was refused does meanwhile */
 #define THINK_US 200u
 
-/* ---- a request's life ------------------------------------------------------------------------------------------------ */
+/* ---- a request's life -------------------------------------------------------------------------------------------- */
 
 static struct request *make_request(struct node *n)
 {
@@ -37,21 +37,17 @@ static struct request *make_request(struct node *n)
 		r = sim_allocate(NULL, sizeof(*r));
 	}
 	*r = (struct request){ .node = n->index, .life = life, .arrived_us = w->now_us, .wakes_us = NEVER_US };
-	r->ticket.owner = w;
+	r->world = w;
+	r->ticket.owner = r;
 	r->previous = n->last;
 	*(n->last != NULL ? &n->last->next : &n->first) = r;
 	n->last = r;
 	return r;
 }
 
-static struct world *world_of(const struct request *r)
-{
-	return r->ticket.owner;
-}
-
 static struct node *node_of(const struct request *r)
 {
-	return &world_of(r)->nodes[r->node];
+	return &r->world->nodes[r->node];
 }
 
 static void set_state(struct request *r, enum request_state state)
@@ -77,31 +73,34 @@ static void drop_request(struct request *r)
 
 static void wake_in(struct request *r, uint64_t at_us)
 {
-	struct world *w = world_of(r);
+	struct world *w = r->world;
 
 	if (at_us >= r->wakes_us)
 		return;
 	r->wakes_us = at_us;
 	queue_push(&w->queue,
-	           (struct event){ .at_us = at_us, .kind = EVENT_THREAD, .node = r->node, .life = r->life, .subject = r });
+		   (struct event){
+			   .at_us = at_us, .kind = EVENT_THREAD, .node = r->node, .life = r->life, .subject = r });
 }
 
 /* Called with the limiter's mutex held: it only plans. */
 void request_woken(struct limiter_ticket *ticket)
 {
-	struct request *r = (struct request *)(void *)((char *)ticket - offsetof(struct request, ticket));
-	struct world *w = world_of(r);
+	struct request *r = ticket->owner;
+	struct world *w = r->world;
 
 	wake_in(r, w->now_us + world_lateness_us(w, &w->plan->threads.wake));
 }
 
 static void called(struct request *r)
 {
-	struct world *w = world_of(r);
+	struct world *w = r->world;
 	uint64_t in_us = random_below(&w->random, w->plan->threads.connect_us + UINT64_C(1));
 
 	set_state(r, REQUEST_CALLED);
 	world_plan(w, in_us, EVENT_CHECK, r->node, r->life, r);
+	if (node_of(r)->pause_when_called_us > 0)
+		world_pause(w, node_of(r), node_of(r)->pause_when_called_us);
 }
 
 /* Of those who came earlier and still wait, each must have been called too: its thread only does not know it yet. */
@@ -230,12 +229,15 @@ void request_drop_all(struct node *n)
 		drop_request(n->first);
 }
 
-/* ---- load ------------------------------------------------------------------------------------------------------------- */
+/* ---- load -------------------------------------------------------------------------------------------------------- */
 
 static void plan_arrival(struct node *n, uint64_t in_us)
 {
-	queue_push(&n->world->queue, (struct event){ .at_us = n->world->now_us + in_us, .kind = EVENT_ARRIVAL, .node = n->index,
-	                                             .life = n->life, .number = n->load_life });
+	queue_push(&n->world->queue, (struct event){ .at_us = n->world->now_us + in_us,
+						     .kind = EVENT_ARRIVAL,
+						     .node = n->index,
+						     .life = n->life,
+						     .number = n->load_life });
 }
 
 static uint64_t next_arrival_us(struct node *n)

@@ -1,7 +1,8 @@
-/* scenarios.c: the plans that have a name, each with the promise that it must show, beyond the window that every run must keep.
+/* scenarios.c: the plans that have a name, each with the promise that it must show, beyond the window that every run
+ * must keep.
  *
- * One line of the table below is one scenario; set_up() makes a plan of it. The seed moves what a name leaves open: when threads
- * are late, which datagram is lost, the moment of a death to the microsecond.
+ * One line of the table below is one scenario; set_up() makes a plan of it. The seed moves what a name leaves open:
+ * when threads are late, which datagram is lost, the moment of a death to the microsecond.
  */
 #include "tests/sim/sim.h"
 
@@ -28,6 +29,7 @@ enum story {
 	STORY_TWINS,
 	STORY_ATTACK,
 	STORY_DEAF,        /* the master can be heard, and hears nobody */
+	STORY_CHAIN,       /* two nodes cannot hear each other, and a third hears both */
 	STORY_REPLAY,      /* the master is dead, and somebody plays what it once said to a node that begins */
 	STORY_BURSTS,
 };
@@ -68,7 +70,8 @@ static const struct scenario scenarios[] = {
 	{ "master-dies-50x3", "the master is killed, 50/s", STORY_MASTER_DIES, 3, 50, 0, false, 0 },
 	{ "master-dies-1000x5", "the master is killed, 1,000/s", STORY_MASTER_DIES, 5, 1000, 0, false, 0 },
 	{ "master-pauses-50x3", "the master stands still for 3 s, 50/s", STORY_MASTER_PAUSES, 3, 50, 0, false, 0 },
-	{ "master-restarts-50x3", "the master forgets all and starts again, 50/s", STORY_MASTER_RESTARTS, 3, 50, 0, false, 0 },
+	{ "master-restarts-50x3", "the master forgets all and starts again, 50/s", STORY_MASTER_RESTARTS, 3, 50, 0,
+	  false, 0 },
 	{ "master-leaves-50x3", "the master says goodbye, 50/s", STORY_MASTER_LEAVES, 3, 50, 0, false, 0 },
 	{ "master-comes-50x3", "a lower id takes over, 50/s", STORY_MASTER_COMES, 3, 50, 0, false, 0 },
 	{ "member-pauses-50x3", "members stand still for 3 s, 50/s", STORY_MEMBER_PAUSES, 3, 50, 0, false, 0 },
@@ -77,6 +80,7 @@ static const struct scenario scenarios[] = {
 	{ "split-available-50x4", "4 nodes split in two and meet, available", STORY_SPLIT, 4, 50, 0, false, 0 },
 	{ "twins-50x3", "a fourth node with the master's id", STORY_TWINS, 4, 50, 0, false, 0 },
 	{ "deaf-50x3", "the master is heard, and hears nobody, 50/s", STORY_DEAF, 3, 50, 0, false, 0 },
+	{ "chain-50x3", "two cannot talk, the third with both, 50/s", STORY_CHAIN, 3, 50, 0, false, 0 },
 	{ "replay-50x3", "a dead master's heartbeats played again, 50/s", STORY_REPLAY, 3, 50, 0, false, 0 },
 	{ "attack-50x3", "garbage, forgeries, replays, 500 a second", STORY_ATTACK, 3, 50, 0, false, 0 },
 };
@@ -90,7 +94,7 @@ const char *plan_name(unsigned index, const char **text)
 	return scenarios[index].name;
 }
 
-/* ---- load ---------------------------------------------------------------------------------------------------------------- */
+/* ---- load -------------------------------------------------------------------------------------------------------- */
 
 /* As many as come due while a question is on its way and back, and a few: then there is always enough to ask for. */
 static unsigned standing(const struct scenario *s)
@@ -102,7 +106,8 @@ static unsigned standing(const struct scenario *s)
 
 static void load_all(struct plan *p, const struct scenario *s)
 {
-	plan_load(p, (struct load){ .at_us = 500 * MS, .nodes = ALL_NODES, .pattern = LOAD_STANDING, .depth = standing(s) });
+	plan_load(p, (struct load){ .at_us = 500 * MS, .nodes = ALL_NODES, .pattern = LOAD_STANDING,
+	                            .depth = standing(s) });
 }
 
 static void load_story(struct plan *p, const struct scenario *s)
@@ -110,7 +115,8 @@ static void load_story(struct plan *p, const struct scenario *s)
 	double rate = s->threshold / 2.0 / s->nodes;
 
 	if (s->story == STORY_SKEWED) {
-		plan_load(p, (struct load){ .at_us = 500 * MS, .nodes = 2, .pattern = LOAD_STANDING, .depth = standing(s) });
+		plan_load(p, (struct load){ .at_us = 500 * MS, .nodes = 2, .pattern = LOAD_STANDING,
+		                            .depth = standing(s) });
 	} else if (s->story == STORY_SHIFTING) {
 		for (unsigned i = 0; i * 700 * MS < p->end_us; i++) {
 			plan_load(p, (struct load){ .at_us = i * 700 * MS, .nodes = 1u << (i + 1) % s->nodes,
@@ -120,10 +126,11 @@ static void load_story(struct plan *p, const struct scenario *s)
 	} else if (s->story == STORY_BELOW) {
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = rate });
 	} else if (s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES) {
-		/* Evenly spread, and so much below the threshold that nobody waits for long: then a moment without starts is one
-		   without grants. In the end more than enough. */
+		/* First evenly spread, and so much below the threshold that nobody waits for long. What saturates then finds
+		   slots that come free evenly, and a moment without starts is one without grants. */
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.4 * rate });
-		plan_load(p, (struct load){ .at_us = 16 * SECOND, .nodes = ALL_NODES, .pattern = LOAD_STANDING, .depth = standing(s) });
+		plan_load(p, (struct load){ .at_us = s->story == STORY_MASTER_COMES ? 16 * SECOND : 7900 * MS, .nodes = ALL_NODES,
+		                            .pattern = LOAD_STANDING, .depth = standing(s) });
 	} else if (s->story == STORY_DEAF || s->story == STORY_REPLAY) {
 		plan_load(p, (struct load){ .nodes = 4, .pattern = LOAD_STEADY, .rate = s->threshold / 2.0 });
 	} else if (s->story == STORY_BURSTS) {
@@ -133,16 +140,29 @@ static void load_story(struct plan *p, const struct scenario *s)
 	}
 }
 
-/* ---- faults -------------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
-static void cut_in_two(struct plan *p, uint64_t at_us, unsigned half)
+/* Both ways. */
+static void cut(struct plan *p, uint64_t at_us, unsigned nodes, unsigned others)
 {
-	struct fault f = { .at_us = at_us, .kind = FAULT_ROAD, .nodes = half, .others = ALL_NODES & ~half, .road = p->road };
+	struct fault f = { .at_us = at_us, .kind = FAULT_ROAD, .nodes = nodes, .others = others, .road = p->road };
 
 	f.road.is_cut = true;
 	plan_fault(p, f);
-	f.nodes = f.others;
-	f.others = half;
+	f.nodes = others;
+	f.others = nodes;
+	plan_fault(p, f);
+}
+
+/* Somebody plays what a dead master once said, to a node that begins meanwhile. */
+static void replay(struct plan *p, uint64_t at_us)
+{
+	struct fault f = { .at_us = SECOND, .for_us = p->end_us, .kind = FAULT_ATTACK, .threshold = 2000 };
+
+	p->has_secret = true;
+	plan_fault(p, f);
+	plan_fault(p, (struct fault){ .at_us = at_us, .kind = FAULT_CRASH, .nodes = 1 });
+	f = (struct fault){ .at_us = at_us + 2 * SECOND, .kind = FAULT_CRASH, .nodes = 4, .for_us = 100 * MS };
 	plan_fault(p, f);
 }
 
@@ -172,7 +192,7 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 		f.nodes = 6;
 		break;
 	case STORY_SPLIT:
-		cut_in_two(p, at_us, 5);
+		cut(p, at_us, 5, ALL_NODES & ~5u);
 		f.kind = FAULT_CALM;
 		f.at_us = at_us + 5 * SECOND;
 		break;
@@ -193,15 +213,12 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 		f.road = p->road;
 		f.road.is_cut = true;
 		break;
+	case STORY_CHAIN:
+		cut(p, at_us, 1, 2);
+		return;
 	case STORY_REPLAY:
-		p->has_secret = true;
-		plan_fault(p, (struct fault){ .at_us = SECOND, .for_us = p->end_us, .kind = FAULT_ATTACK, .threshold = 2000 });
-		plan_fault(p, (struct fault){ .at_us = at_us, .kind = FAULT_CRASH, .nodes = 1 });
-		f.at_us = at_us + 2 * SECOND;
-		f.kind = FAULT_CRASH;
-		f.nodes = 4;
-		f.for_us = 100 * MS;
-		break;
+		replay(p, at_us);
+		return;
 	default:
 		return;
 	}
@@ -221,7 +238,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 		e->wait_p99_us = 2 * p->road.delay_us + 2 * p->road.jitter_us + 2 * MS;
 	if (s->story == STORY_MASTER_DIES)
 		e->standstill_us = quiet_us + NOTICED_US;
-	if (s->story == STORY_DEAF || s->story == STORY_REPLAY)
+	if (s->story == STORY_DEAF || s->story == STORY_REPLAY || s->story == STORY_CHAIN)
 		e->standstill_us = quiet_us + NOTICED_US + 100 * MS;
 	if (s->story == STORY_MASTER_COMES)
 		e->standstill_us = 300 * MS;
@@ -229,7 +246,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 		e->calm_us = 16 * SECOND;
 }
 
-/* ---- all together ---------------------------------------------------------------------------------------------------------- */
+/* ---- all together ------------------------------------------------------------------------------------------------ */
 
 static void set_up(struct plan *p, const struct scenario *s, uint64_t seed)
 {
@@ -250,11 +267,14 @@ static void set_up(struct plan *p, const struct scenario *s, uint64_t seed)
 	p->has_secret = s->story == STORY_ATTACK;
 	for (unsigned i = 0; i < s->nodes; i++)
 		p->nodes[i].id = i + 1;
-	p->road = (struct road){ .delay_us = s->delay_us > 0 ? s->delay_us : 80, .jitter_us = s->delay_us > 0 ? 2000 : 120 };
+	p->road = (struct road){ .delay_us = s->delay_us > 0 ? s->delay_us : 80,
+				 .jitter_us = s->delay_us > 0 ? 2000 : 120 };
 	p->threads.wake = (struct lateness){ 60, 200, 2000 };
 	p->threads.gap = (struct lateness){ 30, 100, 1000 };
 	if (s->story == STORY_LOSS)
-		p->road = (struct road){ .delay_us = 80, .jitter_us = 8000, .lost_per_million = 200000, .doubled_per_million = 50000 };
+		p->road = (struct road){
+			.delay_us = 80, .jitter_us = 8000, .lost_per_million = 200000, .doubled_per_million = 50000
+		};
 	if (s->story == STORY_TWINS) {
 		p->nodes[3].id = 1;
 		begin = 7;

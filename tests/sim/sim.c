@@ -6,11 +6,11 @@
  *      sim --table                           every scenario, as a table
  *      sim --list
  *
- * --until-failure ends at the first failure and then calls it a success: it is used where the protocol was broken on purpose, and
- * the simulation has to find it.
+ * --until-failure ends at the first failure and then calls it a success: it is used where the protocol was broken on
+ * purpose, and the simulation has to find it.
  *
- * Several jobs are several processes: job j of n takes every n-th seed. A run depends on its seed alone, so what fails in company
- * fails alone. Ends with 0 when all went well, 1 when a run failed, 2 when the arguments make no sense.
+ * Several jobs are several processes: job j of n takes every n-th seed. A run depends on its seed alone, so what fails
+ * in company fails alone. Ends with 0 when all went well, 1 when a run failed, 2 when the arguments make no sense.
  */
 #include "tests/sim/sim.h"
 
@@ -53,7 +53,7 @@ static void show_failure(const struct arguments *a, const struct result *r)
 	fflush(stdout);
 }
 
-/* ---- many runs --------------------------------------------------------------------------------------------------------------- */
+/* ---- many runs --------------------------------------------------------------------------------------------------- */
 
 static void count_run(const struct arguments *a, const struct result *r, struct sum *sum)
 {
@@ -149,7 +149,8 @@ static int run_many(const struct arguments *a)
 
 	printf("%" PRIu64 " runs, %.1f simulated hours, %" PRIu64 " starts, %" PRIu64 " datagrams, %" PRIu64
 	       " slots died of age, %" PRIu64 " sends that a pause hit: %" PRIu64 " failed\n",
-	       all.runs, (double)all.simulated_us / 3600e6, all.started, all.datagrams, all.died, all.frozen, all.failures);
+	       all.runs, (double)all.simulated_us / 3600e6, all.started, all.datagrams, all.died, all.frozen,
+	       all.failures);
 	if (!is_whole)
 		printf("a job ended without a report\n");
 	if (a->until_failure)
@@ -157,7 +158,7 @@ static int run_many(const struct arguments *a)
 	return is_whole && all.failures == 0 ? 0 : 1;
 }
 
-/* ---- one run -------------------------------------------------------------------------------------------------------------------- */
+/* ---- one run ----------------------------------------------------------------------------------------------------- */
 
 static int run_one(const struct arguments *a)
 {
@@ -167,14 +168,17 @@ static int run_one(const struct arguments *a)
 	make_plan(a, a->seed, &plan);
 	printf("seed %" PRIu64 ", %s: %s\n", plan.seed, plan.name, plan.text);
 	for (unsigned i = 0; a->has_timeline && i < plan.load_count; i++)
-		printf("    at %.6f nodes %03x have load %d, %.2f a second, %u deep\n", (double)plan.loads[i].at_us / 1e6,
-		       plan.loads[i].nodes, (int)plan.loads[i].pattern, plan.loads[i].rate, plan.loads[i].depth);
+		printf("    at %.6f nodes %03x have load %d, %.2f a second, %u deep\n",
+		       (double)plan.loads[i].at_us / 1e6, plan.loads[i].nodes, (int)plan.loads[i].pattern,
+		       plan.loads[i].rate, plan.loads[i].depth);
 	world_run(&plan, a->has_timeline, &r);
-	printf("%" PRIu64 " started, %" PRIu64 " refused, %" PRIu64 " slots died of age, %" PRIu64 " datagrams; largest window %u of %u\n",
+	printf("%" PRIu64 " started, %" PRIu64 " refused, %" PRIu64 " slots died of age, %" PRIu64
+	       " datagrams; largest window %u of %u\n",
 	       r.started, r.refused, r.died, r.datagrams, r.largest, r.threshold);
 	for (int i = 1; i < CLUSTER_WIRE_RESULTS; i++)
 		if (r.dropped[i] > 0)
-			printf("    %" PRIu64 " datagrams dropped: %s\n", r.dropped[i], cluster_wire_reason((enum cluster_wire_result)i));
+			printf("    %" PRIu64 " datagrams dropped: %s\n", r.dropped[i],
+			       cluster_wire_reason((enum cluster_wire_result)i));
 	if (r.has_failed)
 		show_failure(a, &r);
 	return r.has_failed ? 1 : 0;
@@ -186,15 +190,15 @@ static int show_table(const struct arguments *a)
 	const char *name, *text;
 	int status = 0;
 
-	printf("%-22s %-46s %13s %7s %12s %9s %9s %9s\n", "scenario", "", "fullest/limit", "used", "no start for", "wait p50",
-	       "wait p99", "datagr./s");
+	printf("%-22s %-46s %13s %7s %12s %9s %9s %9s\n", "scenario", "", "fullest/limit", "used", "no start for",
+	       "wait p50", "wait p99", "datagr./s");
 	for (unsigned i = 0; (name = plan_name(i, &text)) != NULL; i++) {
 		struct result r;
 
 		plan_named(&plan, name, a->seed);
 		world_run(&plan, false, &r);
-		printf("%-22s %-46s %7u/%-5u %5.1f %% %9.1f ms %6.1f ms %6.1f ms %9.0f%s%s\n", name, text, r.largest, r.threshold,
-		       100 * r.utilisation, (double)r.standstill_us / 1000, (double)r.wait_p50_us / 1000,
+		printf("%-22s %-46s %7u/%-5u %5.1f %% %9.1f ms %6.1f ms %6.1f ms %9.0f%s%s\n", name, text, r.largest,
+		       r.threshold, 100 * r.utilisation, (double)r.standstill_us / 1000, (double)r.wait_p50_us / 1000,
 		       (double)r.wait_p99_us / 1000, r.datagrams_a_second, r.has_failed ? "  FAILED: " : "", r.why);
 		fflush(stdout);
 		status = r.has_failed ? 1 : status;
@@ -202,7 +206,7 @@ static int show_table(const struct arguments *a)
 	return status;
 }
 
-/* ---- arguments ------------------------------------------------------------------------------------------------------------------ */
+/* ---- arguments --------------------------------------------------------------------------------------------------- */
 
 static int usage(void)
 {
@@ -270,7 +274,8 @@ int main(int argc, char **argv)
 		bool took_value;
 
 		if (!read_argument(&a, argv[i], i + 1 < argc ? argv[i + 1] : NULL, &took_value)) {
-			fprintf(stderr, "sim: what does %s %s mean?\n", argv[i], took_value && i + 1 < argc ? argv[i + 1] : "");
+			fprintf(stderr, "sim: what does %s %s mean?\n", argv[i],
+				took_value && i + 1 < argc ? argv[i + 1] : "");
 			return usage();
 		}
 		i += took_value;

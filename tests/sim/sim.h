@@ -1,22 +1,24 @@
-/* sim.h: the cluster in a box: many nodes of the real cluster.c, limiter.c and cluster_wire.c under a made-up clock and network.
+/* sim.h: the cluster in a box: many nodes of the real cluster.c, limiter.c and cluster_wire.c under a made-up clock and
+ * network.
  *
  *      plan (from a name or a seed) ──► world ──► what happened: starts, waits, faults found
  *
  *                 ┌ node: clock, limiter, cluster, wire, requests' threads ┐
- *      world ─────┼ node                                                   ├──► judge: is every window under the threshold?
+ *      world ─────┼ node                                                   ├──► judge: is a window too full?
  *        queue    └ node                                                   ┘
  *        network: links that lose, double, delay, cut
  *
- * The problem: what breaks a protocol is an order of events that nobody thought of, and on real machines such an order comes once
- * in a year and never again. The idea (FoundationDB's, and Lamport's before it): nothing in the three files under test knows a
- * socket or a clock, so one thread can hand them every event in an order that one 64-bit seed decides. A seed that fails, fails
- * always; a thousand hours take minutes, for idle time is skipped.
+ * The problem: what breaks a protocol is an order of events that nobody thought of, and on real machines such an order
+ * comes once in a year and never again. The idea (FoundationDB's, and Lamport's before it): nothing in the three files
+ * under test knows a socket or a clock, so one thread can hand them every event in an order that one 64-bit seed
+ * decides. A seed that fails, fails always; a thousand hours take minutes, for idle time is skipped.
  *
- * The invariant that makes a run repeatable: every random number comes from the plan's or the world's own generator, events of one
- * moment run in the order in which they were planned, and nothing depends on an address in memory or on a real clock.
+ * The invariant that makes a run repeatable: every random number comes from the plan's or the world's own generator,
+ * events of one moment run in the order in which they were planned, and nothing depends on an address in memory or on a
+ * real clock.
  *
- * True time is the world's: microseconds since the run began. A node sees only its own clock (node_clock_us), which starts anywhere
- * and may run fast or slow. The judge uses true time alone.
+ * True time is the world's: microseconds since the run began. A node sees only its own clock (node_clock_us), which
+ * starts anywhere and may run fast or slow. The judge uses true time alone.
  */
 #ifndef WEIR_SIM_H
 #define WEIR_SIM_H
@@ -39,7 +41,7 @@
 #define SECOND UINT64_C(1000000)
 #define NEVER_US UINT64_MAX
 
-/* ---- random numbers (queue.c) ---------------------------------------------------------------------------------------- */
+/* ---- random numbers (queue.c) ------------------------------------------------------------------------------------ */
 
 struct random {
 	uint64_t state;
@@ -50,7 +52,7 @@ uint64_t random_below(struct random *r, uint64_t limit); /* 0 when limit is 0 */
 uint64_t random_between(struct random *r, uint64_t least, uint64_t most);
 bool random_chance(struct random *r, unsigned per_million);
 
-/* ---- the plan: all that is decided before a run ------------------------------------------------------------------------ */
+/* ---- the plan: all that is decided before a run ------------------------------------------------------------------ */
 
 /* One direction between two nodes. */
 struct road {
@@ -92,6 +94,7 @@ enum fault_kind {
 	FAULT_CRASH,  /* nodes are gone without a word; again there after for_us, with empty memory; 0: never */
 	FAULT_LEAVE,  /* as above, with a word */
 	FAULT_PAUSE,  /* nodes stand still for for_us */
+	FAULT_PAUSE_WHEN_CALLED, /* the same, as soon as a request there is told to start */
 	FAULT_ROAD,   /* the roads from nodes to others become this one */
 	FAULT_CALM,   /* all roads are as at the beginning */
 	FAULT_RELOAD, /* nodes are configured with another threshold */
@@ -146,7 +149,7 @@ bool plan_named(struct plan *p, const char *name, uint64_t seed);
 /* NULL behind the last. */
 const char *plan_name(unsigned index, const char **text);
 
-/* ---- the run ----------------------------------------------------------------------------------------------------------- */
+/* ---- the run ----------------------------------------------------------------------------------------------------- */
 
 struct result {
 	uint64_t seed, end_us;
@@ -166,7 +169,7 @@ struct result {
 /* Runs a plan to its end or to the first breach. lines: prints a timeline. */
 void world_run(const struct plan *plan, bool has_timeline, struct result *result);
 
-/* ---- events (queue.c) -------------------------------------------------------------------------------------------------- */
+/* ---- events (queue.c) -------------------------------------------------------------------------------------------- */
 
 enum event_kind {
 	EVENT_TICK,    /* a node's group thread wakes up */
@@ -202,12 +205,13 @@ struct queue {
 void queue_push(struct queue *q, struct event event);
 bool queue_pop(struct queue *q, struct event *event);
 
-/* ---- the parts ---------------------------------------------------------------------------------------------------------- */
+/* ---- the parts --------------------------------------------------------------------------------------------------- */
 
 enum request_state { REQUEST_FREE, REQUEST_WAITING, REQUEST_CALLED, REQUEST_CHECKED };
 
 struct request {
 	struct limiter_ticket ticket;
+	struct world *world;
 	struct request *next, *previous; /* of one node, in order of arrival; free ones by next alone */
 	unsigned node;
 	uint64_t life; /* grows when the memory is used again */
@@ -225,6 +229,7 @@ struct node {
 	uint64_t clock_offset_us;
 	int drift_ppm;
 	uint64_t resume_us; /* stands still before that */
+	uint64_t pause_when_called_us;
 	unsigned buffered;  /* datagrams that wait for it to go on */
 	unsigned threshold, wanted_threshold;
 	struct cluster *cluster;
@@ -307,6 +312,7 @@ void world_fail(struct world *w, const char *format, ...) PRINTF_LIKE(2, 3);
 void world_tell(struct world *w, const struct node *node, const char *format, ...) PRINTF_LIKE(3, 4);
 /* An event of now + in_us. */
 void world_plan(struct world *w, uint64_t in_us, enum event_kind kind, unsigned node, uint64_t life, void *subject);
+void world_pause(struct world *w, struct node *n, uint64_t for_us);
 uint64_t world_lateness_us(struct world *w, const struct lateness *lateness);
 void *sim_allocate(void *old, size_t bytes); /* realloc that ends the program when there is none */
 

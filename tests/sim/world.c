@@ -1,11 +1,12 @@
-/* world.c: takes the earliest event, sets the clock to it, lets it happen, until the plan's end; and does to the nodes what the
- * plan says they suffer.
+/* world.c: takes the earliest event, sets the clock to it, lets it happen, until the plan's end; and does to the nodes
+ * what the plan says they suffer.
  *
  *      queue ──► event ──► is its node still in that life? does it stand still? ──► the part that it is for
  *
- * Standing still (a stopped process, a machine that swaps, a virtual machine that is moved) is the hardest fault for a protocol of
- * leases, and the reason why events pass through here: those of a node that stands still are put off until it goes on, where
- * threads wake in any order, and the datagrams come in the order in which the socket's buffer kept them.
+ * Standing still (a stopped process, a machine that swaps, a virtual machine that is moved) is the hardest fault for a
+ * protocol of leases, and the reason why events pass through here: those of a node that stands still are put off until
+ * it goes on, where threads wake in any order, and the datagrams come in the order in which the socket's buffer kept
+ * them.
  */
 #include "tests/sim/sim.h"
 
@@ -58,10 +59,11 @@ void world_tell(struct world *w, const struct node *node, const char *format, ..
 	putchar('\n');
 }
 
-/* ---- faults ---------------------------------------------------------------------------------------------------------------- */
+/* ---- faults ------------------------------------------------------------------------------------------------------ */
 
-static void pause_node(struct world *w, struct node *n, uint64_t for_us)
+void world_pause(struct world *w, struct node *n, uint64_t for_us)
 {
+	n->pause_when_called_us = 0;
 	if (!n->is_up || node_is_paused(n))
 		return;
 	world_tell(w, n, "stands still for %" PRIu64 " ms", for_us / 1000);
@@ -88,10 +90,10 @@ static void configure_node(struct node *n, unsigned threshold)
 
 static void suffer(struct world *w, const struct fault *f)
 {
-	static const char *const names[] = { "start", "crash", "leave", "pause", "road", "calm", "reload", "attack" };
+	static const char *const names[] = { "start", "crash", "leave", "pause", "pause when called", "road", "calm", "reload", "attack" };
 
-	world_tell(w, NULL, "---- %s: nodes %03x, others %03x, cut %d, loss %u/1000000, delay %u us", names[f->kind], f->nodes,
-	           f->others, f->road.is_cut, f->road.lost_per_million, f->road.delay_us);
+	world_tell(w, NULL, "---- %s: nodes %03x, others %03x, cut %d, loss %u/1000000, delay %u us", names[f->kind],
+		   f->nodes, f->others, f->road.is_cut, f->road.lost_per_million, f->road.delay_us);
 	if (f->kind == FAULT_ROAD)
 		network_set(w, f->nodes, f->others, &f->road);
 	else if (f->kind == FAULT_CALM)
@@ -111,7 +113,9 @@ static void suffer(struct world *w, const struct fault *f)
 		else if (f->kind == FAULT_CRASH || f->kind == FAULT_LEAVE)
 			stop_node(w, n, f);
 		else if (f->kind == FAULT_PAUSE)
-			pause_node(w, n, f->for_us);
+			world_pause(w, n, f->for_us);
+		else if (f->kind == FAULT_PAUSE_WHEN_CALLED)
+			n->pause_when_called_us = f->for_us;
 		else if (f->kind == FAULT_RELOAD)
 			configure_node(n, f->threshold);
 	}
@@ -123,10 +127,11 @@ static void attack(struct world *w)
 	if (w->now_us >= w->network.attack_until_us)
 		return;
 	network_attack(w);
-	world_plan(w, random_between(&w->random, 1, 2 * SECOND / (w->network.attacks_a_second + 1)), EVENT_ATTACK, 0, 0, NULL);
+	world_plan(w, random_between(&w->random, 1, 2 * SECOND / (w->network.attacks_a_second + 1)), EVENT_ATTACK, 0,
+		   0, NULL);
 }
 
-/* ---- events ---------------------------------------------------------------------------------------------------------------- */
+/* ---- events ------------------------------------------------------------------------------------------------------ */
 
 static bool is_of_node(enum event_kind kind)
 {
@@ -143,7 +148,8 @@ static bool is_stale(const struct world *w, const struct event *e)
 	case EVENT_ARRIVAL:
 		return e->life != n->life || e->number != n->load_life;
 	case EVENT_THREAD:
-		return ((struct request *)e->subject)->life != e->life || ((struct request *)e->subject)->wakes_us != e->at_us;
+		return ((struct request *)e->subject)->life != e->life ||
+		       ((struct request *)e->subject)->wakes_us != e->at_us;
 	case EVENT_CHECK:
 	case EVENT_SEND:
 	case EVENT_GIVE_UP:
@@ -221,10 +227,10 @@ static void happen(struct world *w, struct event *e)
 
 	switch (e->kind) {
 	case EVENT_LOAD:
-		set_load(w, e->subject);
+		set_load(w, &w->plan->loads[e->number]);
 		break;
 	case EVENT_FAULT:
-		suffer(w, e->subject);
+		suffer(w, &w->plan->faults[e->number]);
 		break;
 	case EVENT_RETURN:
 		if (!n->is_up)
@@ -279,14 +285,18 @@ static void begin(struct world *w)
 
 	w->random.state = p->seed ^ 0x5eed;
 	for (unsigned i = 0; i < p->node_count; i++)
-		w->nodes[i] = (struct node){ .world = w, .index = i, .id = p->nodes[i].id, .drift_ppm = p->nodes[i].drift_ppm,
-		                             .wanted_threshold = p->threshold, .tick_us = NEVER_US };
+		w->nodes[i] = (struct node){ .world = w,
+					     .index = i,
+					     .id = p->nodes[i].id,
+					     .drift_ppm = p->nodes[i].drift_ppm,
+					     .wanted_threshold = p->threshold,
+					     .tick_us = NEVER_US };
 	network_begin(w);
 	judge_begin(w);
 	for (unsigned i = 0; i < p->load_count; i++)
-		world_plan(w, p->loads[i].at_us, EVENT_LOAD, 0, 0, (void *)(uintptr_t)&p->loads[i]);
+		queue_push(&w->queue, (struct event){ .at_us = p->loads[i].at_us, .kind = EVENT_LOAD, .number = i });
 	for (unsigned i = 0; i < p->fault_count; i++)
-		world_plan(w, p->faults[i].at_us, EVENT_FAULT, 0, 0, (void *)(uintptr_t)&p->faults[i]);
+		queue_push(&w->queue, (struct event){ .at_us = p->faults[i].at_us, .kind = EVENT_FAULT, .number = i });
 }
 
 static void end(struct world *w)
