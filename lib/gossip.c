@@ -532,9 +532,9 @@ void gossip_use(struct gossip *g, struct gossip_sockets *sockets)
 	gossip_close(before);
 }
 
-bool gossip_is_listed(const struct gossip *g)
+bool gossip_is_listed(const struct gossip_sockets *sockets)
 {
-	return g->sockets == NULL || g->sockets->is_listed;
+	return sockets->is_listed;
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */

@@ -65,8 +65,8 @@ struct gossip_sockets *gossip_open(const struct gossip_options *options, const s
 void gossip_close(struct gossip_sockets *sockets); /* never used */
 /* Uses these from now on, and closes those before. Not while the thread runs. */
 void gossip_use(struct gossip *g, struct gossip_sockets *sockets);
-/* Is this machine in the list of peers? True for the other ways. */
-bool gossip_is_listed(const struct gossip *g);
+/* Does one of the peers' entries stand for this node? True for the other ways. */
+bool gossip_is_listed(const struct gossip_sockets *sockets);
 
 /* Starts and stops the thread. Stopping waits for a callback to end. Start gives 0 or an errno number. One thread at a time. */
 int gossip_start(struct gossip *g);

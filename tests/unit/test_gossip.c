@@ -195,7 +195,6 @@ static void peers_listen_each_at_its_own_entry(void)
 	char error[256];
 	begin(&one, &options);
 	begin(&other, &options);
-	CU_ASSERT_TRUE(gossip_is_listed(one.gossip) && gossip_is_listed(other.gossip));
 	CU_ASSERT_TRUE(is_heard(&one, NULL, &other, "hello", &source));
 	CU_ASSERT_EQUAL(address_port(&source), first);
 	CU_ASSERT_TRUE(is_heard(&other, &source, &one, "hello yourself", &source));
@@ -206,9 +205,35 @@ static void peers_listen_each_at_its_own_entry(void)
 	gossip_stop(other.gossip);
 	struct gossip_sockets *again = gossip_open(&options, other.gossip, error, sizeof error);
 	CU_ASSERT_PTR_NOT_NULL_FATAL(again);
+	CU_ASSERT_TRUE(gossip_is_listed(again));
 	gossip_use(other.gossip, again);
 	CU_ASSERT_EQUAL(gossip_start(other.gossip), 0);
 	CU_ASSERT_TRUE(is_heard(&one, NULL, &other, "again", &source));
+	end(&one);
+	end(&other);
+}
+
+/* TEST-NET-1 is nobody's: who is not in its own list listens at the port of the first entry. */
+static void a_node_that_its_list_does_not_name_listens_on_all_addresses(void)
+{
+	struct address source, to;
+	struct gossip_peer peers[] = { { "192.0.2.77", free_port() } };
+	struct gossip_options options = { .way = GOSSIP_PEERS, .peers = peers, .peer_count = 1 };
+	struct gossip_options others = to_address(GOSSIP_BROADCAST, "127.255.255.255", free_port());
+	struct end one, other;
+	char error[256];
+	begin(&one, &options);
+	begin(&other, &others);
+	memset(&to, 0, sizeof to);
+	CU_ASSERT_TRUE_FATAL(address_parse("127.0.0.1", peers[0].port, &to));
+	CU_ASSERT_TRUE(is_heard(&other, &to, &one, "here you are", &source));
+	CU_ASSERT_TRUE(is_heard(&one, &source, &other, "here I am", NULL));
+	gossip_stop(one.gossip);
+	peers[0].port = free_port();
+	struct gossip_sockets *elsewhere = gossip_open(&options, one.gossip, error, sizeof error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(elsewhere);
+	CU_ASSERT_FALSE(gossip_is_listed(elsewhere));
+	gossip_close(elsewhere);
 	end(&one);
 	end(&other);
 }
@@ -282,6 +307,7 @@ int main(void)
 		TEST(a_multicast_reaches_all_who_joined),
 		TEST(groups_on_two_ports_do_not_hear_each_other),
 		TEST(peers_listen_each_at_its_own_entry),
+		TEST(a_node_that_its_list_does_not_name_listens_on_all_addresses),
 		TEST(peers_by_name_are_found),
 		TEST(a_kick_brings_a_tick_and_none_is_lost),
 		TEST(a_tick_comes_when_it_was_asked_for),
