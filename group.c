@@ -47,7 +47,8 @@ struct group {
 	struct limiter *limiter;
 	struct gossip *gossip;
 	bool is_started;       /* group_start() was called; the configuring thread's, */
-	bool is_unlisted;      /* as is this: its own list of peers does not name it */
+	bool is_unlisted;      /* as is this: its own list of peers does not name it; */
+	uint64_t window_us;    /* and this: of the settings in force */
 	atomic_bool is_member; /* and its thread runs: kicks are for something */
 
 	pthread_mutex_t mutex;
@@ -55,7 +56,9 @@ struct group {
 	struct cluster_wire *wire GUARDED_BY(cluster_mutex);
 	char *address GUARDED_BY(cluster_mutex);
 	unsigned id GUARDED_BY(cluster_mutex);
-	uint64_t answered_us GUARDED_BY(cluster_mutex); /* when the master last answered, or patience last ran out */
+	uint64_t answered_us GUARDED_BY(cluster_mutex);  /* when the master last answered */
+	bool gave_in_vain GUARDED_BY(cluster_mutex);     /* what it gave was too late for use */
+	uint64_t asks_from_us GUARDED_BY(cluster_mutex); /* it asks for no starts before */
 	struct note notes[NOTES_MAX] GUARDED_BY(cluster_mutex);
 	size_t note_count GUARDED_BY(cluster_mutex);
 	uint64_t received_total GUARDED_BY(cluster_mutex), sent_total GUARDED_BY(cluster_mutex);
@@ -135,25 +138,33 @@ static void send_message(void *context, const struct cluster_place *to, const st
 	gossip_send(g->gossip, to != NULL ? &address : NULL, bytes, length);
 }
 
-static void give(void *context, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us)
+static void give(void *context, uint64_t from_us, uint64_t until_us, unsigned count, uint64_t now_us) REQUIRES(cluster_mutex)
 {
 	struct group *g = context;
+	g->gave_in_vain = g->gave_in_vain || until_us <= now_us;
 	limiter_give(g->limiter, from_us, until_us, count, now_us);
 }
 
+/* The master had starts for those who waited, and they died on their way: that is no reason to send anybody away. They are asked for
+   again, within everybody's patience. */
 static void answered(void *context, uint64_t asked_us, uint64_t now_us) REQUIRES(cluster_mutex)
 {
 	struct group *g = context;
+	bool was_in_vain = g->gave_in_vain;
+	g->gave_in_vain = false;
+	if (was_in_vain)
+		return;
 	g->answered_us = now_us;
 	limiter_answered(g->limiter, asked_us, now_us);
 }
 
-static void tell_line(void *context, uint64_t now_us, struct cluster_line *out)
+/* Who has started by other slots until now asks for none of these as long as those starts count. */
+static void tell_line(void *context, uint64_t now_us, struct cluster_line *out) REQUIRES(cluster_mutex)
 {
 	struct group *g = context;
 	struct limiter_report now;
 	limiter_report(g->limiter, now_us, &now);
-	*out = (struct cluster_line){ .waiting = now.waiting,
+	*out = (struct cluster_line){ .waiting = now_us >= g->asks_from_us ? now.waiting : 0,
 		                      .held = now.held,
 		                      .used_total = now.used_total,
 		                      .died_total = now.died_total,
@@ -433,8 +444,8 @@ static bool make_membership(struct group *g, const struct settings *settings, st
 	return false;
 }
 
-/* Puts a membership, or none, in the place of the present one, which it returns. */
-static struct membership swap_membership(struct group *g, struct membership next)
+/* Puts a membership, or none, in the place of the present one, which it returns. Nothing is asked for until asks_from_us. */
+static struct membership swap_membership(struct group *g, struct membership next, uint64_t asks_from_us)
 {
 	group_lock(g);
 	struct membership before = { .cluster = g->cluster, .wire = g->wire, .address = g->address, .id = g->id };
@@ -443,6 +454,7 @@ static struct membership swap_membership(struct group *g, struct membership next
 	g->address = next.address;
 	g->id = next.id;
 	g->answered_us = clock_us();
+	g->asks_from_us = asks_from_us;
 	g->note_count = 0;
 	group_unlock(g);
 	return before;
@@ -478,7 +490,7 @@ void group_leave(struct group *g)
 	atomic_store(&g->is_member, false);
 	gossip_stop(g->gossip);
 	say_goodbye(g);
-	struct membership before = swap_membership(g, none);
+	struct membership before = swap_membership(g, none, 0);
 	free_membership(&before);
 	gossip_use(g->gossip, NULL);
 }
@@ -502,7 +514,9 @@ static bool join(struct group *g, const struct settings *settings, char *error, 
 	gossip_stop(g->gossip);
 	say_goodbye(g);
 	gossip_use(g->gossip, sockets);
-	struct membership before = swap_membership(g, next);
+	/* The others know nothing of what started here in the last window, by slots of our own or of another group. */
+	uint64_t window_us = g->window_us > settings->threshold.window_us ? g->window_us : settings->threshold.window_us;
+	struct membership before = swap_membership(g, next, g->is_started ? clock_us() + window_us : 0);
 	free_membership(&before);
 	return !g->is_started || run_thread(g, settings, error, error_size);
 }
@@ -528,13 +542,16 @@ bool group_configure(struct group *g, const struct settings *settings, char *err
 	bool stays = is_in && settings->group_address != NULL && g->id == settings->id &&
 	             strcmp(g->address, settings->group_address) == 0;
 	group_unlock(g);
+	bool is_good = true;
 	if (stays)
-		return adjust(g, settings, error, error_size);
-	if (settings->group_address != NULL)
-		return join(g, settings, error, error_size);
-	if (is_in)
+		is_good = adjust(g, settings, error, error_size);
+	else if (settings->group_address != NULL)
+		is_good = join(g, settings, error, error_size);
+	else if (is_in)
 		group_leave(g);
-	return true;
+	if (is_good)
+		g->window_us = settings->threshold.window_us;
+	return is_good;
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
@@ -568,7 +585,7 @@ bool group_start(struct group *g, const struct settings *settings, char *error, 
 		snprintf(error, error_size, "no memory to join the group with");
 		return false;
 	}
-	struct membership before = swap_membership(g, next);
+	struct membership before = swap_membership(g, next, 0);
 	free_membership(&before);
 	return run_thread(g, settings, error, error_size);
 }
