@@ -16,12 +16,13 @@ WINDOW_NS = 1_000_000_000
 class Arrivals:
     """The target that notes when requests come."""
 
-    def __init__(self, t):
-        self.t = t
-        self.times_path = os.path.join(t.tmp, 'times')
+    def __init__(self, t, place=None):
+        """place: a network namespace (network.py) on whose loopback interface it listens."""
+        self.t, self.place = t, place
         self.port = t.free_port()
+        self.times_path = os.path.join(t.tmp, f'times{self.port}')
         self.address = f'127.0.0.1:{self.port}'
-        self.process = t.start_tool(self._program(), self.port, self.times_path)
+        self.process = t.start_tool(*(place.prefix if place else ()), self._program(), self.port, self.times_path)
         t.until(self._listens, 10, 'bench/arrivals listens')
 
     def _program(self):
@@ -32,8 +33,10 @@ class Arrivals:
         raise AssertionError(f'no arrivals in {self.t.bin}/bench or build/bench: make bench_programs')
 
     def _listens(self):
-        with socket.socket() as sock:
-            return sock.connect_ex(('127.0.0.1', self.port)) == 0
+        def connects():
+            with socket.socket() as sock:
+                return sock.connect_ex(('127.0.0.1', self.port)) == 0
+        return self.place.inside(connects) if self.place else connects()
 
     def times(self):
         """Ends it; the times of all requests, in ns."""
