@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import struct
+import threading
 import time
 
 from arrivals import WINDOW_NS, Arrivals, Load, fullest
@@ -362,3 +363,79 @@ def a_forward_proxy_in_a_group_shares_its_threshold(t):
     t.check(statuses.count(200) <= 5 * (1 + seconds), f'{statuses.count(200)} of 40 in {seconds:.1f} s')
     t.check(statuses.count(429) == 40 - statuses.count(200), f'{statuses}')
     t.check(200 in statuses, 'some are let through')
+
+
+def _switch(t, number, group, threshold):
+    return Weir(t, ['packet', '--port', 0, '--id', number, '--unicast', group, '--threshold', threshold,
+                    '--backlog', 5])
+
+
+@takes(30)
+def switches_of_a_group_share_one_threshold(t):
+    group, sent = _group(), []
+    nodes = [_switch(t, number, group, 10) for number in (1, 2)]
+    _all_follow(nodes, 1)
+    server = t.start_tool(os.path.join(t.bin, 'server_demo'), '-id', 100, '-pp', 111, '-listen', t.free_port(),
+                          '-revproc', nodes[0].port)
+    other = t.start_tool(os.path.join(t.bin, 'server_demo'), '-id', 101, '-pp', 111, '-listen', t.free_port(),
+                         '-revproc', nodes[1].port)
+    message = b'{"type":0,"srcid":1,"privPoliId":111,"payload":"xyz"}'
+
+    def ask(node):
+        with socket.create_connection(('127.0.0.1', node.port), t.s(20)) as sock:
+            sock.sendall(message)
+            answer = sock.recv(4096)
+            sent.append(b'"type":"2"' in answer.replace(b' ', b''))
+            return sent[-1]
+    for node in nodes:
+        t.until(lambda node=node: ask(node), 20, 'a server is there')
+    begun = time.monotonic()
+    t.parallel([lambda i=i: ask(nodes[i % 2]) for i in range(40)], 30)
+    t.equal(sent[-40:], [True] * 40, 'all were answered in their turn')
+    t.check(time.monotonic() - begun >= 2.9, f'40 messages at 10 a second took {time.monotonic() - begun:.1f} s')
+    t.check(server.poll() is None and other.poll() is None, 'the servers are there')
+
+
+class _Slow:
+    """A target whose queue is full for a while: a connection to it is made when open() was called, by the second SYN. Then it
+    answers all."""
+
+    def __init__(self, t):
+        self.full = t.full_backlog()
+        self.address = self.full.address
+        self.requests = 0
+        t.cleanup(self.full.close)
+
+    def open(self):
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        for filler in self.full._fillers:
+            filler.close()
+        while True:
+            try:
+                connection, _ = self.full._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection):
+        with connection:
+            if connection.recv(4096):
+                self.requests += 1
+                connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n')
+
+
+def a_slot_that_died_while_a_connection_was_made_is_replaced(t):
+    slow = _Slow(t)
+    node = t.weir(slow, id=1, unicast=_group(), threshold=50, backlog=1, connect_timeout=10, extra=['--trace'])
+    node.wait_log(MASTER.format(1))
+    client = t.client(node, seconds=30)
+    client.send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    node.wait_log('pick     target')
+    slow.open()
+    t.equal(client.response().status, 200)
+    t.equal(slow.requests, 1)
+    text = node.log.text()
+    connected, sent = text.index('connect  to'), text.index('send     ')
+    t.check(' wait     ' in text[connected:sent], f'no second wait between these: {text[connected:sent]}')
