@@ -679,6 +679,10 @@ static void log_counts(struct proxy *proxy)
 	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "requests=%llu answered_here=%llu started=%llu refused=%llu",
 	          (unsigned long long)atomic_load(&proxy->requests_total), (unsigned long long)atomic_load(&proxy->answered_total),
 	          (unsigned long long)limits.started_total, (unsigned long long)atomic_load(&proxy->refused_total));
+	if (limits.used_total + limits.died_total > 0)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "starts given by the group's master: used=%llu died=%llu late_us=%llu",
+		          (unsigned long long)limits.used_total, (unsigned long long)limits.died_total,
+		          (unsigned long long)limits.late_us_total);
 }
 
 void proxy_drain(struct proxy *proxy)
