@@ -406,6 +406,13 @@ class _Slow:
         self.requests = 0
         t.cleanup(self.full.close)
 
+    def knocking(self):
+        """How many connections are being asked for, without an answer; the last filler is one."""
+        state, wanted = '02', f':{self.full.port:04X}'      # SYN_SENT
+        with open('/proc/net/tcp', encoding='ascii') as file:
+            fields = [line.split() for line in file]
+        return sum(1 for line in fields if line[2].endswith(wanted) and line[3] == state)
+
     def open(self):
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -430,9 +437,10 @@ def a_slot_that_died_while_a_connection_was_made_is_replaced(t):
     slow = _Slow(t)
     node = t.weir(slow, id=1, unicast=_group(), threshold=50, backlog=1, connect_timeout=10, extra=['--trace'])
     node.wait_log(MASTER.format(1))
+    before = slow.knocking()
     client = t.client(node, seconds=30)
     client.send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
-    node.wait_log('pick     target')
+    t.until(lambda: slow.knocking() > before, 20, 'weir asks for a connection')
     slow.open()
     t.equal(client.response().status, 200)
     t.equal(slow.requests, 1)
