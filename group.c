@@ -1,20 +1,21 @@
 /* group.c: see group.h.
  *
- * Everything of the state machine happens under cluster_mutex, most of it in gossip's thread: a datagram came, or it is time. Its
- * calls go out from there: to the limiter (limiter_mutex is further in) and to the sockets, whose sends never block. What it has to say
- * to a person is noted and logged when the lock is free again.
+ * Everything of the state machine happens under cluster_mutex, most of it in gossip's thread: a datagram came, or it is
+ * time. Its calls go out from there: to the limiter (limiter_mutex is further in) and to the sockets, whose sends never
+ * block. What it has to say to a person is noted and logged when the lock is free again.
  *
  *      came():  bytes ──► cluster_wire_read ──► cluster_receive
  *      tick():  cluster_tick ──► when next?     then: what is to be logged; who has waited for a master for too long
  *
- * A place is where a datagram came from together with its sender's incarnation: an answer is addressed to that life of that node, and
- * refused by any other that it is played to (cluster_wire.h).
+ * A place is where a datagram came from together with its sender's incarnation: an answer is addressed to that life of
+ * that node, and refused by any other that it is played to (cluster_wire.h).
  *
- * Nobody waits for a master that is not there: a request beyond the backlog may stand in line for a round trip. When no answer comes
- * for PATIENCE_US, those who have stood there for that long are treated as if the master had looked and had nothing to give.
+ * Nobody waits for a master that is not there: a request beyond the backlog may stand in line for a round trip. When no
+ * answer comes for PATIENCE_US, those who have stood there for that long are treated as if the master had looked and
+ * had nothing to give.
  *
- * The thread's lateness is the group's: a start may be used for some milliseconds only, so the thread is made prompt (thread.h),
- * and it does nothing that waits.
+ * The thread's lateness is the group's: a start may be used for some milliseconds only, so the thread is made prompt
+ * (thread.h), and it does nothing that waits.
  */
 #include "group.h"
 
@@ -45,7 +46,7 @@ struct group {
 	const char *name;
 	struct log *log;
 	struct limiter *limiter;
-	struct gossip *gossip;
+	struct gossip *gossip; /* made when it first joins a group, and kept; NULL before */
 	bool is_started;       /* group_start() was called; the configuring thread's, */
 	bool is_unlisted;      /* as is this: its own list of peers does not name it; */
 	uint64_t window_us;    /* and this: of the settings in force */
@@ -70,7 +71,7 @@ struct group {
 
 LOCK_VERBS(group, mutex, cluster_mutex)
 
-/* ---- places --------------------------------------------------------------------------------------------------------- */
+/* ---- places ------------------------------------------------------------------------------------------------------ */
 
 /* What a struct cluster_place holds. */
 struct place {
@@ -120,7 +121,7 @@ static struct address address_of(const struct place *place)
 	return address;
 }
 
-/* ---- what the state machine calls ----------------------------------------------------------------------------------- */
+/* ---- what the state machine calls -------------------------------------------------------------------------------- */
 
 static void send_message(void *context, const struct cluster_place *to, const struct cluster_message *message)
 	REQUIRES(cluster_mutex)
@@ -145,8 +146,8 @@ static void give(void *context, uint64_t from_us, uint64_t until_us, unsigned co
 	limiter_give(g->limiter, from_us, until_us, count, now_us);
 }
 
-/* The master had starts for those who waited, and they died on their way: that is no reason to send anybody away. They are asked for
-   again, within everybody's patience. */
+/* The master had starts for those who waited, and they died on their way: that is no reason to send anybody away. They
+   are asked for again, within everybody's patience. */
 static void answered(void *context, uint64_t asked_us, uint64_t now_us) REQUIRES(cluster_mutex)
 {
 	struct group *g = context;
@@ -189,7 +190,7 @@ static void happened(void *context, enum cluster_event event, unsigned id, uint6
 		g->notes[g->note_count++] = (struct note){ event, id, number };
 }
 
-/* ---- what a person is told ------------------------------------------------------------------------------------------ */
+/* ---- what a person is told --------------------------------------------------------------------------------------- */
 
 static void log_master(struct group *g, unsigned self, unsigned id, uint64_t epoch)
 {
@@ -215,14 +216,18 @@ static void log_note(struct group *g, unsigned self, const struct note *note)
 		log_master(g, self, id, note->number);
 		break;
 	case CLUSTER_TWIN_MET:
-		log_write(g->log, LOG_LEVEL_ERROR, g->name, "another node of the group has id %u too: each needs an id of its own", self);
+		log_write(g->log, LOG_LEVEL_ERROR, g->name,
+		          "another node of the group has id %u too: each needs an id of its own", self);
 		break;
 	case CLUSTER_STEPPED_ASIDE:
 		log_write(g->log, LOG_LEVEL_ERROR, g->name,
-		          "the other node with id %u is the elder: this one steps aside, and starts nothing until that one is gone", self);
+		          "the other node with id %u is the elder: this one steps aside, and starts nothing until that one "
+		          "is gone",
+		          self);
 		break;
 	case CLUSTER_CAME_BACK:
-		log_write(g->log, LOG_LEVEL_INFO, g->name, "the other node with id %u is gone: this one takes part again", self);
+		log_write(g->log, LOG_LEVEL_INFO, g->name,
+		          "the other node with id %u is gone: this one takes part again", self);
 		break;
 	case CLUSTER_WAS_PAUSED:
 		log_write(g->log, LOG_LEVEL_WARN, g->name, "this node stood still for %.1f s: it joins the group anew",
@@ -290,7 +295,7 @@ static void log_news(struct group *g, const struct news *news)
 	          (unsigned long long)news->dropped, from, cluster_wire_reason(news->last_drop));
 }
 
-/* ---- what gossip calls ---------------------------------------------------------------------------------------------- */
+/* ---- what gossip calls ------------------------------------------------------------------------------------------- */
 
 static void came(void *context, const unsigned char *bytes, size_t length, const struct address *from)
 {
@@ -342,7 +347,7 @@ static void trouble(void *context, const char *what, int error)
 	log_write(g->log, LOG_LEVEL_WARN, g->name, "the group: %s: %s", what, strerror(error));
 }
 
-/* ---- joining and leaving -------------------------------------------------------------------------------------------- */
+/* ---- joining and leaving ----------------------------------------------------------------------------------------- */
 
 bool group_gives_slots(const struct settings *settings)
 {
@@ -351,7 +356,8 @@ bool group_gives_slots(const struct settings *settings)
 
 static struct cluster_options cluster_options(const struct group *g, const struct settings *settings, uint64_t incarnation)
 {
-	/* Who is not in its own list of peers is one more than the list says: a strict part must not be thought larger than it is. */
+	/* Who is not in its own list of peers is one more than the list says: a strict part must not be thought larger
+	   than it is. */
 	unsigned unlisted = g->is_unlisted && settings->group_size > 0 ? 1 : 0;
 	return (struct cluster_options){ .id = settings->id,
 		                         .incarnation = incarnation,
@@ -444,7 +450,8 @@ static bool make_membership(struct group *g, const struct settings *settings, st
 	return false;
 }
 
-/* Puts a membership, or none, in the place of the present one, which it returns. Nothing is asked for until asks_from_us. */
+/* Puts a membership, or none, in the place of the present one, which it returns. Nothing is asked for until
+   asks_from_us. */
 static struct membership swap_membership(struct group *g, struct membership next, uint64_t asks_from_us)
 {
 	group_lock(g);
@@ -487,6 +494,8 @@ static bool run_thread(struct group *g, const struct settings *settings, char *e
 void group_leave(struct group *g)
 {
 	struct membership none = { .cluster = NULL };
+	if (g->gossip == NULL)
+		return;
 	atomic_store(&g->is_member, false);
 	gossip_stop(g->gossip);
 	say_goodbye(g);
@@ -499,7 +508,11 @@ void group_leave(struct group *g)
 static bool join(struct group *g, const struct settings *settings, char *error, size_t error_size)
 {
 	struct membership next;
-	struct gossip_sockets *sockets = open_sockets(g, settings, error, error_size);
+	struct gossip_calls calls = { .context = g, .came = came, .tick = tick, .trouble = trouble };
+	snprintf(error, error_size, "no memory or descriptor to join the group with");
+	if (g->gossip == NULL)
+		g->gossip = gossip_create(&calls);
+	struct gossip_sockets *sockets = g->gossip == NULL ? NULL : open_sockets(g, settings, error, error_size);
 	if (sockets == NULL)
 		return false;
 	bool was_unlisted = g->is_unlisted;
@@ -554,22 +567,16 @@ bool group_configure(struct group *g, const struct settings *settings, char *err
 	return is_good;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 struct group *group_create(const char *name, struct log *log, struct limiter *limiter)
 {
 	struct group *g = calloc(1, sizeof *g);
 	if (g == NULL)
 		return NULL;
-	struct gossip_calls calls = { .context = g, .came = came, .tick = tick, .trouble = trouble };
 	g->name = name;
 	g->log = log;
 	g->limiter = limiter;
-	g->gossip = gossip_create(&calls);
-	if (g->gossip == NULL) {
-		free(g);
-		return NULL;
-	}
 	pthread_mutex_init(&g->mutex, NULL);
 	return g;
 }
@@ -580,7 +587,8 @@ bool group_start(struct group *g, const struct settings *settings, char *error, 
 	g->is_started = true;
 	if (settings->group_address == NULL)
 		return true;
-	/* It lives from now on. To the state machine the time since it was configured would be one in which it stood still. */
+	/* It lives from now on. To the state machine the time since it was configured would be one in which it stood
+	   still. */
 	if (!make_membership(g, settings, &next)) {
 		snprintf(error, error_size, "no memory to join the group with");
 		return false;
@@ -602,7 +610,7 @@ void group_destroy(struct group *g)
 
 void group_kick(struct group *g)
 {
-	if (g != NULL && atomic_load_explicit(&g->is_member, memory_order_relaxed))
+	if (g != NULL && atomic_load_explicit(&g->is_member, memory_order_acquire))
 		gossip_kick(g->gossip);
 }
 

@@ -58,8 +58,8 @@ void line_wake(struct limiter_ticket *ticket);
 /* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells clients apart.
    exempt: never refused for a full line. */
 enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client, bool is_exempt);
-/* Asked right before the first byte is sent: is the slot in hand, if there is one, still good? Waits for another if it is not. Anything
-   but LINE_GO: no slot is in hand any more. */
+/* Asked right before the first byte is sent: is the slot in hand, if there is one, still good? Waits for another if it is
+   not. Anything but LINE_GO: no slot is in hand any more. */
 enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper);
 /* line_take() without waiting: false when it could not start at once. */
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt);

@@ -271,7 +271,7 @@ static enum step step_of(struct road *r, enum line_answer answer)
 static enum step take_slot(struct road *r)
 {
 	r->turn.limiter = r->proxy->limiter;
-	r->turn.group = r->proxy->group;
+	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
 	r->sleeper.client_fd = r->client.fd;
 	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt));
 }

@@ -1,20 +1,23 @@
 /* gossip.c: see gossip.h.
  *
- * Several processes of one machine are in one group, so they share its port. Linux asks for SO_REUSEADDR or SO_REUSEPORT on each
- * socket; other systems for the one or the other, so both are set. A broadcast or multicast datagram is then delivered to every such
- * socket, 127.255.255.255 too: udp(7) in the kernel walks over all that match (__udp4_lib_mcast_deliver). A datagram to one address
- * would be given to one of them, picked by a hash: that is why nobody is ever answered on the shared port. The price is that
- * any process of the machine can join: what is to be believed is settled by whoever reads the datagrams.
+ * Several processes of one machine are in one group, so they share its port. Linux asks for SO_REUSEADDR or
+ * SO_REUSEPORT on each socket; other systems for the one or the other, so both are set. A broadcast or multicast
+ * datagram is then delivered to every such socket, 127.255.255.255 too: udp(7) in the kernel walks over all that match
+ * (__udp4_lib_mcast_deliver). A datagram to one address would be given to one of them, picked by a hash: that is why
+ * nobody is ever answered on the shared port. The price is that any process of the machine can join: what is to be
+ * believed is settled by whoever reads the datagrams.
  *
- * 255.255.255.255 and multicast addresses are on no network in particular: left alone, the kernel sends them out of one interface, that
- * of the default route, or says ENETUNREACH. So each goes out of every interface that is up, which IP_PKTINFO names together
- * with the source address. The copy that the kernel loops back is what other processes of this machine get; with no interface up
- * but the loopback one, that one is used. A node with two interfaces in one network hears everything twice, and drops the second.
+ * 255.255.255.255 and multicast addresses are on no network in particular: left alone, the kernel sends them out of one
+ * interface, that of the default route, or says ENETUNREACH. So each goes out of every interface that is up, which
+ * IP_PKTINFO names together with the source address. The copy that the kernel loops back is what other processes of
+ * this machine get; with no interface up but the loopback one, that one is used. A node with two interfaces in one
+ * network hears everything twice, and drops the second.
  *
- * Interfaces come and go. Each second they are looked at anew, and the group is joined on all that are up: joined already is an error
- * that means no harm. Multicast keeps its time to live of 1: it does not leave the local network.
+ * Interfaces come and go. Each second they are looked at anew, and the group is joined on all that are up: joined
+ * already is an error that means no harm. Multicast keeps its time to live of 1: it does not leave the local network.
  *
- * A flood must not keep the thread from its clock: it reads at most READS_PER_TURN datagrams of a socket before it ticks.
+ * A flood must not keep the thread from its clock: it reads at most READS_PER_TURN datagrams of a socket before it
+ * ticks.
  */
 #include "gossip.h"
 
@@ -103,7 +106,7 @@ static void say_trouble(struct gossip *g, const char *what, int error)
 	g->calls.trouble(g->calls.context, what, error);
 }
 
-/* ---- interfaces ----------------------------------------------------------------------------------------------------- */
+/* ---- interfaces -------------------------------------------------------------------------------------------------- */
 
 static bool is_same_address(const struct address *a, const struct sockaddr *b)
 {
@@ -117,7 +120,8 @@ static bool is_same_address(const struct address *a, const struct sockaddr *b)
 static bool is_address_of_ours(const struct address *address)
 {
 	struct ifaddrs *list = NULL;
-	bool is_ours = address->any.sa_family == AF_INET && ntohl(address->v4.sin_addr.s_addr) >> 24 == 127; /* all of 127/8 is */
+	/* Of 127/8 one address is listed, and all are ours. */
+	bool is_ours = address->any.sa_family == AF_INET && ntohl(address->v4.sin_addr.s_addr) >> 24 == 127;
 	if (getifaddrs(&list) != 0)
 		return is_ours;
 	for (const struct ifaddrs *i = list; i != NULL && !is_ours; i = i->ifa_next)
@@ -189,7 +193,7 @@ static void look_at_interfaces(struct gossip *g)
 	gossip_unlock(g);
 }
 
-/* ---- sending -------------------------------------------------------------------------------------------------------- */
+/* ---- sending ----------------------------------------------------------------------------------------------------- */
 
 union control {
 	struct cmsghdr head; /* for its alignment */
@@ -197,7 +201,7 @@ union control {
 	char v6[CMSG_SPACE(sizeof(struct in6_pktinfo))];
 };
 
-/* Names the interface, and the source address: left to itself the kernel would put 0.0.0.0 on the loopback interface. */
+/* Names the interface, and the source address: left to itself the kernel would put 0.0.0.0 on the loopback one. */
 static void name_interface(struct msghdr *message, union control *control, const struct interface *via)
 {
 	memset(control, 0, sizeof *control);
@@ -205,13 +209,16 @@ static void name_interface(struct msghdr *message, union control *control, const
 	if (via->source.any.sa_family == AF_INET) {
 		struct in_pktinfo info = { .ipi_ifindex = (int)via->index, .ipi_spec_dst = via->source.v4.sin_addr };
 		message->msg_controllen = sizeof control->v4;
-		control->head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof info), .cmsg_level = IPPROTO_IP, .cmsg_type = IP_PKTINFO };
+		control->head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof info),
+			                          .cmsg_level = IPPROTO_IP,
+			                          .cmsg_type = IP_PKTINFO };
 		memcpy(CMSG_DATA(&control->head), &info, sizeof info);
 	} else {
 		struct in6_pktinfo info = { .ipi6_ifindex = via->index }; /* of its addresses the kernel knows the right one */
 		message->msg_controllen = sizeof control->v6;
-		control->head =
-			(struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof info), .cmsg_level = IPPROTO_IPV6, .cmsg_type = IPV6_PKTINFO };
+		control->head = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof info),
+			                          .cmsg_level = IPPROTO_IPV6,
+			                          .cmsg_type = IPV6_PKTINFO };
 		memcpy(CMSG_DATA(&control->head), &info, sizeof info);
 	}
 }
@@ -221,7 +228,10 @@ static void send_datagram(struct gossip *g, const struct address *to, const stru
 {
 	struct address destination = *to;
 	struct iovec part = { .iov_base = (void *)(uintptr_t)bytes, .iov_len = length };
-	struct msghdr message = { .msg_name = &destination.storage, .msg_namelen = to->length, .msg_iov = &part, .msg_iovlen = 1 };
+	struct msghdr message = { .msg_name = &destination.storage,
+		                  .msg_namelen = to->length,
+		                  .msg_iov = &part,
+		                  .msg_iovlen = 1 };
 	union control control;
 	if (via != NULL)
 		name_interface(&message, &control, via);
@@ -260,7 +270,7 @@ void gossip_send(struct gossip *g, const struct address *to, const unsigned char
 		send_datagram(g, &g->sockets->to, NULL, bytes, length);
 }
 
-/* ---- the thread ----------------------------------------------------------------------------------------------------- */
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
 
 void gossip_kick(struct gossip *g)
 {
@@ -339,7 +349,7 @@ static void *run(void *argument)
 	return NULL;
 }
 
-/* ---- opening -------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static int open_socket(int family, const struct address *bind_to, bool is_shared)
 {
@@ -396,7 +406,8 @@ static bool open_shared(struct gossip_sockets *s, char *error, size_t error_size
 	return false;
 }
 
-/* One of the entries is where this node listens: the first that is an address of this machine and not taken by another node here. */
+/* One of the entries is where this node listens: the first that is an address of this machine and not taken by another
+   node here. */
 static bool listen_as_listed(struct gossip_sockets *s, const struct resolver_answer *answers, size_t count, bool *is_taken)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -444,8 +455,8 @@ static bool open_for_peers(struct gossip_sockets *s, const struct gossip_sockets
 	}
 	struct address v4 = every_address(AF_INET, first_port), v6 = every_address(AF_INET6, first_port);
 	if (is_taken)
-		snprintf(error, error_size, "each port that peers lists for this machine is taken: another node here has it, or "
-		                            "another program");
+		snprintf(error, error_size,
+		         "each port that peers lists for this machine is taken: another node here has it, or another program");
 	else if (add_socket(s, &v4, false, true) + add_socket(s, &v6, false, true) == 0)
 		snprintf(error, error_size, "UDP port %u of peers can't be opened: %s", first_port, strerror(errno));
 	return s->count > 0;
@@ -499,7 +510,8 @@ struct gossip_sockets *gossip_open(const struct gossip_options *options, const s
 		s->resolver = start_resolver(s, options);
 		if (s->resolver != NULL) {
 			resolver_wait_first(s->resolver, clock_us() + NAMES_WAIT_US);
-			is_open = open_for_peers(s, before != NULL ? before->sockets : NULL, options->peers[0].port, error, error_size);
+			is_open = open_for_peers(s, before != NULL ? before->sockets : NULL, options->peers[0].port, error,
+			                         error_size);
 		}
 	}
 	if (is_open)
@@ -537,7 +549,7 @@ bool gossip_is_listed(const struct gossip_sockets *sockets)
 	return sockets->is_listed;
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 struct gossip *gossip_create(const struct gossip_calls *calls)
 {

@@ -4,11 +4,13 @@
  *      multicast = 239.1.2.3:7000             ├─ at most one of them, and an id with it
  *      peers     = a:7000, b:7000, dns:c:7000 ┘
  *
- * The address is the group: who has the same shares one throttle. So it is brought into one spelling before it is compared: 7000
- * and 07000 are one port, and ff02:0::1 and ff02::1 one address. What is compared is also what the nodes' datagrams carry.
+ * The address is the group: who has the same shares one throttle. So it is brought into one spelling before it is
+ * compared: 7000 and 07000 are one port, and ff02:0::1 and ff02::1 one address. What is compared is also what the
+ * nodes' datagrams carry.
  *
- * The file knows more than its parts. It lists the nodes of a group on all machines, so it says how many there should be, which
- * `partition = strict` divides by; and it shows two nodes that were given one id, a mistake that no node could see alone.
+ * The file knows more than its parts. It lists the nodes of a group on all machines, so it says how many there should
+ * be, which `partition = strict` divides by; and it shows two nodes that were given one id, a mistake that no node
+ * could see alone.
  *
  * Nothing is kept: any thread.
  */
@@ -21,7 +23,7 @@
 
 #define GROUP_TEXT_MAX 128
 
-/* ---- addresses ------------------------------------------------------------------------------------------------------ */
+/* ---- addresses --------------------------------------------------------------------------------------------------- */
 
 struct group_address {
 	bool is_v6;
@@ -87,7 +89,7 @@ static bool is_same_group(const char *a, const char *b)
 	return strcasecmp(one, other) == 0;
 }
 
-/* ---- peers ---------------------------------------------------------------------------------------------------------- */
+/* ---- peers ------------------------------------------------------------------------------------------------------- */
 
 void value_clear_peers(struct settings_peers *peers)
 {
@@ -147,7 +149,7 @@ enum value_result value_peers(const char *text, struct settings_peers *out, char
 	return result;
 }
 
-/* ---- one service ---------------------------------------------------------------------------------------------------- */
+/* ---- one service ------------------------------------------------------------------------------------------------- */
 
 static const char *const group_keys[] = { "unicast", "multicast", "peers" };
 #define GROUP_KEYS (sizeof group_keys / sizeof group_keys[0])
@@ -163,15 +165,15 @@ bool settings_check_group(struct settings *s, char *error)
 			continue;
 		settings_say_place(row, s->origins, place);
 		if (found)
-			return settings_fail(error, "%s: %s and %s are both set; allowed: one of unicast, multicast and peers", place,
-			                     row->name, found->name);
+			return settings_fail(error, "%s: %s and %s are both set; allowed: one of unicast, multicast and peers",
+			                     place, row->name, found->name);
 		found = row;
 	}
 	if (!found)
 		return true;
 	if (s->id == 0)
-		return settings_fail(error, "%s: %s needs an id; allowed: id = 1 to 65535, of no other node of the group", place,
-		                     found->name);
+		return settings_fail(error, "%s: %s needs an id; allowed: id = 1 to 65535, of no other node of the group",
+		                     place, found->name);
 	const char *text = settings_origin_of(found, s->origins)->text;
 	size_t room = strlen(text) + GROUP_TEXT_MAX;
 	s->group_address = malloc(room);
@@ -185,7 +187,7 @@ bool settings_check_group(struct settings *s, char *error)
 	return true;
 }
 
-/* ---- side by side --------------------------------------------------------------------------------------------------- */
+/* ---- side by side ------------------------------------------------------------------------------------------------ */
 
 /* The address that a node shares its throttle by, or NULL. */
 static const char *group_of(const struct ini_stanza *stanza)

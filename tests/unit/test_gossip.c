@@ -1,7 +1,8 @@
-/* test_gossip.c: the UDP thread, on this machine's loopback interface: who hears whom, what a kick does, and that it stops.
+/* test_gossip.c: the UDP thread, on this machine's loopback interface: who hears whom, what a kick does, and that it
+ * stops.
  *
- * Ports are free ones. Nothing waits for a fixed time: what is expected is waited for with a deadline, and that something does not
- * come is asked for after something that must come later.
+ * Ports are free ones. Nothing waits for a fixed time: what is expected is waited for with a deadline, and that
+ * something does not come is asked for after something that must come later.
  */
 #include "lib/gossip.h"
 

@@ -1,7 +1,7 @@
 /* test_group.c: services of one process in groups: real sockets on the loopback interface, real threads, real limiters.
  *
- * What the protocol promises is shown elsewhere (tests/sim); here it is whether the parts are joined up: a line that grows is heard
- * of, starts that are given arrive, and whoever has no master is not kept for ever.
+ * What the protocol promises is shown elsewhere (tests/sim); here it is whether the parts are joined up: a line that
+ * grows is heard of, starts that are given arrive, and whoever has no master is not kept for ever.
  */
 #include "group.h"
 
