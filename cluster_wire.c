@@ -40,7 +40,6 @@
 #define EPOCH_AT 40u
 
 #define ID_MAX 65535u
-#define WINDOW_MAX_US (UINT64_C(1000) * 86400 * 1000000) /* 0.001 in a day */
 #define SENDERS_MAX (4u * CLUSTER_NODES_MAX)
 #define LIVES_MAX 8u /* of one id, at once */
 #define SILENT_US 10000000u
@@ -135,8 +134,8 @@ static bool pass_heartbeat(struct cursor *c, struct cluster_heartbeat *h)
 	pass_small(c, &h->echo_count, 1);
 	h->is_aside = (flags & FLAG_ASIDE) != 0;
 	h->wants_answer = (flags & FLAG_WANTS_ANSWER) != 0;
-	if (flags > (FLAG_ASIDE | FLAG_WANTS_ANSWER) || h->threshold > CLUSTER_THRESHOLD_MAX || h->window_us > WINDOW_MAX_US ||
-	    h->echo_count > CLUSTER_NODES_MAX)
+	if (flags > (FLAG_ASIDE | FLAG_WANTS_ANSWER) || h->threshold > CLUSTER_THRESHOLD_MAX ||
+	    h->window_us > CLUSTER_WINDOW_MAX_US || h->echo_count > CLUSTER_NODES_MAX)
 		return false;
 	for (unsigned i = 0; i < h->echo_count; i++) {
 		pass_small(c, &h->echoes[i].id, 2);

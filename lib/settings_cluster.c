@@ -174,6 +174,11 @@ bool settings_check_group(struct settings *s, char *error)
 	if (s->id == 0)
 		return settings_fail(error, "%s: %s needs an id; allowed: id = 1 to 65535, of no other node of the group",
 		                     place, found->name);
+	if (s->threshold.count > 0 && s->threshold.window_us > SETTINGS_GROUP_WINDOW_MAX_US) {
+		settings_say_place(settings_row_find("threshold"), s->origins, place);
+		return settings_fail(error, "%s: threshold: in a group there may be a week between two starts, and not more; "
+		                     "allowed: 0.143/d, or more", place);
+	}
 	const char *text = settings_origin_of(found, s->origins)->text;
 	size_t room = strlen(text) + GROUP_TEXT_MAX;
 	s->group_address = malloc(room);

@@ -206,7 +206,7 @@ def those_in_line_are_served_when_their_node_is_told_to_stop(t):
 def two_nodes_with_one_id_say_so_and_the_younger_steps_aside(t):
     target, group = t.origin(), _group()
     elder = t.weir(target, id=4, unicast=group, threshold=50)
-    elder.wait_log(MASTER.format(4))
+    _serves(t, elder)       # that is more than a second of age: who is closer to the other draws lots
     younger = t.weir(target, id=4, unicast=group, threshold=50)
     elder.wait_log('another node of the group has id 4 too')
     younger.wait_log('another node of the group has id 4 too')

@@ -2044,6 +2044,15 @@ static void a_group_asks_for_an_id_and_there_is_one_group_at_most(void)
 	expect_error_with(key("id = 1\npeers = a:1\nunicast = 10.0.0.255:7000"), "weir.ini:4: peers and unicast are both set");
 }
 
+static void a_group_counts_in_windows_of_a_week_at_most(void)
+{
+	expect_good(key("id = 1\nunicast = 10.0.0.255:7000\nthreshold = 0.143/d"));
+	expect_error(key("id = 1\nunicast = 10.0.0.255:7000\nthreshold = 0.14/d"),
+	             "weir.ini:5: threshold: in a group there may be a week between two starts, and not more; allowed: "
+	             "0.143/d, or more");
+	expect_good(key("threshold = 0.14/d"));
+}
+
 static void addresses_of_groups_are_broadcast_or_multicast_ones(void)
 {
 	static const char *const wrong[] = { "unicast = 10.0.0.1:7",   "unicast = 10.0.0.255",     "unicast = 239.0.0.255:7",
@@ -2299,6 +2308,7 @@ int main(void)
 		TEST(two_nodes_of_one_group_cannot_have_one_id),
 		TEST(a_group_is_compared_by_what_its_address_means),
 		TEST(a_group_asks_for_an_id_and_there_is_one_group_at_most),
+		TEST(a_group_counts_in_windows_of_a_week_at_most),
 		TEST(addresses_of_groups_are_broadcast_or_multicast_ones),
 		TEST(the_size_of_a_group_is_what_the_file_lists),
 		TEST(a_file_that_cannot_be_read_is_named_with_the_reason),
