@@ -44,7 +44,7 @@ VERSION = 0.1.0
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c service.c \
+LIBRARY_SOURCES = weir.c service.c group.c \
 	proxy.c admit.c line.c attempt.c \
 	reverse.c \
 	forward.c host_rates.c \

@@ -101,12 +101,9 @@ bool admit_client_has_more(void *context)
 	return client_has_sent_more(context);
 }
 
-/* Takes a slot of one limiter; waits for one if need be. limit: its name. */
-static enum step take_turn(struct road *r, struct line_turn *turn, const char *limit)
+/* What the answer of a line means for the request that stood there since begun_us. limit: the name of the line. */
+static enum step step_of(struct road *r, enum line_answer answer, const struct line_turn *turn, const char *limit, uint64_t begun_us)
 {
-	uint64_t begun_us = clock_us();
-	r->sleeper.client_fd = r->exchange.client.fd;
-	enum line_answer answer = line_take(turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt);
 	uint64_t waited_us = clock_us() - begun_us;
 	switch (answer) {
 	case LINE_FULL:
@@ -123,6 +120,21 @@ static enum step take_turn(struct road *r, struct line_turn *turn, const char *l
 		road_trace(r, "wait     %.6f s in line, behind the %s", (double)waited_us / 1e6, limit);
 	}
 	return STEP_ON;
+}
+
+/* Takes a slot of one limiter; waits for one if need be. */
+static enum step take_turn(struct road *r, struct line_turn *turn, const char *limit)
+{
+	uint64_t begun_us = clock_us();
+	r->sleeper.client_fd = r->exchange.client.fd;
+	return step_of(r, line_take(turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), turn, limit, begun_us);
+}
+
+enum step admit_renew_slot(struct road *r)
+{
+	uint64_t begun_us = clock_us();
+	r->sleeper.client_fd = r->exchange.client.fd;
+	return step_of(r, line_renew(&r->turn, &r->sleeper), &r->turn, THRESHOLD, begun_us);
 }
 
 /* The host's limiter is held from the first try to the end of the request: the answer tells the client what is left under it. */
@@ -223,8 +235,10 @@ enum step admit_take_slot(struct road *r)
 	if (r->turn.has_slot)
 		return STEP_ON;
 	r->turn.limiter = r->proxy->limiter;
+	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
 	enum step step = take_turn(r, &r->turn, THRESHOLD);
-	bool is_shared = r->settings->redis_addr != NULL && r->settings->threshold.count > 0;
+	/* In a group the master has the threshold, and Redis only the caps. */
+	bool is_shared = r->settings->redis_addr != NULL && r->settings->threshold.count > 0 && !group_gives_slots(r->settings);
 	if (step != STEP_ON || !is_shared)
 		return step;
 	step = take_shared_start(r);

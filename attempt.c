@@ -105,6 +105,11 @@ enum attempt attempt_send(struct road *r, const char *host, bool was_reused, con
 		log_write(r->proxy->log, LOG_LEVEL_DEBUG, proxy_name(r->proxy), "%s connection to target %s for %s",
 		          was_reused ? "an idle" : "a new", r->target_text, r->record.client);
 	struct rewrite_request how = how_to_send(r, host);
+	enum step step = admit_renew_slot(r);
+	if (step != STEP_ON)
+		return attempt_of(step);
+	if (r->turn.waited && !conn_is_quiet(x->upstream.fd)) /* the target did not wait for us, and need not */
+		return ATTEMPT_FRESH;
 	enum exchange_result result = exchange_send(x, &how);
 	r->upstream_begun_us = clock_us();
 	road_trace(r, "send     %llu bytes to %s", (unsigned long long)x->sent_bytes, r->target_text);

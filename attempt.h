@@ -10,7 +10,7 @@
 enum attempt {
 	ATTEMPT_ANSWERED, /* the head of an answer is there */
 	ATTEMPT_NEXT,     /* the request can go to another target */
-	ATTEMPT_FRESH,    /* an idle connection turned out to be closed: once more, on a new one */
+	ATTEMPT_FRESH,    /* a connection that had been idle turned out to be closed: once more, on a new one */
 	ATTEMPT_REFUSED,
 	ATTEMPT_OVER,
 };

@@ -1,21 +1,22 @@
 /* cluster_wire.c: see cluster_wire.h.
  *
- * Each layout is written once. pass_heartbeat() and its sisters go over the fields in order, and the cursor that they are handed
- * either puts a field's bytes down or picks them up: so the writer and the reader can't disagree.
+ * Each layout is written once. pass_heartbeat() and its sisters go over the fields in order, and the cursor that they
+ * are handed either puts a field's bytes down or picks them up: so the writer and the reader can't disagree.
  *
  *      pass_number(cursor, &field, 4) ──┬─ writing: field ──► 4 bytes
  *                                       └─ reading: 4 bytes ──► field
  *
- * A reader that trusts a count in what it reads has lost. Here a count is checked before the list behind it is read; a cursor
- * that has come to its end gives noughts and remembers that it did; and at the last byte the cursor must stand exactly at
- * the end.
+ * A reader that trusts a count in what it reads has lost. Here a count is checked before the list behind it is read; a
+ * cursor that has come to its end gives noughts and remembers that it did; and at the last byte the cursor must stand
+ * exactly at the end.
  *
  * The order of the checks: what costs nothing first, then the tag, and only what has a good tag may touch the memory of
  * sequence numbers. Otherwise a forger could move a window on, and make us deaf to the one it belongs to.
  *
- * That memory is bounded. A sender is an id and an incarnation. Somebody may play datagrams of nodes that died long ago, each a new
- * sender to us; those must not push out one that lives, or its datagrams could be played again. So nobody is forgotten who was
- * heard in the last SILENT_US, and for one id only a few lives are kept at once. Who finds no room is refused.
+ * That memory is bounded. A sender is an id and an incarnation. Somebody may play datagrams of nodes that died long
+ * ago, each a new sender to us; those must not push out one that lives, or its datagrams could be played again. So
+ * nobody is forgotten who was heard in the last SILENT_US, and for one id only a few lives are kept at once. Who finds
+ * no room is refused.
  */
 #include "cluster_wire.h"
 
@@ -39,7 +40,6 @@
 #define EPOCH_AT 40u
 
 #define ID_MAX 65535u
-#define WINDOW_MAX_US (UINT64_C(366) * 86400 * 1000000)
 #define SENDERS_MAX (4u * CLUSTER_NODES_MAX)
 #define LIVES_MAX 8u /* of one id, at once */
 #define SILENT_US 10000000u
@@ -62,7 +62,7 @@ struct cluster_wire {
 	struct sender senders[SENDERS_MAX];
 };
 
-/* ---- numbers and the cursor ----------------------------------------------------------------------------------------- */
+/* ---- numbers and the cursor -------------------------------------------------------------------------------------- */
 
 static void put_number(unsigned char *at, uint64_t value, unsigned bytes)
 {
@@ -113,7 +113,7 @@ static void pass_small(struct cursor *c, unsigned *value, unsigned bytes)
 	*value = (unsigned)number;
 }
 
-/* ---- the bodies ----------------------------------------------------------------------------------------------------- */
+/* ---- the bodies -------------------------------------------------------------------------------------------------- */
 
 #define FLAG_ASIDE 1u
 #define FLAG_WANTS_ANSWER 2u
@@ -134,8 +134,8 @@ static bool pass_heartbeat(struct cursor *c, struct cluster_heartbeat *h)
 	pass_small(c, &h->echo_count, 1);
 	h->is_aside = (flags & FLAG_ASIDE) != 0;
 	h->wants_answer = (flags & FLAG_WANTS_ANSWER) != 0;
-	if (flags > (FLAG_ASIDE | FLAG_WANTS_ANSWER) || h->threshold > CLUSTER_THRESHOLD_MAX || h->window_us > WINDOW_MAX_US ||
-	    h->echo_count > CLUSTER_NODES_MAX)
+	if (flags > (FLAG_ASIDE | FLAG_WANTS_ANSWER) || h->threshold > CLUSTER_THRESHOLD_MAX ||
+	    h->window_us > CLUSTER_WINDOW_MAX_US || h->echo_count > CLUSTER_NODES_MAX)
 		return false;
 	for (unsigned i = 0; i < h->echo_count; i++) {
 		pass_small(c, &h->echoes[i].id, 2);
@@ -213,7 +213,7 @@ static bool pass_body(struct cursor *c, struct cluster_message *message)
 	return false;
 }
 
-/* ---- the tag -------------------------------------------------------------------------------------------------------- */
+/* ---- the tag ----------------------------------------------------------------------------------------------------- */
 
 static bool make_tag(const struct cluster_wire *w, const unsigned char *bytes, size_t length, unsigned char tag[TAG_BYTES])
 {
@@ -234,9 +234,10 @@ static bool has_good_tag(const struct cluster_wire *w, const unsigned char *byte
 	       CRYPTO_memcmp(tag, bytes + length - TAG_BYTES, TAG_BYTES) == 0;
 }
 
-/* ---- what was seen before ------------------------------------------------------------------------------------------- */
+/* ---- what was seen before ---------------------------------------------------------------------------------------- */
 
-/* Room for a sender that is new to us: an empty place, or that of one long silent; for an id with many lives only among those. */
+/* Room for a sender that is new to us: an empty place, or that of one long silent; for an id with many lives only among
+   those. */
 static struct sender *make_room(struct cluster_wire *w, unsigned id, uint64_t now_us)
 {
 	struct sender *oldest = NULL, *oldest_life = NULL, *empty = NULL;
@@ -291,7 +292,7 @@ static enum cluster_wire_result pass_sequence(struct cluster_wire *w, const stru
 	return CLUSTER_WIRE_GOOD;
 }
 
-/* ---- the verbs ------------------------------------------------------------------------------------------------------ */
+/* ---- the verbs --------------------------------------------------------------------------------------------------- */
 
 size_t cluster_wire_write(struct cluster_wire *w, const struct cluster_message *message, uint64_t to,
                           unsigned char out[CLUSTER_WIRE_MAX])
@@ -359,7 +360,8 @@ enum cluster_wire_result cluster_wire_read(struct cluster_wire *w, const unsigne
 	message->incarnation = get_number(bytes + INCARNATION_AT, 8);
 	message->epoch = get_number(bytes + EPOCH_AT, 8);
 	uint64_t to = get_number(bytes + TO_AT, 8);
-	if (message->kind < CLUSTER_HEARTBEAT || message->kind > CLUSTER_HANDOVER || message->id == 0 || message->incarnation == 0)
+	if (message->kind < CLUSTER_HEARTBEAT || message->kind > CLUSTER_HANDOVER || message->id == 0 ||
+	    message->incarnation == 0)
 		return CLUSTER_WIRE_VALUE;
 	result = read_body(bytes + HEAD_BYTES, length - HEAD_BYTES - tag_bytes, message);
 	if (result != CLUSTER_WIRE_GOOD)
@@ -387,7 +389,7 @@ const char *cluster_wire_reason(enum cluster_wire_result result)
 	return result < CLUSTER_WIRE_RESULTS ? reasons[result] : "unknown";
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life -------------------------------------------------------------------------------------------------------- */
 
 static void forget_secret(struct cluster_wire *w)
 {
@@ -424,8 +426,8 @@ struct cluster_wire *cluster_wire_create(const struct cluster_wire_options *opti
 	if (w == NULL)
 		return NULL;
 	w->incarnation = options->incarnation;
-	if (EVP_Digest(options->group, strlen(options->group), digest, &digest_bytes, EVP_sha256(), NULL) != 1 || digest_bytes < 8 ||
-	    cluster_wire_set_secret(w, options->secret) != 0) {
+	if (EVP_Digest(options->group, strlen(options->group), digest, &digest_bytes, EVP_sha256(), NULL) != 1 ||
+	    digest_bytes < 8 || cluster_wire_set_secret(w, options->secret) != 0) {
 		cluster_wire_destroy(w);
 		return NULL;
 	}

@@ -6,13 +6,14 @@
  *      └─────┴──┴──┴─────────┴───┴────────────┴───┴─────────┴──────┴──────────────────┴ ─ ─ ─ ─ ─ ─ ┘
  *                                                                                       with a secret
  *
- * All numbers in network byte order, at most CLUSTER_WIRE_MAX bytes: that passes every link without being cut into fragments, of
- * which one lost loses all. "to" is the incarnation of whom it is meant for, 0: everybody. Without it somebody could record a
- * grant on its way to one node and play it to another, which has never seen its sequence number.
+ * All numbers in network byte order, at most CLUSTER_WIRE_MAX bytes: that passes every link without being cut into
+ * fragments, of which one lost loses all. "to" is the incarnation of whom it is meant for, 0: everybody. Without it
+ * somebody could record a grant on its way to one node and play it to another, which has never seen its sequence
+ * number.
  *
- * The tag is HMAC-SHA256 with the group's secret over all before it, cut to 16 bytes (RFC 2104 §5 allows half). A datagram that
- * somebody recorded carries a good tag for ever: so each has a sequence number, and one that is not new is refused. The window
- * is 64 wide, for datagrams overtake each other (RFC 4303 §3.4.3 does the same).
+ * The tag is HMAC-SHA256 with the group's secret over all before it, cut to 16 bytes (RFC 2104 §5 allows half). A
+ * datagram that somebody recorded carries a good tag for ever: so each has a sequence number, and one that is not new
+ * is refused. The window is 64 wide, for datagrams overtake each other (RFC 4303 §3.4.3 does the same).
  *
  * Knows no socket and no clock. One thread at a time for each object.
  */
@@ -56,13 +57,13 @@ void cluster_wire_destroy(struct cluster_wire *w);
 /* Another secret, NULL: none; the sequence and what was seen stay. -1 when out of memory: the old one stays. */
 int cluster_wire_set_secret(struct cluster_wire *w, const char *secret);
 
-/* Writes one datagram. to: the incarnation of its receiver, 0: everybody. Returns its length; 0 when the message can't be: it
-   holds what cluster_wire_read() would refuse. */
+/* Writes one datagram. to: the incarnation of its receiver, 0: everybody. Returns its length; 0 when the message can't
+   be: it holds what cluster_wire_read() would refuse. */
 size_t cluster_wire_write(struct cluster_wire *w, const struct cluster_message *message, uint64_t to,
                           unsigned char out[CLUSTER_WIRE_MAX]);
 
-/* Reads one datagram that came at now_us, in microseconds of one clock that never goes back. message is whole if the answer is
-   CLUSTER_WIRE_GOOD, and else holds anything. */
+/* Reads one datagram that came at now_us, in microseconds of one clock that never goes back. message is whole if the
+   answer is CLUSTER_WIRE_GOOD, and else holds anything. */
 enum cluster_wire_result cluster_wire_read(struct cluster_wire *w, const unsigned char *bytes, size_t length, uint64_t now_us,
                                            struct cluster_message *message);
 

@@ -290,6 +290,10 @@ static enum step open_connection(struct road *r)
 	if (result != LOOKUP_FOUND)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
+	/* The name service may have taken longer than a slot lives. */
+	enum step step = r->exchange.request.method == HTTP_CONNECT ? admit_renew_slot(r) : STEP_ON;
+	if (step != STEP_ON)
+		return step;
 	for (size_t i = 0; i < found.count && fd < 0 && !is_gone; i++) {
 		fd = connect_to(r, &found.addresses[i], &trouble);
 		is_gone = fd < 0 && conn_has_hung_up(&r->exchange.client) && admit_client_is_gone(r);

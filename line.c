@@ -109,7 +109,31 @@ enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper,
 		break;
 	}
 	turn->waited = true;
-	return sleeper->wake_fd < 0 ? LINE_NO_DESCRIPTOR : wait_for_turn(turn, sleeper);
+	if (sleeper->wake_fd < 0)
+		return LINE_NO_DESCRIPTOR;
+	group_kick(turn->group);
+	return wait_for_turn(turn, sleeper);
+}
+
+enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper)
+{
+	turn->waited = false;
+	if (!turn->has_slot || turn->group == NULL)
+		return LINE_GO;
+	/* Before the question: from the answer "no" on the ticket is in line, and may be woken. */
+	if (!line_can_sleep(sleeper)) {
+		line_give_back(turn);
+		return LINE_NO_DESCRIPTOR;
+	}
+	while (!limiter_may_start(turn->limiter, &turn->ticket, clock_us())) {
+		turn->has_slot = false;
+		turn->waited = true;
+		group_kick(turn->group);
+		enum line_answer answer = wait_for_turn(turn, sleeper);
+		if (answer != LINE_GO)
+			return answer;
+	}
+	return LINE_GO;
 }
 
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt)

@@ -1,7 +1,7 @@
 /* line.h: one request's turn in one limiter's line, for the threads that stand there (part of the road).
  *
- *      line_take ──► LINE_GO ──────────────► line_use         its first bytes have left, now
- *          │            ▲            └─────► line_give_back   it will not be sent
+ *      line_take ──► LINE_GO ──► line_renew ──► line_use     its first bytes have left, now
+ *          │            ▲  └────────────────► line_give_back   it will not be sent
  *          │ waits      │ its turn
  *          ├────────────┘
  *          └──► LINE_FULL, LINE_CLIENT_GONE, LINE_NO_DESCRIPTOR: nothing is held
@@ -9,6 +9,9 @@
  * A limiter (limiter.h) decides and never sleeps; whoever must wait does so here, in poll(), on two things: an eventfd that the
  * limiter writes to when the turn may have come, and the client's socket, for a client that hangs up gives its place to those
  * behind. So waiting costs no CPU, and nobody sleeps past a turn.
+ *
+ * A slot that a group's master gave is good for some milliseconds. What comes between LINE_GO and the first byte, a connection that
+ * is opened, may take longer: so line_renew() is asked last of all, and may mean standing in line again, at the front.
  *
  * A request may hold turns of several limiters (its host's, the service's); its thread waits for one at a time, so one sleeper
  * does for all of them. The invariant: has_slot is true from LINE_GO until line_use() or line_give_back(), and the turn stays where
@@ -22,6 +25,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "group.h"
 #include "limiter.h"
 
 /* What a thread waits with: one for each. The caller sets the fields at the start. */
@@ -35,9 +39,10 @@ struct line_sleeper {
 
 struct line_turn {
 	struct limiter *limiter;
+	struct group *group; /* NULL, or whose master gives the limiter's slots: it hears of it when the line has grown */
 	struct limiter_ticket ticket;
 	bool has_slot;
-	bool waited; /* the last line_take() was not answered at once */
+	bool waited; /* the last line_take() or line_renew() was not answered at once */
 };
 
 enum line_answer {
@@ -53,7 +58,10 @@ void line_wake(struct limiter_ticket *ticket);
 /* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells clients apart.
    exempt: never refused for a full line. */
 enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client, bool is_exempt);
-/* The same without waiting: false when it could not start at once. */
+/* Asked right before the first byte is sent: is the slot in hand, if there is one, still good? Waits for another if it is
+   not. Anything but LINE_GO: no slot is in hand any more. */
+enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper);
+/* line_take() without waiting: false when it could not start at once. */
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt);
 /* The slot in hand is used up: the request's first bytes have left, just now. Without one: nothing. */
 void line_use(struct line_turn *turn);

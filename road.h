@@ -105,6 +105,9 @@ void admit_forget_host(struct road *r);
 bool admit_client_is_gone(void *context);
 /* Has it sent more than this request? */
 bool admit_client_has_more(void *context);
+/* Right before the first byte of a try leaves: is the slot in hand still good? One that a group's master gave may have died while a
+   connection was made; then this waits for another, at the front of the line. r->turn.waited tells that it did. */
+enum step admit_renew_slot(struct road *r);
 /* The slots in hand (the threshold's, its host's) are used up: the request's first bytes have left, just now. Without one: nothing. */
 void admit_use_slot(struct road *r);
 /* The slots in hand will not be used: they are the next ones'. Without one: nothing. */

@@ -1,7 +1,7 @@
 /* service.c: what a service is made of, and how it starts, changes and ends.
  *
  *      settings ──► balancer (targets, kept up to date by the resolver and the probes)
- *               ├─► limiter
+ *               ├─► limiter ◄── group (of nodes that share the threshold)
  *               └─► listener ──► crew of threads ──► the road (proxy.c)
  *
  * A reload makes no new service. The balancer and the limiter stay, with their counters and windows, and are told what has changed;
@@ -58,7 +58,8 @@ static struct limiter_options limiter_options(const struct settings *settings)
 		                         .window_us = settings->threshold.window_us,
 		                         .burst = settings->burst,
 		                         .backlog = settings->backlog_requests,
-		                         .queue = settings->queue == QUEUE_FAIR ? LIMITER_FAIR : LIMITER_FIFO };
+		                         .queue = settings->queue == QUEUE_FAIR ? LIMITER_FAIR : LIMITER_FIFO,
+		                         .slots_are_given = group_gives_slots(settings) };
 }
 
 static void endpoint_text(const struct settings_endpoint *endpoint, char *out, size_t size)
@@ -338,7 +339,7 @@ void service_host_changed(void *context, const char *host, bool was_opened, unsi
 static void set_share(struct proxy *proxy, const struct settings *settings, bool is_up)
 {
 	struct limiter_options options = limiter_options(settings);
-	if (settings->redis_addr == NULL || options.threshold == 0 || proxy->store == NULL)
+	if (settings->redis_addr == NULL || options.threshold == 0 || proxy->store == NULL || group_gives_slots(settings))
 		return;
 	unsigned workers = redis_store_live_workers(proxy->store, "");
 	if (!is_up && settings->redis_fail == REDIS_FAIL_LOCAL && workers > 1)
@@ -522,6 +523,10 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 		proxy->packets = packet_switch_create(proxy->name, proxy->log, proxy->upstreams, settings);
 	if (settings->mode == MODE_PACKET && proxy->packets == NULL)
 		return false;
+	proxy->group = group_create(proxy->name, proxy->log, proxy->limiter);
+	if (proxy->group == NULL || !group_configure(proxy->group, settings, error, error_size))
+		return false;
+	snprintf(error, error_size, "no memory or threads to start with");
 	proxy->prober = prober_start(&caller);
 	if (proxy->prober == NULL)
 		return false;
@@ -564,8 +569,11 @@ bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
 	unsigned generation;
 	int fd = proxy->opened_fd;
 	struct settings *settings = service_settings(proxy, &generation);
-	proxy->opened_fd = -1;
-	bool good = serve_on(proxy, fd, settings, error, error_size);
+	bool good = group_start(proxy->group, settings, error, error_size);
+	if (good) {
+		proxy->opened_fd = -1;
+		good = serve_on(proxy, fd, settings, error, error_size);
+	}
 	settings_release(settings);
 	return good;
 }
@@ -617,6 +625,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	struct redis_store_options store = store_options(settings);
 	if ((moves && fd < 0) || (proxy->store != NULL && redis_store_configure(proxy->store, &store) != 0) ||
 	    (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size)) ||
+	    !group_configure(proxy->group, settings, error, error_size) ||
 	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
 		if (fd >= 0)
 			close_listener(fd);
@@ -670,6 +679,10 @@ static void log_counts(struct proxy *proxy)
 	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "requests=%llu answered_here=%llu started=%llu refused=%llu",
 	          (unsigned long long)atomic_load(&proxy->requests_total), (unsigned long long)atomic_load(&proxy->answered_total),
 	          (unsigned long long)limits.started_total, (unsigned long long)atomic_load(&proxy->refused_total));
+	if (limits.used_total + limits.died_total > 0)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "starts given by the group's master: used=%llu died=%llu late_us=%llu",
+		          (unsigned long long)limits.used_total, (unsigned long long)limits.died_total,
+		          (unsigned long long)limits.late_us_total);
 }
 
 void proxy_drain(struct proxy *proxy)
@@ -705,6 +718,7 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 	}
 	if (has_served)
 		log_counts(proxy);
+	group_leave(proxy->group); /* not before: those who waited for their turn were still given one */
 	return none_cut;
 }
 
@@ -721,6 +735,7 @@ void proxy_destroy(struct proxy *proxy)
 	prober_stop(proxy->prober);
 	packet_switch_destroy(proxy->packets);
 	destroy_forward(proxy);
+	group_destroy(proxy->group);
 	limiter_destroy(proxy->limiter);
 	client_limits_destroy(proxy->client_limits);
 	client_counts_destroy(proxy->client_counts);

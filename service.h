@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "balancer.h"
+#include "group.h"
 #include "lib/client_counts.h"
 #include "lib/client_limits.h"
 #include "lib/auth.h"
@@ -36,6 +37,7 @@ struct proxy {
 	struct upstreams *upstreams;
 	struct balancer *balancer;
 	struct limiter *limiter;
+	struct group *group; /* of nodes that share the threshold, if there is one */
 	struct client_limits *client_limits;
 	struct client_counts *client_counts;
 	/* forward */

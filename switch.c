@@ -247,12 +247,10 @@ static bool client_has_sent_more(void *context)
 	return conn_unread(&r->client) > 0;
 }
 
-/* Takes a slot of the limiter; waits for one if need be. */
-static enum step take_slot(struct road *r)
+/* What the answer of the line means for the message that stood there. */
+static enum step step_of(struct road *r, enum line_answer answer)
 {
-	r->turn.limiter = r->proxy->limiter;
-	r->sleeper.client_fd = r->client.fd;
-	switch (line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt)) {
+	switch (answer) {
 	case LINE_GO:
 		break;
 	case LINE_FULL:
@@ -267,6 +265,15 @@ static enum step take_slot(struct road *r)
 	if (r->turn.waited)
 		trace(r, "wait     in line, behind the threshold");
 	return STEP_ON;
+}
+
+/* Takes a slot of the limiter; waits for one if need be. */
+static enum step take_slot(struct road *r)
+{
+	r->turn.limiter = r->proxy->limiter;
+	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
+	r->sleeper.client_fd = r->client.fd;
+	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt));
 }
 
 /* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
@@ -361,19 +368,46 @@ static bool is_our_own_lack(int error)
 	return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
 }
 
+static enum attempt connect_to_server(struct road *r, const char **why_not)
+{
+	bool reused;
+	if (upstream_lease(r->at_server.upstream, &r->server, worker_cut(r->worker), 0, r->settings->connect_timeout_us, &reused) ==
+	    CONN_OK)
+		return ATTEMPT_ANSWERED;
+	int error = errno;
+	*why_not = strerror(error);
+	if (!is_our_own_lack(error))
+		return ATTEMPT_NEXT;
+	refuse(r, "no descriptor or memory for a connection");
+	return ATTEMPT_REFUSED;
+}
+
+/* A connection, and a slot that is still good when it is there; ATTEMPT_ANSWERED: both are. If another slot has to be waited for, the
+   server may not have waited: then another connection is needed, too. */
+static enum attempt connect_in_time(struct road *r, enum step *step, const char **why_not)
+{
+	*step = STEP_REFUSED;
+	for (;;) {
+		enum attempt attempt = connect_to_server(r, why_not);
+		if (attempt != ATTEMPT_ANSWERED)
+			return attempt;
+		*step = step_of(r, line_renew(&r->turn, &r->sleeper));
+		if (*step == STEP_ON && (!r->turn.waited || conn_is_quiet(r->server.fd)))
+			return ATTEMPT_ANSWERED;
+		upstream_discard(&r->server, worker_cut(r->worker));
+		if (*step != STEP_ON)
+			return ATTEMPT_REFUSED;
+		*step = STEP_REFUSED;
+	}
+}
+
 /* One try at the server whose turn it is. */
-static enum attempt try_server(struct road *r, const char **why_not)
+static enum attempt try_server(struct road *r, enum step *step, const char **why_not)
 {
 	struct cut *cut = worker_cut(r->worker);
-	bool reused;
-	if (upstream_lease(r->at_server.upstream, &r->server, cut, 0, r->settings->connect_timeout_us, &reused) != CONN_OK) {
-		int error = errno;
-		*why_not = strerror(error);
-		if (!is_our_own_lack(error))
-			return ATTEMPT_NEXT;
-		refuse(r, "no descriptor or memory for a connection");
-		return ATTEMPT_REFUSED;
-	}
+	enum attempt attempt = connect_in_time(r, step, why_not);
+	if (attempt != ATTEMPT_ANSWERED)
+		return attempt;
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes",
 	          r->message.source, r->at_server.id, upstream_address(r->at_server.upstream), r->message.payload_bytes);
@@ -409,13 +443,11 @@ static enum attempt ask_server(struct road *r, enum step *step)
 	*step = take_slot(r);
 	if (*step != STEP_ON)
 		return ATTEMPT_REFUSED;
-	enum attempt attempt = try_server(r, &why_not);
+	enum attempt attempt = try_server(r, step, &why_not);
 	if (attempt == ATTEMPT_ANSWERED)
 		packet_switch_succeeded(r->proxy->packets, &r->at_server);
 	if (attempt == ATTEMPT_NEXT)
 		blame_server(r, why_not);
-	if (attempt == ATTEMPT_REFUSED)
-		*step = STEP_REFUSED;
 	return attempt;
 }
 

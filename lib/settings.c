@@ -268,6 +268,7 @@ void settings_release(struct settings *settings)
 	for (size_t i = 0; i < settings->rule_count; i++)
 		value_clear_rule(&settings->rules[i]);
 	free(settings->rules);
+	free(settings->group_address);
 	settings_origins_destroy(settings->origins);
 	free(settings->name);
 	free(settings);
@@ -336,7 +337,7 @@ static bool check_service(struct settings *s, char *error)
 	const struct settings_row *status = settings_row_find("reject_status");
 	bool is_set = settings_origin_of(status, s->origins)->source != SOURCE_DEFAULT;
 	s->cap_reject_status = is_set ? s->reject_status : CAP_REJECT_STATUS;
-	return check_backlogs(s, error) && settings_read_secrets(s, error);
+	return check_backlogs(s, error) && settings_read_secrets(s, error) && settings_check_group(s, error);
 }
 
 /* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */
@@ -393,6 +394,7 @@ static bool read_stanzas(struct configuration *c, const struct ini_file *file, c
 		struct settings *s = read_service(stanza->name, stanza, command, is_for_here, error);
 		if (!s)
 			return false;
+		settings_count_group(file, s);
 		if (is_for_here)
 			c->services[c->service_count++] = s;
 		else

@@ -40,6 +40,18 @@ struct settings_endpoints {
 	size_t count;
 };
 
+/* Where another node of the group is, or all of them. */
+struct settings_peer {
+	char *host; /* name or address, IPv6 without brackets */
+	unsigned port;
+	bool is_all; /* "dns:": each address of the name is a node */
+};
+
+struct settings_peers {
+	struct settings_peer *items;
+	size_t count;
+};
+
 enum settings_hash_key_kind { HASH_KEY_CLIENT, HASH_KEY_URI, HASH_KEY_HEADER };
 struct settings_hash_key {
 	enum settings_hash_key_kind kind;
@@ -98,6 +110,7 @@ enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
 enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
 enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
+enum settings_partition { PARTITION_AVAILABLE, PARTITION_STRICT };
 enum settings_trace { TRACE_NO, TRACE_YES };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
@@ -109,6 +122,7 @@ enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 #define SETTINGS_FIELD_CHOICE(name) int name;
 #define SETTINGS_FIELD_RATE(name) struct settings_rate name;
 #define SETTINGS_FIELD_ENDPOINTS(name) struct settings_endpoints name;
+#define SETTINGS_FIELD_PEERS(name) struct settings_peers name;
 #define SETTINGS_FIELD_HASH_KEY(name) struct settings_hash_key name;
 #define SETTINGS_FIELD_KEY(name) struct settings_key name;
 #define SETTINGS_FIELD_NETWORKS(name) struct networks name;
@@ -134,6 +148,8 @@ struct settings {
 	   is what that file holds. */
 	unsigned cap_reject_status; /* reject_status; 500 when that was not set: it is 429 for rates and 500 for caps */
 	unsigned backlog_requests; /* threshold × backlog, at least 1 when both are set */
+	char *group_address;       /* unicast or multicast, however it was spelt, or peers; NULL: it is alone */
+	unsigned group_size;       /* nodes that the file or peers lists; 0: not known */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */
 };

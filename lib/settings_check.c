@@ -10,7 +10,7 @@
  *
  * Without these checks the first would be found by bind() at the start, perhaps at three in the morning by a machine
  * that boots; the second by nobody, as a threshold that is passed now and then. The ports are those of this machine's
- * services alone; the ids are looked at in all stanzas, for whom they clash with runs elsewhere.
+ * services alone; the ids (settings_cluster.c) are looked at in all stanzas, for whom they clash with runs elsewhere.
  *
  * Nothing is kept: any thread.
  */
@@ -103,47 +103,6 @@ bool settings_fail_no_service(const struct ini_file *file, const char *hostname,
 }
 
 /* ---- what several services must be together ---- */
-
-/* The address that a node shares its throttle by, or NULL. */
-static const char *group_of(const struct ini_stanza *stanza)
-{
-	const struct ini_entry *group = ini_stanza_entry(stanza, "unicast");
-	if (!group)
-		group = ini_stanza_entry(stanza, "multicast");
-	return group ? group->value : NULL;
-}
-
-/* 0: none, or not a number, which is reported when the stanza is read. */
-static unsigned id_of(const struct ini_stanza *stanza)
-{
-	const struct ini_entry *entry = ini_stanza_entry(stanza, "id");
-	char why[VALUE_WHY_MAX];
-	unsigned id = 0;
-
-	return entry && value_read(entry->row, entry->value, &id, why) == VALUE_GOOD ? id : 0;
-}
-
-/* All machines' stanzas: that the id is taken shows in the whole file only. */
-bool settings_check_ids(const struct ini_file *file, char *error)
-{
-	for (size_t i = 0; i < file->stanza_count; i++) {
-		const struct ini_stanza *stanza = &file->stanzas[i];
-		const char *group = group_of(stanza);
-		unsigned id = id_of(stanza);
-		for (size_t j = 0; group && id > 0 && j < i; j++) {
-			const struct ini_stanza *other = &file->stanzas[j];
-			const char *others_group = group_of(other);
-			char quoted[SETTINGS_QUOTE_MAX];
-			if (!others_group || strcasecmp(group, others_group) != 0 || id_of(other) != id)
-				continue;
-			return settings_fail(
-				error, "%s:%u: id %u is taken in the group by %s on line %u; allowed: one that is not",
-				settings_short_path(file->path), ini_stanza_entry(stanza, "id")->line, id,
-				settings_quote(other->name, quoted), ini_stanza_entry(other, "id")->line);
-		}
-	}
-	return true;
-}
 
 /* Do two addresses take one port from each other? "::" is IPv6 alone: weir opens a socket for each family. */
 static bool binds_overlap(const char *a, const char *b)

@@ -117,8 +117,7 @@ static bool read_port(const char *text, unsigned *out)
 	return true;
 }
 
-/* Splits "host:port" or "[v6]:port" in place. Returns the host, or NULL and what is wrong. */
-static const char *split_host_port(char *item, unsigned *port, const char **why)
+const char *value_split_host_port(char *item, unsigned *port, const char **why)
 {
 	char *colon = strrchr(item, ':');
 	char *host = item;
@@ -169,7 +168,7 @@ static enum value_result read_endpoint(char *item, struct settings_endpoint *out
 		if (!is_unix_path(host))
 			return VALUE_WRONG;
 	} else {
-		host = split_host_port(item, &out->port, why);
+		host = value_split_host_port(item, &out->port, why);
 		if (!host)
 			return VALUE_WRONG;
 	}
@@ -257,5 +256,5 @@ bool value_is_redis_address(const char *text)
 		return false;
 	bool has_port = text[0] == '[' ? text[length - 1] != ']' : strchr(text, ':') != NULL;
 	snprintf(copy, sizeof copy, "%s%s", text, has_port ? "" : ":6379");
-	return split_host_port(copy, &port, &why) != NULL;
+	return value_split_host_port(copy, &port, &why) != NULL;
 }

@@ -24,6 +24,8 @@
 #define SETTINGS_NAME_MAX 64 /* bytes of a key, the NUL included */
 #define SETTINGS_ENDPOINTS_MAX 1024u
 #define SETTINGS_WEIGHT_MAX 256u
+#define SETTINGS_PEERS_MAX 64u
+#define SETTINGS_GROUP_WINDOW_MAX_US UINT64_C(604800000000) /* a week */
 #define SETTINGS_NETWORKS_MAX 4096u
 #define SETTINGS_RULE_HEADERS_MAX 8u
 #define SETTINGS_HOST_LIMITS_MAX 4096u
@@ -40,6 +42,7 @@ enum settings_kind {
 	KIND_CHOICE,
 	KIND_RATE,
 	KIND_ENDPOINTS,
+	KIND_PEERS,
 	KIND_HASH_KEY,
 	KIND_KEY,
 	KIND_NETWORKS,
@@ -155,6 +158,14 @@ void value_clear_rule(struct settings_rule *rule);
 /* Names and targets (settings_endpoints.c). */
 enum value_result value_endpoints(const char *text, struct settings_endpoints *out, char *why);
 void value_clear_endpoints(struct settings_endpoints *endpoints);
+/* Splits "host:port" or "[v6]:port" in place. Returns the host, or NULL and what is wrong. */
+const char *value_split_host_port(char *item, unsigned *port, const char **why);
+
+/* A group of nodes (settings_cluster.c). */
+enum value_result value_peers(const char *text, struct settings_peers *out, char *why);
+void value_clear_peers(struct settings_peers *peers);
+bool value_is_broadcast(const char *text);
+bool value_is_multicast(const char *text);
 
 /* Caps and rates of hosts, and what a forward proxy may reach (settings_forward.c). */
 enum value_result value_host_limits(const char *text, struct host_limits *out, char *why);
@@ -282,6 +293,10 @@ bool settings_stanza_is_chosen(const struct ini_stanza *stanza, const struct set
                                const char *hostname);
 /* Each --node is a stanza of the file. */
 bool settings_check_nodes(const struct ini_file *file, const struct settings_command *command, char *error);
+/* A service has at most one group, and an id in it. Works out group_address and, for peers, group_size. */
+bool settings_check_group(struct settings *settings, char *error);
+/* Works out group_size: how many stanzas, of all machines, are of the service's group. */
+void settings_count_group(const struct ini_file *file, struct settings *settings);
 /* No two stanzas of one group have one id. */
 bool settings_check_ids(const struct ini_file *file, char *error);
 /* No two services of this process listen at one place. */

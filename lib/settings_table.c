@@ -29,6 +29,7 @@
 #define MEMBER_CHOICE(name) name
 #define MEMBER_RATE(name) name
 #define MEMBER_ENDPOINTS(name) name
+#define MEMBER_PEERS(name) name
 #define MEMBER_HASH_KEY(name) name
 #define MEMBER_KEY(name) name
 #define MEMBER_NETWORKS(name) name

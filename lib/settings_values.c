@@ -326,6 +326,8 @@ enum value_result value_read(const struct settings_row *row, const char *text, v
 		return value_rate(text, field, why);
 	case KIND_ENDPOINTS:
 		return value_endpoints(text, field, why);
+	case KIND_PEERS:
+		return value_peers(text, field, why);
 	case KIND_HASH_KEY:
 		return read_hash_key(row, text, field, why);
 	case KIND_KEY:
@@ -368,6 +370,9 @@ void value_clear(const struct settings_row *row, void *field)
 		break;
 	case KIND_ENDPOINTS:
 		value_clear_endpoints(field);
+		break;
+	case KIND_PEERS:
+		value_clear_peers(field);
 		break;
 	case KIND_HASH_KEY:
 		free(((struct settings_hash_key *)field)->header);
@@ -521,6 +526,11 @@ void value_allowed(const struct settings_row *row, char out[VALUE_ALLOWED_MAX])
 		         "host:port[*weight] or unix:/path[*weight], comma-separated, at most %u; IPv6 in brackets, "
 		         "port 1 to 65535, weight 1 to %u",
 		         SETTINGS_ENDPOINTS_MAX, SETTINGS_WEIGHT_MAX);
+		break;
+	case KIND_PEERS:
+		snprintf(out, VALUE_ALLOWED_MAX,
+		         "host:port or dns:NAME:PORT, comma-separated, at most %u; IPv6 in brackets, port 1 to 65535",
+		         SETTINGS_PEERS_MAX);
 		break;
 	case KIND_HASH_KEY:
 		snprintf(out, VALUE_ALLOWED_MAX, "client, uri, or header:NAME");

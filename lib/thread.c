@@ -9,7 +9,10 @@
 #include <limits.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
+
+#define PROMPT_NICE (-10)
 
 static int start(pthread_t *thread, void *(*body)(void *), void *argument, int detach_state)
 {
@@ -49,6 +52,13 @@ void thread_prefer_batch(void)
 {
 	struct sched_param none = { .sched_priority = 0 };
 	sched_setscheduler(0, SCHED_BATCH, &none);
+}
+
+void thread_prefer_prompt(void)
+{
+	struct sched_param none = { .sched_priority = 0 };
+	sched_setscheduler(0, SCHED_OTHER, &none);
+	setpriority(PRIO_PROCESS, 0, PROMPT_NICE); /* on Linux the calling thread's alone; most may not, and do without */
 }
 
 int thread_condition_init(pthread_cond_t *condition)

@@ -23,6 +23,10 @@ int thread_start_detached(void *(*body)(void *), void *argument);
    system refuses, nothing changes but the speed. */
 void thread_prefer_batch(void);
 
+/* The opposite, for a thread that others wait for and that works little: it is woken in the middle of another's turn, and goes first
+   where the system allows that (a higher priority is for root, or needs CAP_SYS_NICE). */
+void thread_prefer_prompt(void);
+
 /* A condition variable whose timed waits are measured on the clock of clock.h. Returns 0 or an errno number. */
 int thread_condition_init(pthread_cond_t *condition);
 

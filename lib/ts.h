@@ -25,6 +25,8 @@
  *      client_limits_mutex lib/client_limits.c  one stripe of the table of clients
  *      switch_mutex        switch_table.c   which servers the message switch has
  *      host_rates_mutex    host_rates.c     which hosts of a forward proxy have a limiter
+ *      cluster_mutex       group.c          this node's part of a group
+ *      gossip_mutex        lib/gossip.c     where the other nodes are sent to
  *      limiter_mutex       limiter.c        the ring of starts and the line of those that wait
  *      balancer_mutex      balancer.c       the rotation
  *      client_counts_mutex lib/client_counts.c  connections of each client
@@ -70,7 +72,9 @@ extern struct lock_role cut_mutex ACQUIRED_AFTER(probe_mutex);
 extern struct lock_role client_limits_mutex ACQUIRED_AFTER(cut_mutex);
 extern struct lock_role switch_mutex ACQUIRED_AFTER(client_limits_mutex);
 extern struct lock_role host_rates_mutex ACQUIRED_AFTER(switch_mutex);
-extern struct lock_role limiter_mutex ACQUIRED_AFTER(host_rates_mutex);
+extern struct lock_role cluster_mutex ACQUIRED_AFTER(host_rates_mutex);
+extern struct lock_role gossip_mutex ACQUIRED_AFTER(cluster_mutex);
+extern struct lock_role limiter_mutex ACQUIRED_AFTER(gossip_mutex);
 extern struct lock_role balancer_mutex ACQUIRED_AFTER(limiter_mutex);
 extern struct lock_role client_counts_mutex ACQUIRED_AFTER(balancer_mutex);
 extern struct lock_role hosts_mutex ACQUIRED_AFTER(client_counts_mutex);

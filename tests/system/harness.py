@@ -95,9 +95,10 @@ class Lines:
 class Weir:
     """One running weir."""
 
-    def __init__(self, case, arguments, environment=(), services=1, start_s=10):
+    def __init__(self, case, arguments, environment=(), services=1, start_s=10, prefix=()):
+        """prefix: what starts the program elsewhere, and becomes it: ip netns exec NAME."""
         self.case = case
-        self.arguments = [os.path.join(case.bin, 'weir'), *map(str, arguments)]
+        self.arguments = [*prefix, os.path.join(case.bin, 'weir'), *map(str, arguments)]
         self.expected_exit = 0
         self.stopped = False
         self.process = subprocess.Popen(self.arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,

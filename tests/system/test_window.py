@@ -3,102 +3,10 @@ second holds too many starts, whatever the load, and a saturated service runs cl
 the long form, with 20,000 a second and 99 %; here other tests take the processors as they like.
 
 And the promise of Retry-After: who obeys it gets in."""
-import os
-import re
-import select
-import socket
-import time
-
-from client import request
+from arrivals import WINDOW_NS, Arrivals, fullest, press
 from harness import takes
 
-WINDOW_NS = 1_000_000_000
 LEAST_SHARE = 0.9
-
-
-class _Arrivals:
-    """The target that notes when requests come."""
-
-    def __init__(self, t):
-        self.t = t
-        self.times_path = os.path.join(t.tmp, 'times')
-        self.port = t.free_port()
-        self.address = f'127.0.0.1:{self.port}'
-        self.process = t.start_tool(self._program(), self.port, self.times_path)
-        t.until(self._listens, 10, 'bench/arrivals listens')
-
-    def _program(self):
-        for folder in ('bench', 'build/bench'):
-            path = os.path.join(self.t.bin, folder, 'arrivals')
-            if os.access(path, os.X_OK):
-                return path
-        raise AssertionError(f'no arrivals in {self.t.bin}/bench or build/bench: make bench_programs')
-
-    def _listens(self):
-        with socket.socket() as sock:
-            return sock.connect_ex(('127.0.0.1', self.port)) == 0
-
-    def times(self):
-        """Ends it; the times of all requests, in ns."""
-        self.process.terminate()
-        assert self.process.wait(self.t.s(10)) == 0, 'arrivals failed'
-        with open(self.times_path, encoding='ascii') as file:
-            return [int(line) for line in file]
-
-
-class _Caller:
-    """One connection that asks again as soon as it is answered."""
-
-    def __init__(self, port):
-        self.sock = socket.create_connection(('127.0.0.1', port), 10)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)
-        self.received = b''
-        self.ask()
-
-    def ask(self):
-        self.sock.send(request())
-
-    def answered(self):
-        """The status of an answer that is whole, or None."""
-        piece = self.sock.recv(65536)
-        assert piece, 'weir closed a connection'
-        self.received += piece
-        head, found, body = self.received.partition(b'\r\n\r\n')
-        if not found or len(body) < int(re.search(rb'(?i)content-length: (\d+)', head)[1]):
-            return None
-        self.received = b''
-        return int(head[9:12])
-
-
-def _press(port, connections, seconds):
-    """Loads weir from this one thread; the number of answers by status."""
-    callers = {}
-    poll = select.epoll()
-    counts = {}
-    for _ in range(connections):
-        caller = _Caller(port)
-        callers[caller.sock.fileno()] = caller
-        poll.register(caller.sock, select.EPOLLIN)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for fd, _ in poll.poll(0.1):
-            status = callers[fd].answered()
-            if status is not None:
-                counts[status] = counts.get(status, 0) + 1
-                callers[fd].ask()
-    for caller in callers.values():
-        caller.sock.close()
-    return counts
-
-
-def _fullest(times):
-    first = most = 0
-    for last, moment in enumerate(times):
-        while moment - times[first] >= WINDOW_NS:
-            first += 1
-        most = max(most, last - first + 1)
-    return most
 
 
 def _share(times, threshold):
@@ -110,13 +18,13 @@ def _share(times, threshold):
 
 def _one_run(t, threshold, connections, seconds):
     """The share of the threshold that was used. That no window is too full holds in every run."""
-    arrivals = _Arrivals(t)
+    arrivals = Arrivals(t)
     weir = t.weir(arrivals, threshold=threshold, backlog=1)
-    counts = _press(weir.port, connections, seconds)
+    counts = press(weir.port, connections, seconds)
     t.equal(set(counts) | {200, 429}, {200, 429}, f'statuses at {threshold}')
     weir.stop()
     times = arrivals.times()
-    t.check(_fullest(times) <= threshold, f'{_fullest(times)} arrivals in a second, threshold {threshold}')
+    t.check(fullest(times) <= threshold, f'{fullest(times)} arrivals in a second, threshold {threshold}')
     if connections > 2 * threshold:
         t.check(counts.get(429, 0) > 0, 'nobody was refused')
     return _share(times, threshold) if t.slow <= 1 else 1.0

@@ -1,5 +1,5 @@
-/* test_cluster_wire.c: what a datagram may be, and what it may not. Every kind is written, read back and compared; every cut, every
- * flipped bit, every doubling is refused, and says why.
+/* test_cluster_wire.c: what a datagram may be, and what it may not. Every kind is written, read back and compared;
+ * every cut, every flipped bit, every doubling is refused, and says why.
  */
 #include "cluster_wire.h"
 #include "unit.h"

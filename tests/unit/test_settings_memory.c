@@ -120,12 +120,12 @@ static void a_file_is_read_whole_or_not_at_all_when_memory_runs_out(void)
 	static char *variables[] = { "WEIR_HASH_KEY=header:a", "LOG_LEVEL=info", "WEIR_LOGFILE=/x", NULL };
 	static const char text[] = "[globals]\nlogfile = /log\npidfile = p\n"
 	                           "[a]\nendpoint = a:1*2, [::1]:80, unix:/s\nhash_key = header:b\nprobe_path = /p\n"
-	                           "threshold = 5\nbacklog = 2\nssl = no\nport = 1\nbind = ::1\n"
+	                           "threshold = 5\nid = 2\npeers = a:1, [::1]:1, dns:d:1\nbacklog = 2\nssl = no\nport = 1\nbind = ::1\n"
 	                           "host_limits = a=1, b:8=2\nhost_rates = a=1/m, b:8=2\nconnect_allow = *:443, a:1\nredis_addr = r\n"
 	                           "redis_password = p\nallow = ::1, 10.0.0.0/8\nexempt = 10.0.0.1, header:a=b, header:c=d\n"
 	                           "client_key = header:k\nlimit.r = rate=1 key=header:a method=POST path=/x host=h "
 	                           "header.a=b header.c=d\nlimit.s = rate=1\n"
-	                           "[b]\nendpoint = b:1\nport = 2\n[c]\nhostname = there\nendpoint = c:1\nunicast = x\n"
+	                           "[b]\nendpoint = b:1\nport = 2\n[c]\nhostname = there\nendpoint = c:1\nid = 3\nunicast = 10.0.0.255:7\n"
 	                           "[d]\n[e]\n[f]\n[g]\n[h]\n[i]\nlimit.a = rate=1\n"
 	                           "limit.b = rate=2 key=header:a+path\n";
 	CU_ASSERT(run_out_of_memory(7, argv, variables, text) > 100);
