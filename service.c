@@ -139,7 +139,7 @@ static void names_changed(void *context)
 
 static struct resolver *start_resolver(struct proxy *proxy, const struct settings *settings)
 {
-	size_t count = settings->endpoint.count;
+	size_t count = settings->mode == MODE_REVERSE ? settings->endpoint.count : 0;
 	struct resolver_question *questions = calloc(count, sizeof *questions);
 	if (questions == NULL)
 		return NULL;
@@ -499,6 +499,14 @@ static void choose_via(struct proxy *proxy)
 	snprintf(proxy->via, sizeof proxy->via, "weir-%016llx", (unsigned long long)token);
 }
 
+/* A setting that is there and does nothing makes somebody believe in what is not so. */
+static void warn_of_idle_settings(struct proxy *proxy, const struct settings *settings)
+{
+	char line[SETTINGS_IDLE_MAX];
+	for (size_t at = 0; settings_next_idle(settings, &at, line);)
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "%s", line);
+}
+
 static bool create_parts(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
 {
 	snprintf(error, error_size, "no memory or threads to start with");
@@ -566,6 +574,8 @@ bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
 	struct settings *settings = service_settings(proxy, &generation);
 	proxy->opened_fd = -1;
 	bool good = serve_on(proxy, fd, settings, error, error_size);
+	if (good)
+		warn_of_idle_settings(proxy, settings);
 	settings_release(settings);
 	return good;
 }
@@ -644,6 +654,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	end_retired(proxy);
 	take_names(proxy);
 	prober_kick(proxy->prober);
+	warn_of_idle_settings(proxy, settings);
 	return !moves || serve_on(proxy, fd, settings, error, error_size);
 }
 

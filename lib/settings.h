@@ -182,6 +182,13 @@ struct configuration *configuration_read(int argc, char **argv, enum configurati
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX]);
 void configuration_free(struct configuration *configuration);
 
+/* Finds a setting that a file or a flag sets for this service, to something else than its default, and that does nothing
+   in its mode: "weir.ini:7: endpoint does nothing in mode packet, only in reverse". The environment may hold settings for
+   other services. *at is 0 before
+   the first call, and is moved on. False when there is none any more. Any thread. */
+#define SETTINGS_IDLE_MAX 512
+bool settings_next_idle(const struct settings *settings, size_t *at, char out[SETTINGS_IDLE_MAX]);
+
 /* "[name]", then "key = value    # origin" for each setting. Secrets are masked. */
 void configuration_print(const struct configuration *configuration, FILE *out);
 void settings_print_help(FILE *out);

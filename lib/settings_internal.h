@@ -64,6 +64,7 @@ struct settings_row {
 	const char *help;
 	const char *also;          /* a further name, in the environment and as a flag */
 	bool only_in_file;         /* makes sense in a stanza alone */
+	unsigned only_in;          /* the modes in which it does something, as bits; 0: all */
 	bool is_secret;            /* never printed, neither in --check nor in an error */
 	const char *holds;         /* TEXT: a file that holds the value of this other row */
 	bool holds_users;          /* TEXT: a file of user:hash lines */
@@ -201,6 +202,10 @@ struct settings_origin *settings_origin_of(const struct settings_row *row, struc
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
                          const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
+
+/* "reverse, forward": the modes whose bits are set. */
+#define SETTINGS_MODES_MAX 64
+void settings_list_modes(unsigned modes, char out[SETTINGS_MODES_MAX]);
 
 /* The first words of an error: "weir.ini:7", "--port", "WEIR_PORT", "weir forward". */
 void settings_say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX]);

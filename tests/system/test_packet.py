@@ -580,6 +580,21 @@ def the_port_is_2100_unless_told_otherwise_and_one_dash_will_do(t):
     t.equal(weir.port, port)
 
 
+def what_a_switch_has_no_use_for_is_said(t):
+    """And it is not used: an endpoint does not become a target."""
+    weir = _switch(t, endpoint='127.0.0.1:1', redis_addr='127.0.0.1:1', forwarded='off', retries=2)
+    for key in ('endpoint', 'redis_addr', 'forwarded'):
+        weir.wait_log(rf'warn .*--{key.replace("_", "-")}: {key} does nothing in mode packet, only in reverse')
+    _Server(t, weir)
+    t.equal(_Talk(t, weir.port).ask(_message())['type'], '2')
+    weir.stop()
+    t.equal([line for line in weir.log.lines if 'retries' in line or ' target ' in line], [])
+    ran = t.run('packet', '--endpoint', '127.0.0.1:1', '--check', environment={'REDIS_ADDR': '127.0.0.1:1'}.items())
+    t.equal((ran.code, ran.err), (0, ''))
+    t.equal(re.findall(r'# .*does nothing.*', ran.out.decode()),
+            ['# --endpoint: endpoint does nothing in mode packet, only in reverse'])
+
+
 def each_message_has_a_line_in_the_access_log(t):
     path = os.path.join(t.tmp, 'access')
     weir = _switch(t, access_log=path, threshold='2/m', probe_interval=3600)

@@ -2111,6 +2111,43 @@ static char *written(void (*print)(FILE *))
 	return text;
 }
 
+/* All that is idle in a service, a line each. */
+static void expect_idle(const struct settings *settings, const char *const *wanted, size_t count)
+{
+	char line[SETTINGS_IDLE_MAX];
+	size_t at = 0, found = 0;
+
+	for (; settings_next_idle(settings, &at, line); found++) {
+		CU_ASSERT_TRUE_FATAL(found < count);
+		CU_ASSERT_STRING_EQUAL(line, wanted[found]);
+	}
+	CU_ASSERT_EQUAL(found, count);
+}
+
+static void what_does_nothing_in_a_mode_is_found_where_it_was_set(void)
+{
+	static char *variables[] = { "REDIS_DB=3", "WEIR_BALANCE=leastconn", NULL };
+	environment = variables;
+	struct configuration *c = file_with("[a]\nmode = packet\nport = 1\nendpoint = t:1\nretries = 1\n"
+	                                    "redis_addr = r\nredis_db = 0\n[b]\nendpoint = t:1\nport = 2\nhost_limits = h=1\n"
+	                                    "[c]\nmode = forward\nport = 3\nhost_limits = h=1\n",
+	                                    "--probe-rise", "2");
+	environment = no_environment;
+	static const char *const in_packet[] = {
+		"weir.ini:4: endpoint does nothing in mode packet, only in reverse",
+		"weir.ini:6: redis_addr does nothing in mode packet, only in reverse, forward",
+	};
+	static const char *const in_reverse[] = { "weir.ini:11: host_limits does nothing in mode reverse, only in forward" };
+	static const char *const in_forward[] = {
+		"--probe-rise: probe_rise does nothing in mode forward, only in reverse, packet"
+	};
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	expect_idle(c->services[0], in_packet, 2);
+	expect_idle(c->services[1], in_reverse, 1);
+	expect_idle(c->services[2], in_forward, 1);
+	configuration_free(c);
+}
+
 static void help_and_reference_name_every_setting(void)
 {
 	char *help = written(settings_print_help), *reference = written(settings_print_reference);
@@ -2229,6 +2266,7 @@ int main(void)
 		TEST(a_file_that_cannot_be_read_is_named_with_the_reason),
 		TEST(a_file_is_read_again_from_where_it_was),
 		TEST(settings_outlive_their_configuration_while_they_are_held),
+		TEST(what_does_nothing_in_a_mode_is_found_where_it_was_set),
 		TEST(help_and_reference_name_every_setting),
 		TEST(a_guess_is_made_when_few_letters_differ),
 	};
