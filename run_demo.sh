@@ -230,15 +230,17 @@ end_everything() {
 }
 
 ending=no # or the status with which the script ends
+interrupted_with='' # or the status that a signal wants
 
 # interrupted STATUS: a second Ctrl-C, or one at the very end, does not hurry past the ending of what was started.
 interrupted() {
 	trap '' INT TERM HUP PIPE
+	interrupted_with=${interrupted_with:-$1}
 	[ "$ending" != no ] || exit "$1"
 }
 
 clean_up() {
-	local status=$ending
+	local status=${interrupted_with:-$ending}
 	trap - EXIT
 	trap '' INT TERM HUP PIPE
 	set +e
