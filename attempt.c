@@ -13,6 +13,11 @@
 
 #define UNREPEATABLE_IDLE_US US_PER_S
 
+static bool is_for_parent(const struct road *r)
+{
+	return r->settings->mode == MODE_FORWARD && r->settings->parent != NULL;
+}
+
 static struct rewrite_request how_to_send(const struct road *r, const char *target)
 {
 	const struct http_head *request = &r->exchange.request;
@@ -25,6 +30,8 @@ static struct rewrite_request how_to_send(const struct road *r, const char *targ
 		                       .target_host = { target, strlen(target) },
 		                       .upgrades = request->upgrade.at != NULL,
 		                       .keep_alive = true,
+		                       .to_proxy = is_for_parent(r),
+		                       .credentials = r->settings->parent_auth,
 		                       .max_forwards = -1 };
 	if ((request->method == HTTP_OPTIONS || request->method == HTTP_TRACE) && field != NULL &&
 	    http_parse_number(field->value, &left))

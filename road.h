@@ -5,6 +5,7 @@
  *      line.c       waiting for a turn: of the threshold, of a host's rate
  *      reverse.c    pick and send: targets in turn, until one answers
  *      forward.c    pick and send, when the client says where to; CONNECT
+ *      parent.c     asking a parent proxy for a tunnel
  *      attempt.c    one try at one target, for both
  */
 #ifndef WEIR_ROAD_H

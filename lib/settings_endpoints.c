@@ -243,6 +243,18 @@ enum value_result value_endpoints(const char *text, struct settings_endpoints *o
 	return result;
 }
 
+bool value_is_host_and_port(const char *text)
+{
+	char copy[HOST_MAX + 16];
+	const char *why;
+	unsigned port;
+
+	if (strlen(text) >= sizeof copy || strncasecmp(text, "unix:", 5) == 0)
+		return false;
+	snprintf(copy, sizeof copy, "%s", text);
+	return split_host_port(copy, &port, &why) != NULL;
+}
+
 /* "host", "host:port", "[v6]:port", "[v6]", "unix:/path". */
 bool value_is_redis_address(const char *text)
 {

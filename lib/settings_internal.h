@@ -173,6 +173,8 @@ bool value_is_file(const char *text);
 bool value_is_user(const char *text);
 bool value_is_redis_address(const char *text);
 bool value_is_secret(const char *text);
+bool value_is_credentials(const char *text);
+bool value_is_host_and_port(const char *text);
 
 /* ---- where a value came from ---- */
 

@@ -235,6 +235,20 @@ bool value_is_secret(const char *text)
 	return *text != '\0';
 }
 
+#define CREDENTIALS_MAX 1024u
+
+/* For Basic credentials (RFC 7617): the user has no colon, so the first one ends it. */
+bool value_is_credentials(const char *text)
+{
+	const char *colon = strchr(text, ':');
+	if (!colon || colon == text || strlen(text) > CREDENTIALS_MAX)
+		return false;
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return false;
+	return true;
+}
+
 bool value_is_token(const char *text, size_t length)
 {
 	for (size_t i = 0; i < length; i++)
