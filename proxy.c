@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "entrance.h"
 #include "forward.h"
 #include "lib/clock.h"
 #include "lib/tunnel.h"
@@ -192,6 +193,8 @@ static void keep_upstream(struct road *r)
 {
 	if (r->has_lease)
 		forward_keep(r);
+	else if (r->settings->send_proxy != SEND_PROXY_OFF) /* it was named as this client's */
+		upstream_discard(&r->exchange.upstream, worker_cut(r->worker));
 	else
 		upstream_give_back(r->pick.item, &r->exchange.upstream, worker_cut(r->worker));
 }
@@ -419,7 +422,6 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	struct road *r = state;
 	struct conn *client = &r->exchange.client;
 	r->peer = *peer;
-	address_host_text(peer, r->peer_text);
 	r->is_first_request = true;
 	r->ending = END_CLOSE;
 	if (r->settings_generation != atomic_load(&r->proxy->settings_generation)) {
@@ -428,6 +430,12 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	}
 	make_buffers(r); /* without memory for new ones the old ones serve on */
 	conn_init(client, fd, client->buffer, client->capacity);
+	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &r->destination)) {
+		cut_detach(worker_cut(r->worker), CUT_CLIENT);
+		conn_close(client);
+		return;
+	}
+	address_host_text(&r->peer, r->peer_text);
 	enum entrance entrance = count_client(r);
 	if (entrance == ENTRANCE_REFUSED)
 		refuse_connection(r);

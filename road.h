@@ -46,6 +46,7 @@ struct road {
 	/* this connection */
 	struct address peer;
 	char peer_text[ADDRESS_TEXT_MAX];
+	struct address destination; /* where the client connected to, if a PROXY header says so; else its length is 0 */
 	bool is_first_request;
 	uint64_t counted_client; /* for client_connections */
 

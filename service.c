@@ -20,6 +20,7 @@
 
 #include "lib/clock.h"
 #include "lib/listener.h"
+#include "lib/proxy_header.h"
 #include "line.h"
 
 #define REAP_EVERY_US (5 * US_PER_S)
@@ -217,6 +218,11 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 			                   .timeout_us = settings->connect_timeout_us };
 		if (settings->probe_path != NULL)
 			snprintf(job->path, sizeof job->path, "%s", settings->probe_path);
+		if (settings->send_proxy != SEND_PROXY_OFF) {
+			char header[PROXY_HEADER_WRITE_MAX]; /* that of nobody is as long as the room for it, at most */
+			job->preface_bytes = proxy_header_write((unsigned)settings->send_proxy, NULL, NULL, header);
+			memcpy(job->preface, header, job->preface_bytes);
+		}
 	} else if (*wake_us > proxy->reap_us) {
 		*wake_us = proxy->reap_us;
 	}

@@ -48,6 +48,7 @@ struct proxy {
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
 	atomic_uint unresolved; /* targets whose names do not resolve, when that was last said */
+	atomic_ullong closed_logged_us; /* when the log last told of a connection without a PROXY header */
 	atomic_ullong traced_total;
 	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */

@@ -30,6 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "entrance.h"
 #include "lib/admission.h"
 #include "lib/clock.h"
 #include "lib/packet.h"
@@ -603,12 +604,18 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	take_settings(r);
 	r->is_last = false;
 	r->peer = *peer;
-	address_host_text(peer, r->peer_text);
 	r->own.length = sizeof r->own.storage;
 	if (getsockname(fd, &r->own.any, &r->own.length) != 0)
 		memset(&r->own, 0, sizeof r->own);
 	address_unmap(&r->own);
 	conn_init(&r->client, fd, r->buffers[0], READ_BYTES);
+	struct address destination;
+	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &destination)) {
+		cut_detach(worker_cut(r->worker), CUT_CLIENT);
+		conn_close(&r->client);
+		return;
+	}
+	address_host_text(&r->peer, r->peer_text);
 	packet_reader_init(&r->request, longest_message(r->settings));
 	packet_reader_init(&r->answer, PACKET_BYTES_MAX);
 	serve_messages(r);

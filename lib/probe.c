@@ -77,7 +77,11 @@ static bool try_target(struct run *run, const char **why)
 	conn_init(&conn, -1, buffer, sizeof buffer);
 	/* A lease changes the pool of idle connections only when it takes one, and a fresh one is asked for. */
 	struct upstream *upstream = (struct upstream *)(uintptr_t)run->job.upstream;
-	if (upstream_lease(upstream, &conn, &run->cut, 0, run->job.timeout_us, &reused) != CONN_OK) {
+	bool has_preface = run->job.path[0] != '\0' && run->job.preface_bytes > 0;
+	enum conn_result result =
+		has_preface ? upstream_open(upstream, &conn, &run->cut, run->job.timeout_us, run->job.preface, run->job.preface_bytes) :
+			      upstream_lease(upstream, &conn, &run->cut, 0, run->job.timeout_us, &reused);
+	if (result != CONN_OK) {
 		*why = strerror(errno);
 		return false;
 	}

@@ -24,6 +24,8 @@ struct probe_job {
 	const struct upstream *upstream;
 	unsigned slot, stay;     /* the caller's */
 	uint64_t timeout_us;     /* for all of it */
+	char preface[16];        /* begins a connection that is to be asked something: a PROXY header that names nobody */
+	size_t preface_bytes;
 	char path[PROBE_PATH_MAX]; /* "": a TCP connect is enough */
 };
 

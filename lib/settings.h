@@ -96,6 +96,8 @@ enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
 enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
 enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
 enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
+enum settings_proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_ON };
+enum settings_send_proxy { SEND_PROXY_OFF, SEND_PROXY_V1, SEND_PROXY_V2 }; /* its number is the version */
 enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
 enum settings_trace { TRACE_NO, TRACE_YES };

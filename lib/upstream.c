@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -134,7 +135,20 @@ static struct idle pop_idle(struct upstream *upstream, uint64_t now_us, uint64_t
 	return idle;
 }
 
-static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t connect_timeout_us, enum conn_result *result)
+/* Bytes that go out before all else. */
+struct preface {
+	const char *bytes;
+	size_t length;
+};
+
+/* What a fresh socket is given at first it takes at once. */
+static bool send_preface(int fd, struct preface preface)
+{
+	return preface.length == 0 || send(fd, preface.bytes, preface.length, MSG_NOSIGNAL) == (ssize_t)preface.length;
+}
+
+static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t connect_timeout_us, struct preface preface,
+                      enum conn_result *result)
 {
 	*result = CONN_BROKEN;
 	if (!upstream->has_address) {
@@ -146,6 +160,8 @@ static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t conne
 		return -1;
 	cut_attach(cut, CUT_UPSTREAM, fd);
 	*result = conn_connect(fd, &upstream->address, clock_us() + connect_timeout_us);
+	if (*result == CONN_OK && !send_preface(fd, preface))
+		*result = CONN_BROKEN;
 	if (*result == CONN_OK)
 		return fd;
 	int error = errno;
@@ -155,8 +171,8 @@ static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t conne
 	return -1;
 }
 
-enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
-                                uint64_t connect_timeout_us, bool *reused)
+static enum conn_result lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
+                              uint64_t connect_timeout_us, struct preface preface, bool *reused)
 {
 	enum conn_result result = CONN_OK;
 	struct idle idle = { .fd = -1 };
@@ -169,13 +185,26 @@ enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, st
 	if (*reused)
 		cut_attach(cut, CUT_UPSTREAM, idle.fd);
 	else
-		idle.fd = open_fresh(upstream, cut, connect_timeout_us, &result);
+		idle.fd = open_fresh(upstream, cut, connect_timeout_us, preface, &result);
 	if (idle.fd >= 0) {
 		conn_init(conn, idle.fd, conn->buffer, conn->capacity);
 		conn->receive_timeout_us = idle.receive_timeout_us;
 		conn->send_timeout_us = idle.send_timeout_us;
 	}
 	return result;
+}
+
+enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
+                                uint64_t connect_timeout_us, bool *reused)
+{
+	return lease(upstream, conn, cut, idle_max_us, connect_timeout_us, (struct preface){ NULL, 0 }, reused);
+}
+
+enum conn_result upstream_open(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t connect_timeout_us,
+                               const char *preface, size_t preface_bytes)
+{
+	bool reused;
+	return lease(upstream, conn, cut, 0, connect_timeout_us, (struct preface){ preface, preface_bytes }, &reused);
 }
 
 void upstream_discard(struct conn *conn, struct cut *cut)

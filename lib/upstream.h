@@ -43,6 +43,9 @@ const char *upstream_address(const struct upstream *upstream); /* "127.0.0.1:900
    CONN_OK, CONN_TIMEOUT, CONN_BROKEN with errno. */
 enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
                                 uint64_t connect_timeout_us, bool *reused);
+/* The same, always with a fresh connection that begins with these bytes (a PROXY header), sent before all else. */
+enum conn_result upstream_open(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t connect_timeout_us,
+                               const char *preface, size_t preface_bytes);
 /* The exchange ended cleanly, and both sides want to go on. */
 void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut *cut);
 /* It did not. */

@@ -44,7 +44,7 @@ BUILT_SETTINGS = {
     'exempt': '10.1.0.0/16, header:X-Plan="gold, silver"', 'allow': '127.0.0.0/8, ::1, unix', 'deny': '192.0.2.0/24',
     'trust_forwarded': '10.0.0.0/8, unix', 'max_connections': '25',
     'host_limits': 'example.com=3, example.com:8443=0, [::1]=7', 'cap_backlog': '1.5',
-    'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5', 'parent': '[::1]:3128',
+    'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5', 'proxy_protocol': 'on', 'send_proxy': 'v2', 'parent': '[::1]:3128',
     'connect_allow': '*:443, *.example.com:80, 10.0.0.0/8:*, [::1]:8080', 'redis_addr': '127.0.0.1:6379',
     'redis_db': '3', 'redis_fail': 'local',
 }
@@ -54,7 +54,7 @@ LATER_SETTINGS = {
     'unicast': '127.0.0.255:7788', 'multicast': '239.1.2.3:7788', 'peers': '127.0.0.1:7788',
     'cluster_secret': 'hush-hush',
     'ssl': 'yes',
-    'tls_keyfile': '/nonexistent', 'proxy_protocol': 'on', 'send_proxy': 'v1',
+    'tls_keyfile': '/nonexistent',
 }
 SECRETS = ('redis_password', 'cluster_secret', 'parent_auth')
 

@@ -177,6 +177,23 @@ static void a_unix_target_has_a_host_that_servers_accept(void)
 	end();
 }
 
+static void a_connection_with_a_preface_is_fresh_and_begins_with_it(void)
+{
+	char got[16];
+	begin();
+	CU_ASSERT_FALSE(lease(LONG_US));
+	int first = accepted();
+	upstream_give_back(upstream, &conn, &cut);
+	CU_ASSERT_EQUAL_FATAL(upstream_open(upstream, &conn, &cut, US_PER_S, "preface", 7), CONN_OK);
+	int second = accepted(); /* the idle one was not taken */
+	CU_ASSERT_EQUAL(recv(second, got, sizeof got, 0), 7);
+	CU_ASSERT_EQUAL(memcmp(got, "preface", 7), 0);
+	CU_ASSERT_EQUAL(recv(first, got, sizeof got, MSG_DONTWAIT), -1);
+	close(first);
+	close(second);
+	end();
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -188,6 +205,7 @@ int main(void)
 		TEST(a_target_that_goes_closes_what_is_idle),
 		TEST(a_name_without_an_address_cannot_be_reached),
 		TEST(a_refusal_says_so_and_leaves_no_descriptor),
+		TEST(a_connection_with_a_preface_is_fresh_and_begins_with_it),
 		TEST(a_unix_target_has_a_host_that_servers_accept),
 	};
 	return unit_main("upstream", tests, sizeof tests / sizeof tests[0]);
