@@ -153,12 +153,11 @@ static enum step refuse_over_cap(struct road *r)
 	return step;
 }
 
-/* What an idle connection is good for: one port, and as the way leads now. A reload may have set or changed the parent, while
-   connections of the old way are still in use: they are kept under the old number, and never met again. */
+/* What an idle connection is good for: one port, under the settings that it was opened with. A reload may have changed the parent,
+   or shut an address that it leads to, while connections are still in use: they are kept under the old number, and never met again. */
 static unsigned way_of(const struct road *r)
 {
-	unsigned way = r->settings->parent != NULL ? r->settings_generation % UINT16_MAX + 1 : 0;
-	return way << 16 | r->port;
+	return (r->settings_generation & UINT16_MAX) << 16 | r->port;
 }
 
 /* Takes a place, and perhaps an idle connection with it. STEP_ON: r->lease is held. */

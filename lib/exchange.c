@@ -305,6 +305,9 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 	flow_begin(&x->down, &x->upstream, x->response.framing, x->response.content_length, framing == HTTP_CHUNKED, 0,
 	           x->head, length);
 	x->down_has_begun = true;
+	/* An answer without a body ends with its head: that it is all is known before it goes out. */
+	if (x->response.framing == HTTP_NO_BODY || (x->response.framing == HTTP_BY_LENGTH && x->response.content_length == 0))
+		flow_take(&x->down);
 	return true;
 }
 

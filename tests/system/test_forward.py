@@ -618,6 +618,10 @@ def one_after_the_other_is_never_over_a_cap_of_one(t):
     for origin in (keeps, closes, chunks, ends):
         statuses = [t.get(weir, _url(origin)).status for _ in range(500)]
         t.equal(set(statuses), {200}, 'a place is given back before the end of the answer')
+    empty, none = t.origin(lambda req: answer(b'')), t.origin(lambda req: answer(b'', 204, 'No', length=False))
+    for origin, method, wanted in ((empty, 'GET', 200), (none, 'GET', 204), (keeps, 'HEAD', 200)):
+        statuses = [t.get(weir, _url(origin), method).status for _ in range(500)]
+        t.equal(set(statuses), {wanted}, f'{method}: an answer without a body ends with its head')
 
 
 @takes(60)
@@ -731,6 +735,22 @@ def what_connect_allow_names_is_open_and_nothing_else(t):
         for port, status in ((origin.port, wanted), (other.port, elsewhere)):
             t.equal(t.get(weir, f'http://{host}:{port}/').status, status, f'{allow}: {host}:{port}')
             t.equal(_connect(t, weir, f'{host}:{port}')[1], status, f'{allow}: CONNECT {host}:{port}')
+
+
+def an_address_that_a_reload_has_shut_is_shut_to_idle_connections_too(t):
+    origin = t.origin()
+    text = '[out]\nmode = forward\nport = %d\nconnect_allow = %s\ndrain_timeout = 1\n'
+    port = t.free_port()
+    weir, path = t.weir_of_file(text % (port, LOOPBACK))
+    client = t.client(weir)
+    target = f'http://localhost:{origin.port}/'
+    t.equal([client.ask(target=target).status for _ in range(2)], [200, 200])
+    t.equal(len(origin.connections), 1)
+    before = len(weir.log.lines)
+    t.file(os.path.basename(path), text % (port, '*:*'))
+    weir.signal(signal.SIGHUP)
+    weir.wait_log(contract.RELOADED, after=before)
+    t.equal(client.ask(target=target).status, 403, 'a * does not open loopback')
 
 
 def connect_goes_to_443_alone_by_default(t):
