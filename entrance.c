@@ -1,12 +1,13 @@
 /* entrance.c: see entrance.h.
  *
- *      accept ─► from trust_forwarded? ─► PROXY header within header_timeout ─► the client that it names: access, limits, log, …
+ *      accept ─► from trust_forwarded? ─► PROXY header within header_timeout ─► the client that it names
  *                     │ no                     │ none, malformed, late
  *                     └────────────────────────┴──────────────────────────────► closed without a word
  *
- * Where a header is asked for, a connection without one is an error, never a client of its own: else whoever reaches the port could
- * choose to have none and so be another. And a header from somebody who is not trusted is closed rather than passed over, for what he
- * sent was meant to be believed. There is no answer: before the header nobody knows which protocol the other side speaks.
+ * Where a header is asked for, a connection without one is an error, never a client of its own: else whoever reaches
+ * the port could choose to have none and so be another. And a header from somebody who is not trusted is closed rather
+ * than passed over, for what he sent was meant to be believed. There is no answer: before the header nobody knows
+ * which protocol the other side speaks.
  *
  * One line in the log says why, at most one a second: a port that is scanned should not fill a disk.
  */

@@ -6,13 +6,13 @@
  *          ├────────────┘
  *          └──► LINE_FULL, LINE_CLIENT_GONE, LINE_NO_DESCRIPTOR: nothing is held
  *
- * A limiter (limiter.h) decides and never sleeps; whoever must wait does so here, in poll(), on two things: an eventfd that the
- * limiter writes to when the turn may have come, and the client's socket, for a client that hangs up gives its place to those
- * behind. So waiting costs no CPU, and nobody sleeps past a turn.
+ * A limiter (limiter.h) decides and never sleeps; whoever must wait does so here, in poll(), on two things: an eventfd
+ * that the limiter writes to when the turn may have come, and the client's socket, for a client that hangs up gives
+ * its place to those behind. So waiting costs no CPU, and nobody sleeps past a turn.
  *
- * A request may hold turns of several limiters (its host's, the service's); its thread waits for one at a time, so one sleeper
- * does for all of them. The invariant: has_slot is true from LINE_GO until line_use() or line_give_back(), and the turn stays where
- * it is in memory as long as it is held or waited for.
+ * A request may hold turns of several limiters (its host's, the service's); its thread waits for one at a time, so one
+ * sleeper does for all of them. The invariant: has_slot is true from LINE_GO until line_use() or line_give_back(), and
+ * the turn stays where it is in memory as long as it is held or waited for.
  *
  * One thread at a time, save for line_wake().
  */
@@ -28,7 +28,7 @@
 struct line_sleeper {
 	int wake_fd;          /* -1 at first; made at the first wait, and kept */
 	int client_fd;        /* watched while it waits */
-	bool client_has_more; /* it sent more than this request, and may have finished sending: false for each new request */
+	bool client_has_more; /* it sent more than this request, and may have ended: false for each new request */
 	bool (*client_has_sent_more)(void *context); /* did it? Then it waits for answers though it sends no more */
 	void *context;
 };
@@ -50,8 +50,8 @@ enum line_answer {
 /* For limiter_create(). Any thread. */
 void line_wake(struct limiter_ticket *ticket);
 
-/* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells clients apart.
-   exempt: never refused for a full line. */
+/* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells
+   clients apart. exempt: never refused for a full line. */
 enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client, bool is_exempt);
 /* The same without waiting: false when it could not start at once. */
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt);

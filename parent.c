@@ -4,14 +4,16 @@
  *           ◄─ 200 ──────────────────────────────────┘         a tunnel: every byte behind the empty line is the host's
  *           ◄─ 403, 407, 502, … ─────────────────────┘         502 to the client, and why
  *
- * The parent's refusal is not passed on as it came. A 407 would make the client ask its user for a password that the client has no
- * use for: it speaks to us, and the credentials between us and the parent are ours (RFC 9110 §11.7.1). A 403 would say that we
- * refuse. So it is told 502, and that it was the parent, and the parent's status.
+ * The parent's refusal is not passed on as it came. A 407 would make the client ask its user for a password that the
+ * client has no use for: it speaks to us, and the credentials between us and the parent are ours (RFC 9110 §11.7.1). A
+ * 403 would say that we refuse. So it is told 502, and that it was the parent, and the parent's status.
  *
- * Nothing that a parent says can hold us for long: the head of its answer is bounded by max_header, interim answers by their
- * number, and all of it by response_timeout. While we wait, the client is looked at: one that has gone frees the place.
+ * Nothing that a parent says can hold us for long: the head of its answer is bounded by max_header, interim answers by
+ * their number, and all of it by response_timeout. While we wait, the client is looked at: one that has gone frees the
+ * place.
  *
- * Sources: RFC 9110 §9.3.6 (any 2xx makes a tunnel, and such an answer has no body whatever its fields say), §15.2 (1xx).
+ * Sources: RFC 9110 §9.3.6 (any 2xx makes a tunnel, and such an answer has no body whatever its fields say), §15.2
+ * (1xx).
  */
 #include "parent.h"
 
@@ -27,9 +29,15 @@ static enum step refuse_silence(struct road *r)
 	return road_refuse(r, 504, "http_response_timeout", "the parent proxy was silent for response_timeout");
 }
 
+static enum step refuse_closed(struct road *r)
+{
+	return road_refuse(r, 502, "connection_terminated", "the parent proxy closed the connection");
+}
+
 static enum step refuse_nonsense(struct road *r)
 {
-	return road_refuse(r, 502, "http_protocol_error", "the parent proxy's answer to CONNECT is malformed or too long");
+	return road_refuse(r, 502, "http_protocol_error",
+	                   "the parent proxy's answer to CONNECT is malformed or too long");
 }
 
 static enum step send_question(struct road *r, uint64_t deadline_us)
@@ -48,8 +56,7 @@ static enum step send_question(struct road *r, uint64_t deadline_us)
 		admit_use_slot(r);
 	if (result == CONN_TIMEOUT)
 		return refuse_silence(r);
-	return result == CONN_OK ? STEP_ON :
-	                           road_refuse(r, 502, "connection_terminated", "the parent proxy closed the connection");
+	return result == CONN_OK ? STEP_ON : refuse_closed(r);
 }
 
 /* Waits for more of the answer, and looks at the client now and then. */
@@ -64,7 +71,7 @@ static enum step wait_for_more(struct road *r, uint64_t deadline_us)
 		if (result == CONN_TIMEOUT && look_us >= deadline_us)
 			return refuse_silence(r);
 		if (result != CONN_TIMEOUT)
-			return road_refuse(r, 502, "connection_terminated", "the parent proxy closed the connection");
+			return refuse_closed(r);
 		if (conn_has_hung_up(&x->client) && admit_client_is_gone(r))
 			return road_over(r, "client went away while the parent proxy was asked");
 	}
@@ -77,7 +84,8 @@ static enum step read_head(struct road *r, uint64_t deadline_us)
 	struct http_scan scan = { .is_response = true };
 	enum http_scan_result found;
 	size_t length = 0;
-	while ((found = http_scan(&scan, conn_bytes(&x->upstream), conn_available(&x->upstream), &length)) == HTTP_SCAN_MORE) {
+	while ((found = http_scan(&scan, conn_bytes(&x->upstream), conn_available(&x->upstream), &length)) ==
+	       HTTP_SCAN_MORE) {
 		if (conn_available(&x->upstream) > x->limits.max_header_bytes)
 			return refuse_nonsense(r);
 		enum step step = wait_for_more(r, deadline_us);

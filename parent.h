@@ -4,8 +4,9 @@
 
 #include "road.h"
 
-/* r->exchange.upstream is a fresh connection to the parent. Asks it for a tunnel to where the client wants to go, and waits for its
-   answer. STEP_ON: it agreed; what came behind its answer are bytes of the tunnel. The slots in hand are used up if a byte left. */
+/* r->exchange.upstream is a fresh connection to the parent. Asks it for a tunnel to where the client wants to go, and
+   waits for its answer. STEP_ON: it agreed; what came behind its answer are bytes of the tunnel. The slots in hand
+   are used up if a byte left. */
 enum step parent_open_tunnel(struct road *r);
 
 #endif

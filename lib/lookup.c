@@ -4,11 +4,11 @@
  *                          ├──► struct question ─┤
  *      its helper ─────────┘    two holders      └── the helper ends in getaddrinfo's own time
  *
- * A question is shared by two holders and freed by whoever leaves last; so is the whole of struct lookups, which each helper that is
- * under way holds too: a service may end while a name service still hangs.
+ * A question is shared by two holders and freed by whoever leaves last; so is the whole of struct lookups, which each
+ * helper that is under way holds too: a service may end while a name service still hangs.
  *
- * One mutex and one condition for all: an answer wakes everybody who waits, but those are few, and a name is asked for at most once
- * for each connection.
+ * One mutex and one condition for all: an answer wakes everybody who waits, but those are few, and a name is asked for
+ * at most once for each connection.
  */
 #include "lookup.h"
 
@@ -81,12 +81,14 @@ static void free_question(struct question *question)
 	free(question);
 }
 
-/* ---- asking --------------------------------------------------------------------------------------------------------- */
+/* ---- asking ----------------------------------------------------------------------------------------------------- */
 
 /* Calls getaddrinfo(). flags: AI_NUMERICHOST asks nobody. */
 static void ask(const char *host, const char *port, int flags, struct lookup_answer *answer)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+		                  .ai_socktype = SOCK_STREAM,
+		                  .ai_flags = AI_NUMERICSERV | flags };
 	struct addrinfo *found = NULL;
 	answer->count = 0;
 	answer->error = getaddrinfo(host, port, &hints, &found);

@@ -1,11 +1,11 @@
 /* proxy_header.c: see proxy_header.h.
  *
- * How to read a header and not a byte more? Its length is not known before some of it has come, and what comes behind it is not
- * ours: a TLS library will want it from the socket. So each step takes only what must still be part of it:
+ * How to read a header and not a byte more? Its length is not known before some of it has come, and what comes behind
+ * it is not ours: a TLS library will want it from the socket. So each step takes only what must still be part of it:
  *
  *      fewer than 12 bytes    up to 12: the shortest header of v1 has 15, of v2 16
  *      v2                     up to 16, where its length stands; then so many
- *      v1                     looks without taking (MSG_PEEK), and takes up to the end of the line if it is there, else all
+ *      v1                     looks without taking (MSG_PEEK), and takes up to the end of the line, or all
  *
  * What is not a header is found out at its first wrong byte: a plain "GET /" does not wait for a timeout.
  */
@@ -27,7 +27,7 @@
 static const char signature[BOTH_AT_LEAST] = { '\r', '\n', '\r', '\n', '\0', '\r', '\n', 'Q', 'U', 'I', 'T', '\n' };
 static const char word[] = "PROXY ";
 
-/* ---- version 1 ------------------------------------------------------------------------------------------------------ */
+/* ---- version 1 -------------------------------------------------------------------------------------------------- */
 
 /* Takes "text" and the blank behind it; the last one ends with the line. */
 static bool take_word(char **rest, char **taken)
@@ -78,8 +78,8 @@ static bool parse_line(char *line, struct proxy_header *out)
 	if (strcmp(kind, "UNKNOWN") == 0) /* and whatever follows */
 		return true;
 	int family = strcmp(kind, "TCP4") == 0 ? AF_INET : strcmp(kind, "TCP6") == 0 ? AF_INET6 : AF_UNSPEC;
-	if (family == AF_UNSPEC || !take_word(&rest, &client) || !take_word(&rest, &destination) || !take_word(&rest, &client_port) ||
-	    !take_word(&rest, &destination_port) || rest != NULL)
+	if (family == AF_UNSPEC || !take_word(&rest, &client) || !take_word(&rest, &destination) ||
+	    !take_word(&rest, &client_port) || !take_word(&rest, &destination_port) || rest != NULL)
 		return false;
 	out->has_client = read_port(client_port, &ports[0]) && read_port(destination_port, &ports[1]) &&
 	                  read_address(family, client, ports[0], &out->client) &&
@@ -105,7 +105,7 @@ static enum proxy_header_result parse_v1(const char *bytes, size_t length, struc
 	return parse_line(line, out) ? PROXY_HEADER_WHOLE : PROXY_HEADER_BAD;
 }
 
-/* ---- version 2 ------------------------------------------------------------------------------------------------------ */
+/* ---- version 2 -------------------------------------------------------------------------------------------------- */
 
 enum { COMMAND_LOCAL = 0x20, COMMAND_PROXY = 0x21 };
 enum { STREAM_OVER_IPV4 = 0x11, STREAM_OVER_IPV6 = 0x21 };
@@ -134,7 +134,8 @@ static enum proxy_header_result parse_v2(const char *bytes, size_t length, struc
 		return PROXY_HEADER_MORE;
 	unsigned command = (unsigned char)bytes[12], family = (unsigned char)bytes[13];
 	*used = v2_length(bytes);
-	bool is_known = (command == COMMAND_LOCAL || command == COMMAND_PROXY) && family >> 4 <= 3 && (family & 0x0f) <= 2;
+	bool is_known = (command == COMMAND_LOCAL || command == COMMAND_PROXY) && family >> 4 <= 3 &&
+	                (family & 0x0f) <= 2;
 	size_t address_bytes = family == STREAM_OVER_IPV4 ? 4 : family == STREAM_OVER_IPV6 ? 16 : 0;
 	size_t needed = address_bytes == 0 ? 0 : 2 * address_bytes + 4;
 	if (!is_known || *used > PROXY_HEADER_MAX || (command == COMMAND_PROXY && *used - V2_HEAD < needed))
@@ -167,7 +168,7 @@ enum proxy_header_result proxy_header_parse(const char *bytes, size_t length, st
 	return PROXY_HEADER_BAD;
 }
 
-/* ---- receiving ------------------------------------------------------------------------------------------------------ */
+/* ---- receiving -------------------------------------------------------------------------------------------------- */
 
 /* How many more bytes may be looked at; those of v1 are then cut at the end of the line. */
 static size_t wanted_now(const char *bytes, size_t length)
@@ -210,7 +211,7 @@ enum proxy_header_result proxy_header_receive(int fd, uint64_t deadline_us, stru
 	return result;
 }
 
-/* ---- writing -------------------------------------------------------------------------------------------------------- */
+/* ---- writing ---------------------------------------------------------------------------------------------------- */
 
 static bool is_internet(const struct address *address)
 {
@@ -228,21 +229,32 @@ static void map(struct address *address)
 	*address = mapped;
 }
 
-static size_t write_v1(const struct address *client, const struct address *destination, char out[PROXY_HEADER_WRITE_MAX])
+static size_t size_of(const struct address *address)
 {
-	char hosts[2][INET6_ADDRSTRLEN];
-	int family = client->any.sa_family;
-	const struct address *both[2] = { client, destination };
-	for (size_t i = 0; i < 2; i++)
-		inet_ntop(family, family == AF_INET ? (const void *)&both[i]->v4.sin_addr : (const void *)&both[i]->v6.sin6_addr, hosts[i],
-		          sizeof hosts[i]);
-	return (size_t)snprintf(out, PROXY_HEADER_WRITE_MAX, "PROXY %s %s %s %u %u\r\n", family == AF_INET ? "TCP4" : "TCP6", hosts[0],
-	                        hosts[1], (unsigned)ntohs(client->v4.sin_port), (unsigned)ntohs(destination->v4.sin_port));
+	return address->any.sa_family == AF_INET ? 4 : 16;
 }
 
-static size_t write_v2(const struct address *client, const struct address *destination, char out[PROXY_HEADER_WRITE_MAX])
+static const void *bytes_of(const struct address *address)
 {
-	size_t size = client == NULL ? 0 : client->any.sa_family == AF_INET ? 4 : 16;
+	return address->any.sa_family == AF_INET ? (const void *)&address->v4.sin_addr : &address->v6.sin6_addr;
+}
+
+static size_t write_v1(const struct address *client, const struct address *destination,
+                       char out[PROXY_HEADER_WRITE_MAX])
+{
+	char from[INET6_ADDRSTRLEN], to[INET6_ADDRSTRLEN];
+	int family = client->any.sa_family;
+	inet_ntop(family, bytes_of(client), from, sizeof from);
+	inet_ntop(family, bytes_of(destination), to, sizeof to);
+	return (size_t)snprintf(out, PROXY_HEADER_WRITE_MAX, "PROXY %s %s %s %u %u\r\n",
+	                        family == AF_INET ? "TCP4" : "TCP6", from, to, address_port(client),
+	                        address_port(destination));
+}
+
+static size_t write_v2(const struct address *client, const struct address *destination,
+                       char out[PROXY_HEADER_WRITE_MAX])
+{
+	size_t size = client == NULL ? 0 : size_of(client);
 	memcpy(out, signature, sizeof signature);
 	out[12] = client == NULL ? COMMAND_LOCAL : COMMAND_PROXY;
 	out[13] = size == 0 ? 0 : size == 4 ? STREAM_OVER_IPV4 : STREAM_OVER_IPV6;
@@ -251,8 +263,8 @@ static size_t write_v2(const struct address *client, const struct address *desti
 	if (size == 0)
 		return V2_HEAD;
 	char *at = out + V2_HEAD;
-	memcpy(at, size == 4 ? (const void *)&client->v4.sin_addr : (const void *)&client->v6.sin6_addr, size);
-	memcpy(at + size, size == 4 ? (const void *)&destination->v4.sin_addr : (const void *)&destination->v6.sin6_addr, size);
+	memcpy(at, bytes_of(client), size);
+	memcpy(at + size, bytes_of(destination), size);
 	memcpy(at + 2 * size, &client->v4.sin_port, 2);
 	memcpy(at + 2 * size + 2, &destination->v4.sin_port, 2);
 	return V2_HEAD + 2 * size + 4;
