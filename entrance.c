@@ -9,7 +9,8 @@
  * than passed over, for what he sent was meant to be believed. There is no answer: before the header nobody knows
  * which protocol the other side speaks.
  *
- * One line in the log says why, at most one a second: a port that is scanned should not fill a disk.
+ * One line in the log says why, at most one a second: a port that is scanned should not fill a disk. A connection that
+ * ends by itself is no news: a balancer that only looks whether the port is open does that all day.
  */
 #include "entrance.h"
 
@@ -17,18 +18,6 @@
 #include "lib/conn.h"
 #include "lib/log.h"
 #include "lib/proxy_header.h"
-
-static const char *why_not(enum proxy_header_result result)
-{
-	switch (result) {
-	case PROXY_HEADER_LATE:
-		return "its PROXY header did not come within header_timeout";
-	case PROXY_HEADER_END:
-		return "it ended before its PROXY header did";
-	default:
-		return "it does not begin with a PROXY header";
-	}
-}
 
 static void say_closed(struct proxy *proxy, const struct address *peer, const char *why)
 {
@@ -67,13 +56,13 @@ bool entrance_read_header(struct proxy *proxy, struct worker *worker, const stru
 		return false;
 	}
 	enum proxy_header_result result = receive(worker, settings, fd, &header);
-	if (result != PROXY_HEADER_WHOLE) {
-		say_closed(proxy, peer, why_not(result));
-		return false;
-	}
-	if (header.has_client) {
+	if (result == PROXY_HEADER_LATE)
+		say_closed(proxy, peer, "its PROXY header did not come within header_timeout");
+	else if (result == PROXY_HEADER_BAD)
+		say_closed(proxy, peer, "it does not begin with a PROXY header");
+	if (result == PROXY_HEADER_WHOLE && header.has_client) {
 		*peer = header.client;
 		*destination = header.destination;
 	}
-	return true;
+	return result == PROXY_HEADER_WHOLE;
 }

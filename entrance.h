@@ -7,8 +7,8 @@
 #include "service.h"
 
 /* With proxy_protocol = on: reads the header, and then *peer is the client that it names, and *destination where that
-   one connected to; without a name *peer stays, and destination->length is 0. False: the connection is to be closed,
-   and the log says why. Must come before anything else is read from fd, a TLS handshake included. */
+   one connected to; without a name *peer stays, and destination->length is 0. False: it is to be closed, and the log
+   says why, unless it ended by itself. Must come before anything else is read from fd, a TLS handshake included. */
 bool entrance_read_header(struct proxy *proxy, struct worker *worker, const struct settings *settings, int fd,
                           struct address *peer, struct address *destination);
 
