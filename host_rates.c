@@ -10,7 +10,7 @@
  *
  * A rate of 0 (no limit) that a reload gives to a host which had one is not the end of its entry: a second reload may
  * bring the limit back, and what started before the first must still count then. So such an entry stays, and counts
- * on, for one window.
+ * on, for one window. The same goes for a window that becomes shorter.
  *
  * Changing the rates of all hosts takes memory for each, and may fail in the middle. What was changed stays changed: a
  * window is kept either way, and the error says that the old settings are still wanted. The caller then puts those in
@@ -38,7 +38,7 @@ struct host_rates_entry {
 	struct limiter *limiter;
 	struct settings_rate rate;
 	unsigned users;
-	uint64_t keep_until_us; /* a host whose limit was taken away */
+	uint64_t keep_until_us; /* a host whose limit was taken away, or has a shorter window now */
 	char name[];
 };
 
@@ -248,7 +248,7 @@ void host_rates_reap(struct host_rates *rates, uint64_t now_us)
 
 /* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* A limit that ends is remembered for a window: it may come back. */
+/* A limit that ends, or whose window becomes shorter, is remembered for its window: it may come back. */
 static int change_rate(struct host_rates *rates, struct host_rates_entry *entry, uint64_t now_us)
 	REQUIRES(host_rates_mutex)
 {
@@ -261,8 +261,10 @@ static int change_rate(struct host_rates *rates, struct host_rates_entry *entry,
 	rates->slots += rate.count;
 	rates->slots -= before.count;
 	entry->rate = rate;
-	if (before.count > 0 && rate.count == 0)
-		entry->keep_until_us = now_us + before.window_us + before.window_us / 100;
+	uint64_t remember_us = now_us + before.window_us + before.window_us / 100;
+	bool is_forgetful = before.count > 0 && (rate.count == 0 || rate.window_us < before.window_us);
+	if (is_forgetful && remember_us > entry->keep_until_us)
+		entry->keep_until_us = remember_us;
 	return 0;
 }
 
