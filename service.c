@@ -715,6 +715,8 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections are cut active=%u",
 			          crew_active(serving->crew));
 			crew_cut(serving->crew);
+			if (proxy->lookups != NULL) /* nothing on a socket would wake those */
+				lookups_abandon(proxy->lookups);
 			crew_wait(serving->crew, CLOCK_NEVER);
 		}
 		end_serving(serving);

@@ -28,6 +28,7 @@ struct lookups {
 	unsigned most; /* never changes */
 	pthread_mutex_t mutex;
 	pthread_cond_t signal;
+	bool is_abandoned GUARDED_BY(lookups_mutex);
 	unsigned under_way GUARDED_BY(lookups_mutex);
 	unsigned holders GUARDED_BY(lookups_mutex); /* the owner, and each helper */
 };
@@ -67,6 +68,14 @@ static void leave(struct lookups *lookups)
 	pthread_cond_destroy(&lookups->signal);
 	pthread_mutex_destroy(&lookups->mutex);
 	free(lookups);
+}
+
+void lookups_abandon(struct lookups *lookups)
+{
+	lookups_lock(lookups);
+	lookups->is_abandoned = true;
+	pthread_cond_broadcast(&lookups->signal);
+	lookups_unlock(lookups);
 }
 
 void lookups_destroy(struct lookups *lookups)
@@ -150,9 +159,9 @@ static enum lookup_result take_room(struct lookups *lookups, const struct timesp
 {
 	int error = 0;
 	lookups_lock(lookups);
-	while (lookups->under_way >= lookups->most && error != ETIMEDOUT)
+	while (lookups->under_way >= lookups->most && !lookups->is_abandoned && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&lookups->signal, &lookups->mutex, deadline);
-	bool has_room = lookups->under_way < lookups->most;
+	bool has_room = lookups->under_way < lookups->most && !lookups->is_abandoned;
 	lookups->under_way += has_room;
 	lookups->holders += has_room;
 	lookups_unlock(lookups);
@@ -174,7 +183,7 @@ static bool wait_for_answer(struct question *question, const struct timespec *de
 	struct lookups *lookups = question->lookups;
 	int error = 0;
 	lookups_lock(lookups);
-	while (!question->is_done && error != ETIMEDOUT)
+	while (!question->is_done && !lookups->is_abandoned && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&lookups->signal, &lookups->mutex, deadline);
 	bool is_done = question->is_done;
 	question->is_left = !is_done;

@@ -26,13 +26,15 @@ struct lookups;
 
 /* most: questions under way at once, at least 1. NULL when out of memory. */
 struct lookups *lookups_create(unsigned most);
+/* The end: who waits gets LOOKUP_LATE now, and so does whoever asks for a name from now on. */
+void lookups_abandon(struct lookups *lookups);
 /* No lookup() may be running. Does not wait for questions that were left behind. */
 void lookups_destroy(struct lookups *lookups);
 
 enum lookup_result {
 	LOOKUP_FOUND,
 	LOOKUP_UNKNOWN,   /* *error is a number for gai_strerror() */
-	LOOKUP_LATE,      /* no answer by the deadline */
+	LOOKUP_LATE,      /* no answer by the deadline, or lookups_abandon() */
 	LOOKUP_NO_MEMORY, /* or no thread */
 };
 
