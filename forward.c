@@ -107,13 +107,12 @@ static enum step refuse_destination(struct road *r, enum destination_answer answ
 
 static enum step check_credentials(struct road *r)
 {
-	struct auth *auth = atomic_load(&r->proxy->auth);
-	if (auth == NULL)
+	if (r->auth == NULL)
 		return STEP_ON;
 	const struct http_field *field = http_find(&r->exchange.request, HTTP_NAME_PROXY_AUTHORIZATION);
 	uint64_t retry_us = 0;
 	char user[AUTH_USER_MAX];
-	enum auth_answer answer = auth_check(auth, field != NULL ? field->value.at : NULL,
+	enum auth_answer answer = auth_check(r->auth, field != NULL ? field->value.at : NULL,
 	                                     field != NULL ? field->value.length : 0, clock_us(), user, &retry_us);
 	if (answer == AUTH_GOOD)
 		return STEP_ON;

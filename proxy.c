@@ -280,6 +280,16 @@ static void account(struct road *r)
 
 /* ---- the road ------------------------------------------------------------------------------------------------------- */
 
+/* The settings in force, and who may use the service under them. */
+static void take_settings(struct road *r)
+{
+	if (r->settings != NULL)
+		settings_release(r->settings);
+	auth_release(r->auth);
+	r->settings = service_settings(r->proxy, &r->settings_generation);
+	r->auth = service_auth(r->proxy);
+}
+
 static void begin_request(struct road *r)
 {
 	r->begun_us = clock_us();
@@ -291,10 +301,8 @@ static void begin_request(struct road *r)
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->peer_text, .minor_version = 1, .outcome = "" };
-	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire)) {
-		settings_release(r->settings);
-		r->settings = service_settings(r->proxy, &r->settings_generation);
-	}
+	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire))
+		take_settings(r);
 	r->exchange.limits = (struct exchange_limits){ .idle_us = r->settings->idle_timeout_us,
 		                                       .response_us = r->settings->response_timeout_us,
 		                                       .max_body_bytes = r->settings->max_body_bytes,
@@ -370,6 +378,7 @@ static void end_thread(void *state)
 	struct road *r = state;
 	line_close(&r->sleeper);
 	settings_release(r->settings);
+	auth_release(r->auth);
 	free(r->buffers);
 	free(r);
 }
@@ -387,7 +396,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->exchange.target_is_done = target_is_done;
 	r->exchange.context = r;
 	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
-	r->settings = service_settings(proxy, &r->settings_generation);
+	take_settings(r);
 	if (make_buffers(r))
 		return r;
 	end_thread(r);
@@ -424,10 +433,8 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	r->peer = *peer;
 	r->is_first_request = true;
 	r->ending = END_CLOSE;
-	if (r->settings_generation != atomic_load(&r->proxy->settings_generation)) {
-		settings_release(r->settings);
-		r->settings = service_settings(r->proxy, &r->settings_generation);
-	}
+	if (r->settings_generation != atomic_load(&r->proxy->settings_generation))
+		take_settings(r);
 	make_buffers(r); /* without memory for new ones the old ones serve on */
 	conn_init(client, fd, client->buffer, client->capacity);
 	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &r->destination)) {

@@ -16,6 +16,7 @@
 
 #include "lib/admission.h"
 #include "lib/answer.h"
+#include "lib/auth.h"
 #include "lib/clock.h"
 #include "lib/exchange.h"
 #include "lib/hosts.h"
@@ -37,6 +38,7 @@ struct road {
 	struct proxy *proxy;
 	struct worker *worker;
 	struct settings *settings; /* held */
+	struct auth *auth;         /* held; forward: who may use it; NULL: everybody */
 	unsigned settings_generation;
 	struct exchange exchange;
 	size_t max_header_bytes; /* what the buffers were made for */

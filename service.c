@@ -328,11 +328,6 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 
 /* ---- a forward proxy's own parts ------------------------------------------------------------------------------------- */
 
-struct old_auth {
-	struct old_auth *next;
-	struct auth *auth;
-};
-
 void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit)
 {
 	struct proxy *proxy = context;
@@ -390,6 +385,24 @@ static struct redis_store_options store_options(const struct settings *settings)
 		                             .database = settings->redis_db };
 }
 
+struct auth *service_auth(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	struct auth *auth = proxy->auth != NULL ? auth_hold(proxy->auth) : NULL;
+	proxy_unlock(proxy);
+	return auth;
+}
+
+/* Those that are still asking the one before hold it too. */
+static void change_auth(struct proxy *proxy, struct auth *auth)
+{
+	proxy_lock(proxy);
+	struct auth *before = proxy->auth;
+	proxy->auth = auth;
+	proxy_unlock(proxy);
+	auth_release(before);
+}
+
 /* Reads auth_file, if there is one. False: it is wrong. */
 static bool read_auth(const struct settings *settings, struct auth **auth, char *error, size_t error_size)
 {
@@ -415,7 +428,7 @@ static bool create_forward(struct proxy *proxy, const struct settings *settings,
 	struct hosts_watch watch = { .changed = service_host_changed, .context = proxy };
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
-	atomic_store(&proxy->auth, auth);
+	change_auth(proxy, auth);
 	struct host_rates_options rates = rates_options(settings);
 	proxy->lookups = lookups_create(LOOKUPS_MAX);
 	proxy->host_rates = host_rates_create(&rates, line_wake);
@@ -441,22 +454,14 @@ static bool configure_forward(struct proxy *proxy, const struct settings *settin
 	struct auth *auth;
 	struct host_rates_options rates = rates_options(settings);
 	struct hosts_settings hosts = hosts_settings(settings);
-	struct old_auth *old = malloc(sizeof *old);
-	if (old == NULL || !read_auth(settings, &auth, error, error_size)) {
-		free(old);
+	if (!read_auth(settings, &auth, error, error_size))
 		return false;
-	}
 	if (hosts_configure(proxy->hosts, &hosts) != 0 || host_rates_configure(proxy->host_rates, &rates, clock_us()) != 0) {
 		put_caps_and_rates_back(proxy);
-		auth_destroy(auth);
-		free(old);
+		auth_release(auth);
 		return false;
 	}
-	old->auth = atomic_exchange(&proxy->auth, auth);
-	proxy_lock(proxy);
-	old->next = proxy->old_auths;
-	proxy->old_auths = old;
-	proxy_unlock(proxy);
+	change_auth(proxy, auth);
 	return true;
 }
 
@@ -468,17 +473,7 @@ static void destroy_forward(struct proxy *proxy)
 	lookups_destroy(proxy->lookups);
 	if (proxy->store != NULL)
 		redis_store_destroy(proxy->store);
-	auth_destroy(atomic_load(&proxy->auth));
-	proxy_lock(proxy);
-	struct old_auth *old = proxy->old_auths;
-	proxy->old_auths = NULL;
-	proxy_unlock(proxy);
-	while (old != NULL) {
-		struct old_auth *next = old->next;
-		auth_destroy(old->auth);
-		free(old);
-		old = next;
-	}
+	change_auth(proxy, NULL);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */

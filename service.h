@@ -43,7 +43,6 @@ struct proxy {
 	struct lookups *lookups;   /* who the hosts' names are asked of */
 	struct host_rates *host_rates; /* how fast requests to each host may start; NULL unless that is the mode */
 	struct redis_store *_Atomic store; /* caps and threshold shared by many workers; its thread may call back before this is set */
-	struct auth *_Atomic auth; /* who may use it; NULL: everybody */
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
@@ -62,7 +61,7 @@ struct proxy {
 	pthread_mutex_t mutex;
 	struct settings *settings GUARDED_BY(proxy_mutex);
 	struct resolver *resolver GUARDED_BY(proxy_mutex);
-	struct old_auth *old_auths GUARDED_BY(proxy_mutex); /* replaced by a reload, perhaps still being asked */
+	struct auth *auth GUARDED_BY(proxy_mutex); /* forward: who may use it; NULL: everybody */
 	struct serving *serving GUARDED_BY(proxy_mutex); /* the listener and its crew; behind it those that a reload has replaced */
 };
 
@@ -70,6 +69,9 @@ LOCK_VERBS(proxy, mutex, proxy_mutex)
 
 /* The settings in force, held: settings_release() them. generation is what to compare settings_generation with. */
 struct settings *service_settings(struct proxy *proxy, unsigned *generation);
+
+/* Who may use a forward proxy, held: auth_release() it. NULL: everybody. */
+struct auth *service_auth(struct proxy *proxy);
 
 /* A connection to this target failed: perhaps its name has moved. */
 void service_target_failed(struct proxy *proxy);
