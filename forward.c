@@ -145,7 +145,7 @@ enum step forward_check(struct road *r)
 
 static enum step refuse_over_cap(struct road *r)
 {
-	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %.80s", r->lease.limit, r->host_name);
+	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %s", r->lease.limit, r->host_name);
 	enum step step = road_refuse(r, (int)r->settings->cap_reject_status, "connection_limit_reached", r->details);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = 1;

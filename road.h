@@ -75,7 +75,7 @@ struct road {
 	struct log_access record;
 	char target_text[ADDRESS_TEXT_MAX + 256];
 	char body[1024];             /* of an answer of ours */
-	char details[128];           /* why, when that is no fixed phrase */
+	char details[HOSTS_NAME_MAX + 64]; /* why, when that is no fixed phrase */
 	char fields[RATELIMIT_MAX];
 	uint64_t begun_us, upstream_begun_us;
 	bool traces;      /* each hop is written to the log: see road_trace() */

@@ -643,6 +643,18 @@ def those_that_wait_are_served_first_come_first_served(t):
     t.equal(gate.most, 1)
 
 
+def a_refusal_over_a_cap_names_the_whole_host(t):
+    gate = _Tunnels(t)
+    name = '.'.join(('a' * 60, 'b' * 60, 'c' * 60, 'd' * 60, 'test'))
+    weir = _forward_with_hosts(t, f'127.0.0.1 {name}\n', allow=f'{name}:*', max_connections=1)
+    t.equal(_connect(t, weir, f'{name}:{gate.origin.port}')[1], 200)
+    response = t.get(weir, f'http://{name}:{gate.origin.port}/')
+    t.equal(response.status, 500)
+    said = f'over the cap of 1 connections to {name}:{gate.origin.port}'
+    t.equal(json.loads(response.body)['overLimit']['message'], said)
+    t.check(said in response.get('proxy-status'), response.get('proxy-status'))
+
+
 def who_waits_longer_than_cap_backlog_is_refused(t):
     gate = _Tunnels(t)
     weir = _forward(t, max_connections=1, cap_backlog=0.5)
