@@ -591,7 +591,8 @@ def _sockets_to(weir, port):
             mine.add(found[1])
     with open('/proc/net/tcp', encoding='ascii') as file:
         rows = [line.split() for line in file.readlines()[1:]]
-    return [row for row in rows if row[2].endswith(f':{port:04X}') and row[9] in mine]
+    # A socket that comes or goes while the table is read can make another one appear twice.
+    return list({row[9]: row for row in rows if row[2].endswith(f':{port:04X}') and row[9] in mine}.values())
 
 
 def an_idle_connection_is_not_lost_when_its_request_is_refused_a_turn(t):
