@@ -91,7 +91,7 @@ SANITIZE = $(SANITIZE_$(FLAVOUR))
 OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
 	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
 OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
-LIBS = -linih -ljansson -lhiredis -lcrypto -lcrypt -lm
+LIBS = -linih -ljansson -lhiredis -lssl -lcrypto -lcrypt -lm
 
 COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)
@@ -194,6 +194,7 @@ define run_bench
 	python3 bench/packets.py --bin $(BIN)
 	python3 bench/tunnel.py --bin $(BIN)
 	python3 bench/caps.py --bin $(BIN)
+	python3 bench/tls.py --bin $(BIN)
 	$(run_bench_limits)
 	$(run_bench_decision)
 endef

@@ -364,7 +364,7 @@ static void use_idle(struct road *r)
 /* Was the idle connection closed, or has it become too old, while its request waited for a turn? */
 static bool idle_is_stale(const struct road *r, uint64_t waited_us, uint64_t idle_max_us)
 {
-	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd));
+	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd, NULL));
 }
 
 /* A turn at the host's rate. Another try has a place in hand already, and others that have a turn may be waiting for just that

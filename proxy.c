@@ -344,6 +344,8 @@ static void close_client(struct road *r)
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
 	if (r->ending == END_LINGER || (r->ending != END_RESET && conn_unread(client) > 0))
 		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+	else if (r->ending != END_RESET && client->tls != NULL) /* a slow client's goodbye may have to wait for room */
+		conn_end_sending(client, clock_us() + r->settings->idle_timeout_us);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	if (r->ending == END_RESET)
 		conn_close_hard(client);
@@ -416,9 +418,38 @@ static enum entrance count_client(struct road *r)
 	return may ? ENTRANCE_COUNTED : ENTRANCE_REFUSED;
 }
 
+/* tls_crtfile: what the client says first is a handshake. One that speaks HTTP instead is told so. */
+static bool shake_hands(struct road *r, bool is_unwanted)
+{
+	struct service_greeting greeting = { .worker = r->worker,
+		                             .settings = r->settings,
+		                             .client = &r->exchange.client,
+		                             .client_text = r->peer_text,
+		                             .is_unwanted = is_unwanted };
+	switch (service_shake_hands(r->proxy, &greeting)) {
+	case TLS_GREETED:
+		return true;
+	case TLS_SPOKE_PLAINLY:
+		begin_request(r);
+		road_refuse(r, 400, "http_request_error", "this port speaks HTTPS");
+		send_answer(r);
+		account(r);
+		return false;
+	default:
+		/* It may be told why by an alert, which a reset would destroy; who goes on talking is not listened to. */
+		if (conn_unread(&r->exchange.client) > 0) {
+			conn_linger(&r->exchange.client, US_PER_S, clock_us() + US_PER_S);
+			r->ending = END_RESET;
+		}
+		return false;
+	}
+}
+
 /* A connection too many is answered before it has asked, and closed. */
 static void refuse_connection(struct road *r)
 {
+	if (!shake_hands(r, true))
+		return;
 	begin_request(r);
 	r->admission.refused_by = "client_connections";
 	admit_refuse_over_limit(r, "client_connections", US_PER_S);
@@ -446,7 +477,7 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	enum entrance entrance = count_client(r);
 	if (entrance == ENTRANCE_REFUSED)
 		refuse_connection(r);
-	else
+	else if (shake_hands(r, false))
 		while (serve_request(r))
 			r->is_first_request = false;
 	close_client(r);

@@ -24,6 +24,8 @@
 #include "line.h"
 
 #define REAP_EVERY_US (5 * US_PER_S)
+/* For the handshake of a connection that is one too many: only to tell the client so. */
+#define UNWANTED_PATIENCE_US US_PER_S
 /* Threads that may wait for the name service at once. */
 #define LOOKUPS_MAX 256u
 
@@ -215,7 +217,8 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 		*job = (struct probe_job){ .upstream = pick.item,
 			                   .slot = pick.slot,
 			                   .stay = pick.stay,
-			                   .timeout_us = settings->connect_timeout_us };
+			                   .timeout_us = settings->connect_timeout_us,
+			                   .tls = tls_hold(settings->tls_client) };
 		if (settings->probe_path != NULL)
 			snprintf(job->path, sizeof job->path, "%s", settings->probe_path);
 		if (settings->send_proxy != SEND_PROXY_OFF) {
@@ -258,6 +261,29 @@ static void complain(void *context, const char *what, int error)
 	/* To many hosts there may be more idle connections than a host of ours has clients. */
 	if (proxy->hosts != NULL && (error == EMFILE || error == ENFILE))
 		hosts_close_idle(proxy->hosts);
+}
+
+enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_greeting *g)
+{
+	char why[TLS_WHY_MAX];
+	if (g->settings->tls_server == NULL)
+		return TLS_GREETED;
+	/* A message has no head: there all that is said has idle_timeout. */
+	uint64_t patience_us =
+		g->settings->mode == MODE_PACKET ? g->settings->idle_timeout_us : g->settings->header_timeout_us;
+	if (g->is_unwanted && patience_us > UNWANTED_PATIENCE_US)
+		patience_us = UNWANTED_PATIENCE_US;
+	/* Nothing has been asked yet: a drain may end it. */
+	bool goes_on = worker_rest(g->worker);
+	enum tls_greeting greeting = TLS_SAID_NOTHING;
+	if (goes_on)
+		greeting = conn_accept_tls(g->client, g->settings->tls_server, clock_us() + patience_us, why);
+	worker_resume(g->worker);
+	if (greeting == TLS_GREETING_FAILED)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy_name(proxy), "TLS handshake of %s failed: %s", g->client_text, why);
+	else if (goes_on && greeting == TLS_SAID_NOTHING)
+		log_write(proxy->log, LOG_LEVEL_DEBUG, proxy_name(proxy), "TLS handshake of %s: no byte came", g->client_text);
+	return greeting;
 }
 
 static void close_listener(int fd)
@@ -508,6 +534,16 @@ static void warn_of_idle_settings(struct proxy *proxy, const struct settings *se
 		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "%s", line);
 }
 
+/* What is odd about them otherwise, at the start and after each reload. */
+static void log_warnings(struct proxy *proxy, const struct settings *settings)
+{
+	for (const char *line = settings->warnings; line != NULL && *line != '\0';) {
+		size_t length = strcspn(line, "\n");
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "%.*s", (int)length, line);
+		line += length + (line[length] == '\n');
+	}
+}
+
 static bool create_parts(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
 {
 	snprintf(error, error_size, "no memory or threads to start with");
@@ -542,6 +578,7 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy_unlock(proxy);
 	/* The first request should find its targets; a name service that is slow should not keep the port shut. */
 	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
+	log_warnings(proxy, settings);
 	take_names(proxy);
 	prober_kick(proxy->prober); /* a name that does not resolve is a target that is out: its probe is due */
 	return true;
@@ -656,6 +693,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	take_names(proxy);
 	prober_kick(proxy->prober);
 	warn_of_idle_settings(proxy, settings);
+	log_warnings(proxy, settings);
 	return !moves || serve_on(proxy, fd, settings, error, error_size);
 }
 

@@ -79,6 +79,19 @@ void service_target_failed(struct proxy *proxy);
 /* A connection to a host was opened or closed: a line in the log at level debug. context: the proxy. */
 void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit);
 
+/* A connection has come: with tls_crtfile, shakes hands, within header_timeout (mode packet: idle_timeout). One that
+   is_unwanted (its client has too many, and this one is counted nowhere) has less time. TLS_GREETED: go on, with TLS or
+   without. TLS_SPOKE_PLAINLY: the client may be told so, in plain text. Else the connection is of no use; the log says
+   why. */
+struct service_greeting {
+	struct worker *worker;
+	const struct settings *settings;
+	struct conn *client;
+	const char *client_text;
+	bool is_unwanted;
+};
+enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_greeting *greeting);
+
 /* The crew's job, in proxy.c. */
 extern const struct crew_job proxy_crew_job;
 #endif

@@ -254,7 +254,7 @@ static enum step set_up_server(struct road *r)
 
 static bool client_has_sent_more(void *context)
 {
-	const struct road *r = context;
+	struct road *r = context;
 	return conn_unread(&r->client) > 0;
 }
 
@@ -385,7 +385,9 @@ static enum attempt try_server(struct road *r, const char **why_not)
 	snprintf(r->target_text, sizeof r->target_text, "%s", upstream_address(r->at_server.upstream));
 	r->record.target = r->target_text;
 	r->record.tries++;
-	if (upstream_lease(r->at_server.upstream, &r->server, cut, 0, r->settings->connect_timeout_us, &reused) != CONN_OK) {
+	char why[UPSTREAM_WHY_MAX];
+	struct upstream_wish wish = { .connect_timeout_us = r->settings->connect_timeout_us };
+	if (upstream_lease(r->at_server.upstream, &r->server, cut, &wish, &reused, why) != CONN_OK) {
 		int error = errno;
 		*why_not = strerror(error);
 		if (!is_our_own_lack(error))
@@ -577,6 +579,36 @@ static size_t longest_message(const struct settings *settings)
 	               PACKET_BYTES_MAX;
 }
 
+/* tls_crtfile: what the client says first is a handshake. False: it was none. */
+static bool shake_hands(struct road *r, bool is_unwanted)
+{
+	struct service_greeting greeting = { .worker = r->worker,
+		                             .settings = r->settings,
+		                             .client = &r->client,
+		                             .client_text = r->peer_text,
+		                             .is_unwanted = is_unwanted };
+	switch (service_shake_hands(r->proxy, &greeting)) {
+	case TLS_GREETED:
+		return true;
+	case TLS_SPOKE_PLAINLY:
+		expect_message(r);
+		r->begun_us = clock_us();
+		refuse(r, 400, "this port speaks TLS");
+		send_error(r);
+		account(r);
+		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+		return false;
+	default:
+		/* It may be told why by an alert, which a reset would destroy; who goes on talking is not listened to. */
+		if (conn_unread(&r->client) > 0) {
+			conn_linger(&r->client, US_PER_S, clock_us() + US_PER_S);
+			cut_detach(worker_cut(r->worker), CUT_CLIENT);
+			conn_close_hard(&r->client);
+		}
+		return false;
+	}
+}
+
 /* A client with too many connections is told at once. */
 static void serve_messages(struct road *r)
 {
@@ -585,15 +617,18 @@ static void serve_messages(struct road *r)
 	bool is_free = most == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
 	               networks_contain(&r->settings->exempt.networks, &r->peer);
 	if (!is_free && !client_counts_enter(r->proxy->client_counts, client, most)) {
-		expect_message(r);
-		r->begun_us = clock_us();
-		refuse_over_limit(r, "client_connections", US_PER_S);
-		send_error(r);
-		account(r);
+		if (shake_hands(r, true)) {
+			expect_message(r);
+			r->begun_us = clock_us();
+			refuse_over_limit(r, "client_connections", US_PER_S);
+			send_error(r);
+			account(r);
+		}
 		return;
 	}
-	while (serve_message(r))
-		;
+	if (shake_hands(r, false))
+		while (serve_message(r))
+			;
 	if (!is_free)
 		client_counts_leave(r->proxy->client_counts, client);
 }
@@ -623,6 +658,8 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	   */
 	if (conn_unread(&r->client) > 0)
 		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+	else if (r->client.tls != NULL)
+		conn_end_sending(&r->client, clock_us() + r->settings->idle_timeout_us);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	conn_close(&r->client);
 	packet_reader_free(&r->request);

@@ -69,9 +69,10 @@ static enum exchange_result bad_body(struct exchange *x)
 static void send_up(struct exchange *x)
 {
 	size_t sent = 0;
+	uint64_t moved_before = x->upstream.moved_bytes;
 	enum conn_result result = conn_try_send(&x->upstream, &x->up.next, &x->up.left, &sent);
 	x->sent_bytes += sent;
-	if (sent > 0)
+	if (x->upstream.moved_bytes != moved_before)
 		x->moved_us = clock_us();
 	if (result == CONN_BROKEN)
 		x->up_is_broken = true;
@@ -314,10 +315,10 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 /* One step of the answer that may not wait: the request is still on its way. */
 static enum exchange_result send_down_some(struct exchange *x)
 {
-	size_t sent = 0;
-	if (conn_try_send(&x->client, &x->down.next, &x->down.left, &sent) == CONN_BROKEN)
+	uint64_t moved_before = x->client.moved_bytes;
+	if (conn_try_send(&x->client, &x->down.next, &x->down.left, NULL) == CONN_BROKEN)
 		return EXCHANGE_CLIENT_GONE;
-	if (sent > 0)
+	if (x->client.moved_bytes != moved_before)
 		x->moved_us = clock_us();
 	if (x->down.left == 0)
 		return EXCHANGE_OK;
@@ -333,13 +334,13 @@ static enum exchange_result send_down_some(struct exchange *x)
 static enum conn_result send_while_it_moves(struct exchange *x)
 {
 	enum conn_result result;
-	size_t sent;
+	uint64_t moved_before;
 	do {
-		sent = 0;
-		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, &sent);
-		if (result == CONN_TIMEOUT && sent == 0)
-			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, &sent);
-	} while (result == CONN_TIMEOUT && sent > 0);
+		moved_before = x->client.moved_bytes;
+		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, NULL);
+		if (result == CONN_TIMEOUT && x->client.moved_bytes == moved_before)
+			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, NULL);
+	} while (result == CONN_TIMEOUT && x->client.moved_bytes != moved_before);
 	return result;
 }
 

@@ -20,6 +20,8 @@
 #include "hosts.h"
 #include "network.h"
 
+struct tls;
+
 /* The kinds of values, as C types. */
 
 /* count in window_us; count 0: no limit. "100" is 100 in 1 s, "600/m" 600 in 60 s, "0.5/s" 1 in 2 s, "2.5/s" 5 in 2 s. */
@@ -100,6 +102,7 @@ enum settings_proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_ON };
 enum settings_send_proxy { SEND_PROXY_OFF, SEND_PROXY_V1, SEND_PROXY_V2 }; /* its number is the version */
 enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
+enum settings_ssl { SSL_NO, SSL_YES };
 enum settings_trace { TRACE_NO, TRACE_YES };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
@@ -136,6 +139,9 @@ struct settings {
 	   is what that file holds. */
 	unsigned cap_reject_status; /* reject_status; 500 when that was not set: it is 429 for rates and 500 for caps */
 	unsigned backlog_requests; /* threshold × backlog, at least 1 when both are set */
+	/* Made of the files that are named. NULL: plain. */
+	struct tls *tls_client, *tls_server;
+	char *warnings; /* lines, without the last one's end; NULL: none */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */
 };

@@ -78,6 +78,11 @@ bool value_is_hostname(const char *text)
 	return is_host(text);
 }
 
+bool value_is_server_name(const char *text)
+{
+	return is_host(text) || value_is_ipv6(text);
+}
+
 bool value_is_bind(const char *text)
 {
 	if (strncasecmp(text, "unix:", 5) == 0)

@@ -8,6 +8,7 @@
  *                                                │   └──► settings_values.c, _endpoints.c, _networks.c, _rules.c,
  *                                                │            _forward.c: a text's value
  *                                                ├──────► settings_secrets.c: what files hold: NAME_file, auth_file
+ *                                                ├──────► settings_tls.c: and keys and certificates
  *                                                └──────► settings_check.c: what must get along with others
  *
  * The first three deliver texts, each with its row and where it stood; not one of them knows what a value means.
@@ -170,6 +171,8 @@ bool value_is_ipv6(const char *text);
 bool value_is_bind(const char *text);
 bool value_is_url_path(const char *text);
 bool value_is_file(const char *text);
+bool value_is_files(const char *text); /* comma-separated */
+bool value_is_server_name(const char *text);
 bool value_is_user(const char *text);
 bool value_is_redis_address(const char *text);
 bool value_is_secret(const char *text);
@@ -281,6 +284,11 @@ void settings_command_free(struct settings_command *command);
 
 /* Reads the files that hold values of this service, and looks at those that it will read later. */
 bool settings_read_secrets(struct settings *settings, char *error);
+
+/* ---- keys and certificates (settings_tls.c) ---- */
+
+/* Reads the files of ssl and tls_crtfile, and checks that the settings about them fit together. */
+bool settings_read_tls(struct settings *settings, char *error);
 
 /* ---- side by side (settings_check.c) ---- */
 

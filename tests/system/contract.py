@@ -46,15 +46,13 @@ BUILT_SETTINGS = {
     'host_limits': 'example.com=3, example.com:8443=0, [::1]=7', 'cap_backlog': '1.5',
     'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5', 'proxy_protocol': 'on', 'send_proxy': 'v2', 'parent': '[::1]:3128',
     'connect_allow': '*:443, *.example.com:80, 10.0.0.0/8:*, [::1]:8080', 'redis_addr': '127.0.0.1:6379',
-    'redis_db': '3', 'redis_fail': 'local',
+    'redis_db': '3', 'redis_fail': 'local', 'ssl': 'yes', 'ssl_name': 'api.example',
 }
 
 # Keys whose function comes later: refused with NOT_BUILT, so that nothing parses and does nothing.
 LATER_SETTINGS = {
     'unicast': '127.0.0.255:7788', 'multicast': '239.1.2.3:7788', 'peers': '127.0.0.1:7788',
     'cluster_secret': 'hush-hush',
-    'ssl': 'yes',
-    'tls_keyfile': '/nonexistent',
 }
 SECRETS = ('redis_password', 'cluster_secret', 'parent_auth')
 
