@@ -306,9 +306,6 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 	flow_begin(&x->down, &x->upstream, x->response.framing, x->response.content_length, framing == HTTP_CHUNKED, 0,
 	           x->head, length);
 	x->down_has_begun = true;
-	/* An answer without a body ends with its head: that it is all is known before it goes out. */
-	if (x->response.framing == HTTP_NO_BODY || (x->response.framing == HTTP_BY_LENGTH && x->response.content_length == 0))
-		flow_take(&x->down);
 	return true;
 }
 
@@ -370,6 +367,10 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 {
 	if (!begin_down(x, via, keep_alive))
 		return bad_answer(x, "the head of the target's answer grew too long");
+	/* What has come of the body leaves together with the head: one call, one packet, one TLS record, one waking of the
+	   client. And when that is all of it, this is known before the client has the end. */
+	if (flow_take(&x->down) == FLOW_BAD)
+		return bad_answer(x, x->down.body.why);
 	enum exchange_result result = EXCHANGE_OK;
 	while (result == EXCHANGE_OK) {
 		if (x->down.left > 0) {
