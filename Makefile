@@ -45,9 +45,9 @@ BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
 LIBRARY_SOURCES = weir.c service.c group.c \
-	proxy.c admit.c line.c attempt.c \
+	proxy.c entrance.c admit.c line.c attempt.c \
 	reverse.c \
-	forward.c host_rates.c \
+	forward.c parent.c host_rates.c \
 	switch.c switch_table.c \
 	cluster_wire.c \
 	$(wildcard lib/*.c)
@@ -102,7 +102,7 @@ SANITIZE = $(SANITIZE_$(FLAVOUR))
 OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
 	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
 OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
-LIBS = -linih -ljansson -lhiredis -lcrypto -lcrypt -lm
+LIBS = -linih -ljansson -lhiredis -lssl -lcrypto -lcrypt -lm
 
 COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)
@@ -230,6 +230,7 @@ define run_bench
 	python3 bench/packets.py --bin $(BIN)
 	python3 bench/tunnel.py --bin $(BIN)
 	python3 bench/caps.py --bin $(BIN)
+	python3 bench/tls.py --bin $(BIN)
 	$(run_bench_limits)
 	$(run_bench_decision)
 endef

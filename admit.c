@@ -84,7 +84,7 @@ enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t af
 
 /* A client that has finished sending has gone away, unless it sent more than this request: then it waits for answers. How much
    a body in chunks takes of what has come is not known before it is read. */
-static bool client_has_sent_more(const struct road *r)
+static bool client_has_sent_more(struct road *r)
 {
 	const struct http_head *request = &r->exchange.request;
 	size_t unread_bytes = conn_unread(&r->exchange.client);

@@ -13,18 +13,27 @@
 
 #define UNREPEATABLE_IDLE_US US_PER_S
 
+static bool is_for_parent(const struct road *r)
+{
+	return r->settings->mode == MODE_FORWARD && r->settings->parent != NULL;
+}
+
 static struct rewrite_request how_to_send(const struct road *r, const char *target)
 {
 	const struct http_head *request = &r->exchange.request;
 	const struct http_field *field = http_find(request, HTTP_NAME_MAX_FORWARDS);
 	uint64_t left;
+	/* What a client asks a forward proxy for is http, however it reached us. */
+	bool is_https = r->exchange.client.tls != NULL && r->settings->mode == MODE_REVERSE;
 	struct rewrite_request how = { .via = r->proxy->via,
 		                       .forwarded = (enum rewrite_forwarded)r->settings->forwarded,
 		                       .client = { r->peer_text, strlen(r->peer_text) },
-		                       .scheme = "http",
+		                       .scheme = is_https ? "https" : "http",
 		                       .target_host = { target, strlen(target) },
 		                       .upgrades = request->upgrade.at != NULL,
 		                       .keep_alive = true,
+		                       .to_proxy = is_for_parent(r),
+		                       .credentials = r->settings->parent_auth,
 		                       .max_forwards = -1 };
 	if ((request->method == HTTP_OPTIONS || request->method == HTTP_TRACE) && field != NULL &&
 	    http_parse_number(field->value, &left))
@@ -50,7 +59,8 @@ static bool is_repeatable(const struct road *r)
 	const struct exchange *x = &r->exchange;
 	if (!x->client_is_untouched)
 		return false;
-	if (x->sent_bytes == 0)
+	/* Who refuses the TLS handshake in its own good time (in TLS 1.3 that is after it) reads nothing of what came with it. */
+	if (x->sent_bytes == 0 || (x->upstream.tls != NULL && tls_was_refused(x->upstream.tls)))
 		return true;
 	return x->request.is_idempotent && x->sent_bytes <= x->sent_head_bytes;
 }
@@ -81,8 +91,10 @@ static enum attempt judge(struct road *r, enum exchange_result result, bool was_
 	/* An idle connection that the target was just closing says nothing about the target. Nor does one that it closed because
 	   the rest of the request did not come: whoever can take targets out of the rotation by saying nothing, will. */
 	bool was_stale = was_reused && !silent && !x->has_answer_bytes;
+	const char *why = conn_why(&x->upstream);
 	if (!was_stale && !exchange_client_is_waited_for(x))
-		*blame = silent ? "it was silent for response_timeout" : "it closed the connection without an answer";
+		*blame = silent ? "it was silent for response_timeout" :
+		         *why ? why : "it closed the connection without an answer";
 	if (is_repeatable(r))
 		return was_stale ? ATTEMPT_FRESH : ATTEMPT_NEXT;
 	if (silent)
@@ -108,7 +120,7 @@ enum attempt attempt_send(struct road *r, const char *host, bool was_reused, con
 	enum step step = admit_renew_slot(r);
 	if (step != STEP_ON)
 		return attempt_of(step);
-	if (r->turn.waited && !conn_is_quiet(x->upstream.fd)) /* the target did not wait for us, and need not */
+	if (r->turn.waited && !conn_is_quiet(x->upstream.fd, x->upstream.tls)) /* the target did not wait for us, and need not */
 		return ATTEMPT_FRESH;
 	enum exchange_result result = exchange_send(x, &how);
 	r->upstream_begun_us = clock_us();

@@ -10,6 +10,10 @@
  * Where a client may send us is decided twice: by the name it asks for, and by each address that the name resolves to, at the
  * moment of connecting to that very address (destination.h). Every address of a name is tried in turn.
  *
+ * With a parent proxy (setting parent) the connection goes there, whatever the host: a plain request in absolute form, a CONNECT as
+ * a CONNECT whose good answer makes the tunnel. A place, and a turn, are still those of the host that the client named, and an idle
+ * connection serves that host alone. The parent resolves the name: its addresses can't be looked at here.
+ *
  * Sources: RFC 9110 §9.3.6 (CONNECT), §7.4 (rejecting misdirected requests); RFC 9112 §3.2.2 (absolute form).
  */
 #include "forward.h"
@@ -28,6 +32,7 @@
 #include "lib/hosts.h"
 #include "lib/lookup.h"
 #include "lib/tunnel.h"
+#include "parent.h"
 
 #define PORT_HTTP 80u
 #define HOST_MAX 256
@@ -102,13 +107,12 @@ static enum step refuse_destination(struct road *r, enum destination_answer answ
 
 static enum step check_credentials(struct road *r)
 {
-	struct auth *auth = atomic_load(&r->proxy->auth);
-	if (auth == NULL)
+	if (r->auth == NULL)
 		return STEP_ON;
 	const struct http_field *field = http_find(&r->exchange.request, HTTP_NAME_PROXY_AUTHORIZATION);
 	uint64_t retry_us = 0;
 	char user[AUTH_USER_MAX];
-	enum auth_answer answer = auth_check(auth, field != NULL ? field->value.at : NULL,
+	enum auth_answer answer = auth_check(r->auth, field != NULL ? field->value.at : NULL,
 	                                     field != NULL ? field->value.length : 0, clock_us(), user, &retry_us);
 	if (answer == AUTH_GOOD)
 		return STEP_ON;
@@ -131,7 +135,9 @@ enum step forward_check(struct road *r)
 	if (step != STEP_ON)
 		return step;
 	struct destination to = destination_of(r);
-	enum destination_answer answer = destinations_may_ask(&r->settings->connect_allow, &to);
+	enum destination_answer answer = r->settings->parent != NULL ?
+	                                         destinations_may_ask_parent(&r->settings->connect_allow, &to) :
+	                                         destinations_may_ask(&r->settings->connect_allow, &to);
 	return answer == DESTINATION_ALLOWED ? STEP_ON : refuse_destination(r, answer);
 }
 
@@ -139,11 +145,18 @@ enum step forward_check(struct road *r)
 
 static enum step refuse_over_cap(struct road *r)
 {
-	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %.80s", r->lease.limit, r->host_name);
+	snprintf(r->details, sizeof r->details, "over the cap of %u connections to %s", r->lease.limit, r->host_name);
 	enum step step = road_refuse(r, (int)r->settings->cap_reject_status, "connection_limit_reached", r->details);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = 1;
 	return step;
+}
+
+/* What an idle connection is good for: one port, under the settings that it was opened with. A reload may have changed the parent,
+   or shut an address that it leads to, while connections are still in use: they are kept under the old number, and never met again. */
+static unsigned way_of(const struct road *r)
+{
+	return (r->settings_generation & UINT16_MAX) << 16 | r->port;
 }
 
 /* Takes a place, and perhaps an idle connection with it. STEP_ON: r->lease is held. */
@@ -151,7 +164,7 @@ static enum step take_place(struct road *r, uint64_t idle_max_us)
 {
 	uint64_t begun_us = clock_us();
 	struct hosts_wish wish = { .name = r->host_name,
-		                   .port = r->port,
+		                   .port = way_of(r),
 		                   .idle_max_us = idle_max_us,
 		                   .now_us = begun_us,
 		                   .wait_until_us = r->settings->cap_backlog_us > 0 ? begun_us + r->settings->cap_backlog_us : 0,
@@ -231,7 +244,9 @@ static bool never_left(const struct trouble *trouble)
 static int connect_to(struct road *r, const struct address *address, struct trouble *trouble)
 {
 	struct destination to = destination_of(r);
-	enum destination_answer answer = destinations_may_connect(&r->settings->connect_allow, &to, address);
+	enum destination_answer answer = r->settings->parent != NULL ?
+	                                         DESTINATION_ALLOWED :
+	                                         destinations_may_connect(&r->settings->connect_allow, &to, address);
 	if (answer != DESTINATION_ALLOWED) {
 		trouble->refused = answer;
 		return -1;
@@ -262,10 +277,13 @@ static enum step refuse_connecting(struct road *r, const struct trouble *trouble
 	if (trouble->result == CONN_OK)
 		return refuse_destination(r, trouble->refused);
 	if (trouble->result == CONN_TIMEOUT)
-		return road_refuse(r, 504, "connection_timeout", "the host did not answer within connect_timeout");
+		return road_refuse(r, 504, "connection_timeout", r->settings->parent != NULL ?
+		                   "the parent proxy did not answer within connect_timeout" :
+		                   "the host did not answer within connect_timeout");
 	if (attempt_is_our_own_lack(trouble->error))
 		return road_refuse(r, 503, "proxy_internal_error", "no descriptor or memory for a connection");
-	snprintf(r->details, sizeof r->details, "cannot connect: %s", strerror(trouble->error));
+	snprintf(r->details, sizeof r->details, "cannot connect%s: %s", r->settings->parent != NULL ? " to the parent proxy" : "",
+	         strerror(trouble->error));
 	return road_refuse(r, 502, trouble->error == ECONNREFUSED ? "connection_refused" : "destination_unavailable", r->details);
 }
 
@@ -275,8 +293,19 @@ static enum step refuse_unresolved(struct road *r, enum lookup_result result, in
 		return road_refuse(r, 504, "dns_timeout", "the name service did not answer within connect_timeout");
 	if (result == LOOKUP_NO_MEMORY)
 		return road_refuse(r, 503, "proxy_internal_error", "no memory or thread to ask the name service with");
-	snprintf(r->details, sizeof r->details, "cannot resolve the host: %s", gai_strerror(error));
+	snprintf(r->details, sizeof r->details, "cannot resolve the %s: %s",
+	         r->settings->parent != NULL ? "parent proxy" : "host", gai_strerror(error));
 	return road_refuse(r, 502, "dns_error", r->details);
+}
+
+/* The host itself, or the parent proxy, whose form the settings have checked. */
+static void where_to_connect(const struct road *r, char host[HOST_MAX], unsigned *port)
+{
+	const char *parent = r->settings->parent;
+	if (parent == NULL || !part_authority((struct http_text){ parent, strlen(parent) }, host, port)) {
+		memcpy(host, r->host, HOST_MAX);
+		*port = r->port;
+	}
 }
 
 /* Opens a connection to the host, trying each of its addresses. A CONNECT starts here: whatever comes of it, the host was asked. */
@@ -286,7 +315,10 @@ static enum step open_connection(struct road *r)
 	struct trouble trouble = { .refused = DESTINATION_ALLOWED, .result = CONN_OK };
 	int fd = -1;
 	uint64_t deadline_us = clock_us() + r->settings->connect_timeout_us;
-	enum lookup_result result = lookup(r->proxy->lookups, r->host, r->port, deadline_us, &found);
+	char host[HOST_MAX];
+	unsigned port;
+	where_to_connect(r, host, &port);
+	enum lookup_result result = lookup(r->proxy->lookups, host, port, deadline_us, &found);
 	if (result != LOOKUP_FOUND)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
@@ -298,13 +330,14 @@ static enum step open_connection(struct road *r)
 		fd = connect_to(r, &found.addresses[i], &trouble);
 		is_gone = fd < 0 && conn_has_hung_up(&r->exchange.client) && admit_client_is_gone(r);
 	}
-	if (trouble.was_asked && r->exchange.request.method == HTTP_CONNECT)
+	if (trouble.was_asked && r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL)
 		admit_use_slot(r);
 	if (is_gone) /* a name may have many addresses, and each of them connect_timeout */
 		return road_over(r, "client went away while its host was connected to");
 	if (fd < 0)
 		return refuse_connecting(r, &trouble);
-	road_trace(r, "connect  to %s, place %u of %u", r->target_text, r->lease.count, r->lease.limit);
+	road_trace(r, "connect  to %s%s%s, place %u of %u", r->target_text, r->settings->parent != NULL ? " through " : "",
+	           r->settings->parent != NULL ? r->settings->parent : "", r->lease.count, r->lease.limit);
 	conn_init(&r->exchange.upstream, fd, r->exchange.upstream.buffer, r->exchange.upstream.capacity);
 	return STEP_ON;
 }
@@ -335,7 +368,7 @@ static void use_idle(struct road *r)
 /* Was the idle connection closed, or has it become too old, while its request waited for a turn? */
 static bool idle_is_stale(const struct road *r, uint64_t waited_us, uint64_t idle_max_us)
 {
-	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd));
+	return waited_us > 0 && (waited_us > idle_max_us || !conn_is_quiet(r->lease.fd, NULL));
 }
 
 /* A turn at the host's rate. Another try has a place in hand already, and others that have a turn may be waiting for just that
@@ -395,6 +428,10 @@ enum step forward_find_target(struct road *r)
 		else if (attempt != ATTEMPT_ANSWERED)
 			forward_give_back(r);
 	}
+	if (attempt == ATTEMPT_ANSWERED && r->settings->parent != NULL && r->exchange.response.status == 407) {
+		forward_give_back(r); /* the client has no credentials for a proxy that it does not know */
+		return road_refuse(r, 502, "http_upstream_request_denied", "the parent proxy asks for other credentials: 407");
+	}
 	if (attempt == ATTEMPT_NEXT) /* there is no other: a host is a host */
 		return r->last_result == EXCHANGE_TARGET_SILENT ?
 		               road_refuse(r, 504, "http_response_timeout", "the host was silent for response_timeout") :
@@ -411,6 +448,13 @@ enum step forward_tunnel(struct road *r)
 	enum step step = get_connection(r, 0, &reused);
 	if (step != STEP_ON)
 		return step;
+	if (r->settings->parent != NULL)
+		step = parent_open_tunnel(r);
+	if (step != STEP_ON) {
+		admit_give_slot_back(r);
+		forward_give_back(r);
+		return step;
+	}
 	admit_forget_host(r); /* a tunnel may last for hours */
 	struct iovec part = { .iov_base = (char *)(uintptr_t)answer, .iov_len = sizeof answer - 1 };
 	r->record.status = 200;

@@ -3,15 +3,18 @@
  *      buckets ──► entry "a.example" ── limiter, users 2          held: by requests under way
  *                  entry "b.example" ── limiter, users 0          kept: its window still counts
  *
- * When may an entry go? A limiter that nobody holds gives the same answers as a new one exactly when all of its slots are free:
- * no start of the last window is in it. limiter_report() says so. It is asked now and then, and when room is needed; of a full
- * table at most every SWEEP_EVERY_US, or a crowd of made-up names would have each request look through all of it.
+ * When may an entry go? A limiter that nobody holds gives the same answers as a new one exactly when all of its slots
+ * are free: no start of the last window is in it. limiter_report() says so. It is asked now and then, and when room is
+ * needed; of a full table at most every SWEEP_EVERY_US, or a crowd of made-up names would have each request look
+ * through all of it.
  *
- * A rate of 0 (no limit) that a reload gives to a host which had one is not the end of its entry: a second reload may bring the
- * limit back, and what started before the first must still count then. So such an entry stays, and counts on, for one window.
+ * A rate of 0 (no limit) that a reload gives to a host which had one is not the end of its entry: a second reload may
+ * bring the limit back, and what started before the first must still count then. So such an entry stays, and counts
+ * on, for one window. The same goes for a window that becomes shorter.
  *
- * Changing the rates of all hosts takes memory for each, and may fail in the middle. What was changed stays changed: a window is
- * kept either way, and the error says that the old settings are still wanted. The caller then puts those in force again.
+ * Changing the rates of all hosts takes memory for each, and may fail in the middle. What was changed stays changed: a
+ * window is kept either way, and the error says that the old settings are still wanted. The caller then puts those in
+ * force again.
  *
  * Collisions: names are hashed with a secret (siphash.h), so that nobody can choose names that share a bucket.
  */
@@ -35,7 +38,7 @@ struct host_rates_entry {
 	struct limiter *limiter;
 	struct settings_rate rate;
 	unsigned users;
-	uint64_t keep_until_us; /* a host whose limit was taken away */
+	uint64_t keep_until_us; /* a host whose limit was taken away, or has a shorter window now */
 	char name[];
 };
 
@@ -61,7 +64,7 @@ struct host_rates {
 
 LOCK_VERBS(host_rates, mutex, host_rates_mutex)
 
-/* ---- the rules ------------------------------------------------------------------------------------------------------ */
+/* ---- the rules -------------------------------------------------------------------------------------------------- */
 
 static int compare(const void *one, const void *other)
 {
@@ -113,7 +116,7 @@ static struct limiter_options limits_of(const struct rules *rules, struct settin
 		                         .backlog = (unsigned)settings_backlog_requests(rate, rules->backlog_us) };
 }
 
-/* ---- entries -------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---------------------------------------------------------------------------------------------------- */
 
 static struct host_rates_entry **bucket_of(struct host_rates *rates, const char *name) REQUIRES(host_rates_mutex)
 {
@@ -211,7 +214,8 @@ static enum host_rates_answer find_or_create(struct host_rates *rates, const cha
 	return entry != NULL ? HOST_RATES_HELD : HOST_RATES_NO_MEMORY;
 }
 
-enum host_rates_answer host_rates_take(struct host_rates *rates, const char *name, uint64_t now_us, struct host_rates_hold *hold)
+enum host_rates_answer host_rates_take(struct host_rates *rates, const char *name, uint64_t now_us,
+                                       struct host_rates_hold *hold)
 {
 	struct host_rates_entry *entry = NULL;
 	*hold = (struct host_rates_hold){ .entry = NULL };
@@ -242,10 +246,11 @@ void host_rates_reap(struct host_rates *rates, uint64_t now_us)
 	host_rates_unlock(rates);
 }
 
-/* ---- life ----------------------------------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------------------------- */
 
-/* A limit that ends is remembered for a window: it may come back. */
-static int change_rate(struct host_rates *rates, struct host_rates_entry *entry, uint64_t now_us) REQUIRES(host_rates_mutex)
+/* A limit that ends, or whose window becomes shorter, is remembered for its window: it may come back. */
+static int change_rate(struct host_rates *rates, struct host_rates_entry *entry, uint64_t now_us)
+	REQUIRES(host_rates_mutex)
 {
 	struct settings_rate before = entry->rate, rate = rate_of(&rates->rules, entry->name);
 	struct limiter_options limits = limits_of(&rates->rules, rate);
@@ -256,8 +261,10 @@ static int change_rate(struct host_rates *rates, struct host_rates_entry *entry,
 	rates->slots += rate.count;
 	rates->slots -= before.count;
 	entry->rate = rate;
-	if (before.count > 0 && rate.count == 0)
-		entry->keep_until_us = now_us + before.window_us + before.window_us / 100;
+	uint64_t remember_us = now_us + before.window_us + before.window_us / 100;
+	bool is_forgetful = before.count > 0 && (rate.count == 0 || rate.window_us < before.window_us);
+	if (is_forgetful && remember_us > entry->keep_until_us)
+		entry->keep_until_us = remember_us;
 	return 0;
 }
 
@@ -317,6 +324,8 @@ void host_rates_destroy(struct host_rates *rates)
 void host_rates_report(struct host_rates *rates, struct host_rates_report *report)
 {
 	host_rates_lock(rates);
-	*report = (struct host_rates_report){ .hosts = rates->count, .slots = rates->slots, .full_total = rates->full_total };
+	report->hosts = rates->count;
+	report->slots = rates->slots;
+	report->full_total = rates->full_total;
 	host_rates_unlock(rates);
 }

@@ -2,13 +2,13 @@
  *
  *      "api.example" ──► host_rates_hold ──► its limiter ──► line.h: wait, use, give back ──► host_rates_release
  *
- * A host has a limiter from the first request that asks for it until nothing of it matters any more: nobody holds it, no slot is
- * out, nobody waits, and nothing has started within a window. Then it is thrown away, and a new one would say the same. So the
- * table forgets without ever forgiving: there is no eviction that would refill somebody's window.
+ * A host has a limiter from the first request that asks for it until nothing of it matters any more: nobody holds it,
+ * no slot is out, nobody waits, and nothing has started within a window. Then it is thrown away, and a new one would
+ * say the same. So the table forgets without ever forgiving: there is no eviction that would refill somebody's window.
  *
- * Names come from clients, who can make up a million of them. The table has room for HOST_RATES_HOSTS_MAX hosts, and for
- * HOST_RATES_SLOTS_MAX slots of all their limiters together; when that is full of hosts that still matter, the next one is told so
- * (HOST_RATES_FULL) rather than let through uncounted.
+ * Names come from clients, who can make up a million of them. The table has room for HOST_RATES_HOSTS_MAX hosts, and
+ * for HOST_RATES_SLOTS_MAX slots of all their limiters together; when that is full of hosts that still matter, the
+ * next one is told so (HOST_RATES_FULL) rather than let through uncounted.
  *
  * Any thread may call anything. Names are those of hosts_name() (lib/hosts.h): every spelling of a host is one host.
  */
@@ -52,12 +52,14 @@ struct host_rates_hold {
 	struct settings_rate rate;      /* as it was when it was taken */
 };
 
-enum host_rates_answer host_rates_take(struct host_rates *rates, const char *name, uint64_t now_us, struct host_rates_hold *hold);
+enum host_rates_answer host_rates_take(struct host_rates *rates, const char *name, uint64_t now_us,
+                                       struct host_rates_hold *hold);
 /* Every turn in the limiter must be used or given back before. Without a hold: nothing happens. */
 void host_rates_release(struct host_rates *rates, struct host_rates_hold *hold);
 
-/* New rates for all hosts, those included that have a limiter: each keeps its window (limiter_configure()). 0, or -1 when out of
-   memory: hosts whose limiter could not be changed keep the rate they had, and all others have the new one. */
+/* New rates for all hosts, those included that have a limiter: each keeps its window (limiter_configure()). 0, or -1
+   when out of memory: hosts whose limiter could not be changed keep the rate they had, and all others have the new
+   one. */
 int host_rates_configure(struct host_rates *rates, const struct host_rates_options *options, uint64_t now_us);
 
 /* Throws away what does not matter any more. Now and then; a full table sees to it itself. */

@@ -1,11 +1,12 @@
 /* line.c: see line.h.
  *
- * Why a ticket may be entered twice: only who must wait needs an eventfd, and most requests never do. Whether there is a line is
- * the limiter's to say (a reload may have made one since this request began), so it is asked first, and when it says "wait" to a
- * thread that has nothing to wait with, the ticket is taken back, the descriptor made, and the question put again.
+ * Why a ticket may be entered twice: only who must wait needs an eventfd, and most requests never do. Whether there is
+ * a line is the limiter's to say (a reload may have made one since this request began), so it is asked first, and when
+ * it says "wait" to a thread that has nothing to wait with, the ticket is taken back, the descriptor made, and the
+ * question put again.
  *
- * A wake-up that comes late, after the turn was found in another way, leaves its count in the eventfd; the next sleep ends at once,
- * asks, and sleeps again. A spurious question costs a microsecond; a lost wake-up would cost a request.
+ * A wake-up that comes late, after the turn was found in another way, leaves its count in the eventfd; the next sleep
+ * ends at once, asks, and sleeps again. A spurious question costs a microsecond; a lost wake-up would cost a request.
  */
 #include "line.h"
 
@@ -20,7 +21,8 @@ void line_wake(struct limiter_ticket *ticket)
 {
 	uint64_t one = 1;
 	const struct line_sleeper *sleeper = ticket->owner;
-	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken already. */
+	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken
+	   already. */
 	ssize_t written = write(sleeper->wake_fd, &one, sizeof one);
 	(void)written;
 }
@@ -32,10 +34,12 @@ bool line_can_sleep(struct line_sleeper *sleeper)
 	return sleeper->wake_fd >= 0;
 }
 
-/* A client that has finished sending has gone away, unless it sent more than this request: then it waits for answers. */
+/* A client that has finished sending has gone away, unless it sent more than this request: then it waits for answers.
+   */
 bool line_sleep(struct line_sleeper *sleeper, uint64_t wake_us)
 {
-	/* The end of a client's sending is no news once it is known that there is more before it; its hang-up always is. */
+	/* The end of a client's sending is no news once it is known that there is more before it; its hang-up always
+	   is. */
 	short end_of_sending = sleeper->client_has_more ? 0 : POLLRDHUP;
 	struct pollfd fds[2] = { { .fd = sleeper->wake_fd, .events = POLLIN },
 		                 { .fd = sleeper->client_fd, .events = end_of_sending } };
@@ -138,7 +142,8 @@ enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper
 
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt)
 {
-	static const struct line_sleeper nobody = { .wake_fd = -1, .client_fd = -1 }; /* never written to: a wake-up goes nowhere */
+	/* Never written to: a wake-up goes nowhere. */
+	static const struct line_sleeper nobody = { .wake_fd = -1, .client_fd = -1 };
 	if (turn->has_slot)
 		return true;
 	uint64_t now_us = clock_us();

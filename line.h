@@ -6,16 +6,17 @@
  *          ├────────────┘
  *          └──► LINE_FULL, LINE_CLIENT_GONE, LINE_NO_DESCRIPTOR: nothing is held
  *
- * A limiter (limiter.h) decides and never sleeps; whoever must wait does so here, in poll(), on two things: an eventfd that the
- * limiter writes to when the turn may have come, and the client's socket, for a client that hangs up gives its place to those
- * behind. So waiting costs no CPU, and nobody sleeps past a turn.
+ * A limiter (limiter.h) decides and never sleeps; whoever must wait does so here, in poll(), on two things: an eventfd
+ * that the limiter writes to when the turn may have come, and the client's socket, for a client that hangs up gives
+ * its place to those behind. So waiting costs no CPU, and nobody sleeps past a turn.
  *
- * A slot that a group's master gave is good for some milliseconds. What comes between LINE_GO and the first byte, a connection that
- * is opened, may take longer: so line_renew() is asked last of all, and may mean standing in line again, at the front.
+ * A slot that a group's master gave is good for some milliseconds. What comes between LINE_GO and the first byte, a
+ * connection that is opened, may take longer: so line_renew() is asked last of all, and may mean standing in line again,
+ * at the front.
  *
- * A request may hold turns of several limiters (its host's, the service's); its thread waits for one at a time, so one sleeper
- * does for all of them. The invariant: has_slot is true from LINE_GO until line_use() or line_give_back(), and the turn stays where
- * it is in memory as long as it is held or waited for.
+ * A request may hold turns of several limiters (its host's, the service's); its thread waits for one at a time, so one
+ * sleeper does for all of them. The invariant: has_slot is true from LINE_GO until line_use() or line_give_back(), and
+ * the turn stays where it is in memory as long as it is held or waited for.
  *
  * One thread at a time, save for line_wake().
  */
@@ -32,7 +33,7 @@
 struct line_sleeper {
 	int wake_fd;          /* -1 at first; made at the first wait, and kept */
 	int client_fd;        /* watched while it waits */
-	bool client_has_more; /* it sent more than this request, and may have finished sending: false for each new request */
+	bool client_has_more; /* it sent more than this request, and may have ended: false for each new request */
 	bool (*client_has_sent_more)(void *context); /* did it? Then it waits for answers though it sends no more */
 	void *context;
 };
@@ -55,8 +56,8 @@ enum line_answer {
 /* For limiter_create(). Any thread. */
 void line_wake(struct limiter_ticket *ticket);
 
-/* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells clients apart.
-   exempt: never refused for a full line. */
+/* Takes a slot of turn->limiter, unless one is held already; waits for it if need be. client: a number that tells
+   clients apart. exempt: never refused for a full line. */
 enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client, bool is_exempt);
 /* Asked right before the first byte is sent: is the slot in hand, if there is one, still good? Waits for another if it is
    not. Anything but LINE_GO: no slot is in hand any more. */

@@ -301,6 +301,19 @@ static int run(struct configuration *configuration, struct log *log, const sigse
 	return good ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
+/* What is odd and yet allowed. */
+static void say_warnings(const struct configuration *configuration)
+{
+	for (size_t i = 0; i < configuration->service_count; i++) {
+		const char *line = configuration->services[i]->warnings;
+		while (line != NULL && *line != '\0') {
+			size_t length = strcspn(line, "\n");
+			fprintf(stderr, "weir: warning: %.*s\n", (int)length, line);
+			line += length + (line[length] == '\n');
+		}
+	}
+}
+
 /* What is asked for besides running. */
 static int show(enum configuration_wish wish, struct configuration *configuration)
 {
@@ -310,8 +323,10 @@ static int show(enum configuration_wish wish, struct configuration *configuratio
 		settings_print_reference(stdout);
 	else if (wish == CONFIGURATION_VERSION)
 		printf("weir %s\n", WEIR_VERSION);
-	else
+	else {
 		configuration_print(configuration, stdout);
+		say_warnings(configuration);
+	}
 	configuration_free(configuration);
 	if (fflush(stdout) == 0 && ferror(stdout) == 0)
 		return EXIT_SUCCESS;

@@ -21,6 +21,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "entrance.h"
 #include "forward.h"
 #include "lib/clock.h"
 #include "lib/tunnel.h"
@@ -192,6 +193,8 @@ static void keep_upstream(struct road *r)
 {
 	if (r->has_lease)
 		forward_keep(r);
+	else if (r->settings->send_proxy != SEND_PROXY_OFF) /* it was named as this client's */
+		upstream_discard(&r->exchange.upstream, worker_cut(r->worker));
 	else
 		upstream_give_back(r->pick.item, &r->exchange.upstream, worker_cut(r->worker));
 }
@@ -277,6 +280,16 @@ static void account(struct road *r)
 
 /* ---- the road ------------------------------------------------------------------------------------------------------- */
 
+/* The settings in force, and who may use the service under them. */
+static void take_settings(struct road *r)
+{
+	if (r->settings != NULL)
+		settings_release(r->settings);
+	auth_release(r->auth);
+	r->settings = service_settings(r->proxy, &r->settings_generation);
+	r->auth = service_auth(r->proxy);
+}
+
 static void begin_request(struct road *r)
 {
 	r->begun_us = clock_us();
@@ -288,10 +301,8 @@ static void begin_request(struct road *r)
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->peer_text, .minor_version = 1, .outcome = "" };
-	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire)) {
-		settings_release(r->settings);
-		r->settings = service_settings(r->proxy, &r->settings_generation);
-	}
+	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire))
+		take_settings(r);
 	r->exchange.limits = (struct exchange_limits){ .idle_us = r->settings->idle_timeout_us,
 		                                       .response_us = r->settings->response_timeout_us,
 		                                       .max_body_bytes = r->settings->max_body_bytes,
@@ -333,6 +344,8 @@ static void close_client(struct road *r)
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
 	if (r->ending == END_LINGER || (r->ending != END_RESET && conn_unread(client) > 0))
 		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+	else if (r->ending != END_RESET && client->tls != NULL) /* a slow client's goodbye may have to wait for room */
+		conn_end_sending(client, clock_us() + r->settings->idle_timeout_us);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	if (r->ending == END_RESET)
 		conn_close_hard(client);
@@ -367,6 +380,7 @@ static void end_thread(void *state)
 	struct road *r = state;
 	line_close(&r->sleeper);
 	settings_release(r->settings);
+	auth_release(r->auth);
 	free(r->buffers);
 	free(r);
 }
@@ -384,7 +398,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->exchange.target_is_done = target_is_done;
 	r->exchange.context = r;
 	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
-	r->settings = service_settings(proxy, &r->settings_generation);
+	take_settings(r);
 	if (make_buffers(r))
 		return r;
 	end_thread(r);
@@ -404,9 +418,38 @@ static enum entrance count_client(struct road *r)
 	return may ? ENTRANCE_COUNTED : ENTRANCE_REFUSED;
 }
 
+/* tls_crtfile: what the client says first is a handshake. One that speaks HTTP instead is told so. */
+static bool shake_hands(struct road *r, bool is_unwanted)
+{
+	struct service_greeting greeting = { .worker = r->worker,
+		                             .settings = r->settings,
+		                             .client = &r->exchange.client,
+		                             .client_text = r->peer_text,
+		                             .is_unwanted = is_unwanted };
+	switch (service_shake_hands(r->proxy, &greeting)) {
+	case TLS_GREETED:
+		return true;
+	case TLS_SPOKE_PLAINLY:
+		begin_request(r);
+		road_refuse(r, 400, "http_request_error", "this port speaks HTTPS");
+		send_answer(r);
+		account(r);
+		return false;
+	default:
+		/* It may be told why by an alert, which a reset would destroy; who goes on talking is not listened to. */
+		if (conn_unread(&r->exchange.client) > 0) {
+			conn_linger(&r->exchange.client, US_PER_S, clock_us() + US_PER_S);
+			r->ending = END_RESET;
+		}
+		return false;
+	}
+}
+
 /* A connection too many is answered before it has asked, and closed. */
 static void refuse_connection(struct road *r)
 {
+	if (!shake_hands(r, true))
+		return;
 	begin_request(r);
 	r->admission.refused_by = "client_connections";
 	admit_refuse_over_limit(r, "client_connections", US_PER_S);
@@ -419,19 +462,22 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	struct road *r = state;
 	struct conn *client = &r->exchange.client;
 	r->peer = *peer;
-	address_host_text(peer, r->peer_text);
 	r->is_first_request = true;
 	r->ending = END_CLOSE;
-	if (r->settings_generation != atomic_load(&r->proxy->settings_generation)) {
-		settings_release(r->settings);
-		r->settings = service_settings(r->proxy, &r->settings_generation);
-	}
+	if (r->settings_generation != atomic_load(&r->proxy->settings_generation))
+		take_settings(r);
 	make_buffers(r); /* without memory for new ones the old ones serve on */
 	conn_init(client, fd, client->buffer, client->capacity);
+	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &r->destination)) {
+		cut_detach(worker_cut(r->worker), CUT_CLIENT);
+		conn_close(client);
+		return;
+	}
+	address_host_text(&r->peer, r->peer_text);
 	enum entrance entrance = count_client(r);
 	if (entrance == ENTRANCE_REFUSED)
 		refuse_connection(r);
-	else
+	else if (shake_hands(r, false))
 		while (serve_request(r))
 			r->is_first_request = false;
 	close_client(r);

@@ -13,6 +13,7 @@
 
 #include "attempt.h"
 #include "lib/clock.h"
+#include "lib/proxy_header.h"
 
 /* One number for all requests that should go to the same target. */
 static uint64_t hash_of(const char *bytes, size_t length)
@@ -55,6 +56,30 @@ void reverse_give_pick_back(struct road *r)
 	r->has_pick = false;
 }
 
+/* A connection to the target: an idle one, or a fresh one. With send_proxy always a fresh one, which begins with whose it is: a
+   connection that was named as one client's must not carry another's request. */
+static enum conn_result connect_to(struct road *r, struct upstream *upstream, bool fresh, bool *reused,
+                                   char why[UPSTREAM_WHY_MAX])
+{
+	struct cut *cut = worker_cut(r->worker);
+	char header[PROXY_HEADER_WRITE_MAX];
+	struct address destination = r->destination;
+	struct upstream_wish wish = { .idle_max_us = fresh ? 0 : attempt_idle_max_us(r),
+		                      .connect_timeout_us = r->settings->connect_timeout_us,
+		                      .tls = r->settings->tls_client };
+	if (r->settings->send_proxy == SEND_PROXY_OFF)
+		return upstream_lease(upstream, &r->exchange.upstream, cut, &wish, reused, why);
+	if (destination.length == 0) {
+		destination.length = sizeof destination.storage;
+		if (getsockname(r->exchange.client.fd, &destination.any, &destination.length) != 0)
+			destination = r->admission.client;
+		address_unmap(&destination);
+	}
+	wish.preface = header;
+	wish.preface_bytes = proxy_header_write((unsigned)r->settings->send_proxy, &r->admission.client, &destination, header);
+	return upstream_lease(upstream, &r->exchange.upstream, cut, &wish, reused, why);
+}
+
 /* One try: a connection, the request, the head of the answer. */
 static enum attempt try_target(struct road *r, bool fresh)
 {
@@ -64,15 +89,19 @@ static enum attempt try_target(struct road *r, bool fresh)
 	r->exchange.sent_bytes = 0;
 	r->last_result = EXCHANGE_TARGET_FAILED;
 	r->record.tries++;
-	if (upstream_lease(upstream, conn, worker_cut(r->worker), fresh ? 0 : attempt_idle_max_us(r),
-	                   r->settings->connect_timeout_us, &reused) != CONN_OK) {
+	char why[UPSTREAM_WHY_MAX];
+	if (connect_to(r, upstream, fresh, &reused, why) != CONN_OK) {
 		int error = errno;
 		if (attempt_is_our_own_lack(error)) /* to blame this target, and then the next, would only empty the rotation */
 			return attempt_refuse_for_lack(r);
-		blame_target(r, strerror(error));
+		if (cut_has_happened(worker_cut(r->worker))) /* our own doing, and no target's */
+			return attempt_of(road_over(r, "cut when drain_timeout was over"));
+		blame_target(r, why);
 		return ATTEMPT_NEXT;
 	}
 	road_trace(r, reused ? "reuse    an idle connection to %s" : "connect  to %s", r->target_text);
+	if (conn->tls != NULL && !reused)
+		road_trace(r, "tls      %s%s", tls_version(conn->tls), tls_was_resumed(conn->tls) ? ", resumed" : "");
 	const char *blame;
 	enum attempt attempt = attempt_send(r, upstream_host(upstream), reused, &blame);
 	if (blame != NULL)

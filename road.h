@@ -5,6 +5,7 @@
  *      line.c       waiting for a turn: of the threshold, of a host's rate
  *      reverse.c    pick and send: targets in turn, until one answers
  *      forward.c    pick and send, when the client says where to; CONNECT
+ *      parent.c     asking a parent proxy for a tunnel
  *      attempt.c    one try at one target, for both
  */
 #ifndef WEIR_ROAD_H
@@ -15,6 +16,7 @@
 
 #include "lib/admission.h"
 #include "lib/answer.h"
+#include "lib/auth.h"
 #include "lib/clock.h"
 #include "lib/exchange.h"
 #include "lib/hosts.h"
@@ -36,6 +38,7 @@ struct road {
 	struct proxy *proxy;
 	struct worker *worker;
 	struct settings *settings; /* held */
+	struct auth *auth;         /* held; forward: who may use it; NULL: everybody */
 	unsigned settings_generation;
 	struct exchange exchange;
 	size_t max_header_bytes; /* what the buffers were made for */
@@ -45,6 +48,7 @@ struct road {
 	/* this connection */
 	struct address peer;
 	char peer_text[ADDRESS_TEXT_MAX];
+	struct address destination; /* where the client connected to, if a PROXY header says so; else its length is 0 */
 	bool is_first_request;
 	uint64_t counted_client; /* for client_connections */
 
@@ -71,7 +75,7 @@ struct road {
 	struct log_access record;
 	char target_text[ADDRESS_TEXT_MAX + 256];
 	char body[1024];             /* of an answer of ours */
-	char details[128];           /* why, when that is no fixed phrase */
+	char details[HOSTS_NAME_MAX + 64]; /* why, when that is no fixed phrase */
 	char fields[RATELIMIT_MAX];
 	uint64_t begun_us, upstream_begun_us;
 	bool traces;      /* each hop is written to the log: see road_trace() */

@@ -230,15 +230,17 @@ end_everything() {
 }
 
 ending=no # or the status with which the script ends
+interrupted_with='' # or the status that a signal wants
 
 # interrupted STATUS: a second Ctrl-C, or one at the very end, does not hurry past the ending of what was started.
 interrupted() {
 	trap '' INT TERM HUP PIPE
+	interrupted_with=${interrupted_with:-$1}
 	[ "$ending" != no ] || exit "$1"
 }
 
 clean_up() {
-	local status=$ending
+	local status=${interrupted_with:-$ending}
 	trap - EXIT
 	trap '' INT TERM HUP PIPE
 	set +e
@@ -719,11 +721,12 @@ are_served_in_turn() {
 	done
 }
 
-# About twenty stood before them, less those that were served until they came.
+# About twenty stood before them, less those that were served until they came: on a busy machine that may be some more,
+# yet they let more past than those who are served in turn ever do.
 are_held_up() {
 	local name
 	for name in "${polite[@]}"; do
-		[ "${let_past["fifo $name"]}" -ge 10 ] || return 1
+		[ "${let_past["fifo $name"]}" -ge 8 ] || return 1
 	done
 }
 
@@ -929,7 +932,7 @@ scene_8() {
 	wait_until 20 has_packets 30 || fail "the client gets no answers"
 	pause "server 102 is killed"
 	kill -KILL "${pid_of[server102]}"
-	stop server102
+	{ stop server102; } 2>/dev/null # bash would say "Killed"
 	killed=$(packets_answered)
 	wait_until 20 has_packets $((killed + 30)) || fail "the client gets no more answers"
 	revived=$(packets_answered)

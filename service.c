@@ -20,9 +20,12 @@
 
 #include "lib/clock.h"
 #include "lib/listener.h"
+#include "lib/proxy_header.h"
 #include "line.h"
 
 #define REAP_EVERY_US (5 * US_PER_S)
+/* For the handshake of a connection that is one too many: only to tell the client so. */
+#define UNWANTED_PATIENCE_US US_PER_S
 /* Threads that may wait for the name service at once. */
 #define LOOKUPS_MAX 256u
 
@@ -140,7 +143,7 @@ static void names_changed(void *context)
 
 static struct resolver *start_resolver(struct proxy *proxy, const struct settings *settings)
 {
-	size_t count = settings->endpoint.count;
+	size_t count = settings->mode == MODE_REVERSE ? settings->endpoint.count : 0;
 	struct resolver_question *questions = calloc(count, sizeof *questions);
 	if (questions == NULL)
 		return NULL;
@@ -215,9 +218,15 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 		*job = (struct probe_job){ .upstream = pick.item,
 			                   .slot = pick.slot,
 			                   .stay = pick.stay,
-			                   .timeout_us = settings->connect_timeout_us };
+			                   .timeout_us = settings->connect_timeout_us,
+			                   .tls = tls_hold(settings->tls_client) };
 		if (settings->probe_path != NULL)
 			snprintf(job->path, sizeof job->path, "%s", settings->probe_path);
+		if (settings->send_proxy != SEND_PROXY_OFF) {
+			char header[PROXY_HEADER_WRITE_MAX]; /* that of nobody is as long as the room for it, at most */
+			job->preface_bytes = proxy_header_write((unsigned)settings->send_proxy, NULL, NULL, header);
+			memcpy(job->preface, header, job->preface_bytes);
+		}
 	} else if (*wake_us > proxy->reap_us) {
 		*wake_us = proxy->reap_us;
 	}
@@ -253,6 +262,29 @@ static void complain(void *context, const char *what, int error)
 	/* To many hosts there may be more idle connections than a host of ours has clients. */
 	if (proxy->hosts != NULL && (error == EMFILE || error == ENFILE))
 		hosts_close_idle(proxy->hosts);
+}
+
+enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_greeting *g)
+{
+	char why[TLS_WHY_MAX];
+	if (g->settings->tls_server == NULL)
+		return TLS_GREETED;
+	/* A message has no head: there all that is said has idle_timeout. */
+	uint64_t patience_us =
+		g->settings->mode == MODE_PACKET ? g->settings->idle_timeout_us : g->settings->header_timeout_us;
+	if (g->is_unwanted && patience_us > UNWANTED_PATIENCE_US)
+		patience_us = UNWANTED_PATIENCE_US;
+	/* Nothing has been asked yet: a drain may end it. */
+	bool goes_on = worker_rest(g->worker);
+	enum tls_greeting greeting = TLS_SAID_NOTHING;
+	if (goes_on)
+		greeting = conn_accept_tls(g->client, g->settings->tls_server, clock_us() + patience_us, why);
+	worker_resume(g->worker);
+	if (greeting == TLS_GREETING_FAILED)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy_name(proxy), "TLS handshake of %s failed: %s", g->client_text, why);
+	else if (goes_on && greeting == TLS_SAID_NOTHING)
+		log_write(proxy->log, LOG_LEVEL_DEBUG, proxy_name(proxy), "TLS handshake of %s: no byte came", g->client_text);
+	return greeting;
 }
 
 static void close_listener(int fd)
@@ -323,11 +355,6 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 
 /* ---- a forward proxy's own parts ------------------------------------------------------------------------------------- */
 
-struct old_auth {
-	struct old_auth *next;
-	struct auth *auth;
-};
-
 void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit)
 {
 	struct proxy *proxy = context;
@@ -385,6 +412,24 @@ static struct redis_store_options store_options(const struct settings *settings)
 		                             .database = settings->redis_db };
 }
 
+struct auth *service_auth(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	struct auth *auth = proxy->auth != NULL ? auth_hold(proxy->auth) : NULL;
+	proxy_unlock(proxy);
+	return auth;
+}
+
+/* Those that are still asking the one before hold it too. */
+static void change_auth(struct proxy *proxy, struct auth *auth)
+{
+	proxy_lock(proxy);
+	struct auth *before = proxy->auth;
+	proxy->auth = auth;
+	proxy_unlock(proxy);
+	auth_release(before);
+}
+
 /* Reads auth_file, if there is one. False: it is wrong. */
 static bool read_auth(const struct settings *settings, struct auth **auth, char *error, size_t error_size)
 {
@@ -410,7 +455,7 @@ static bool create_forward(struct proxy *proxy, const struct settings *settings,
 	struct hosts_watch watch = { .changed = service_host_changed, .context = proxy };
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
-	atomic_store(&proxy->auth, auth);
+	change_auth(proxy, auth);
 	struct host_rates_options rates = rates_options(settings);
 	proxy->lookups = lookups_create(LOOKUPS_MAX);
 	proxy->host_rates = host_rates_create(&rates, line_wake);
@@ -436,22 +481,14 @@ static bool configure_forward(struct proxy *proxy, const struct settings *settin
 	struct auth *auth;
 	struct host_rates_options rates = rates_options(settings);
 	struct hosts_settings hosts = hosts_settings(settings);
-	struct old_auth *old = malloc(sizeof *old);
-	if (old == NULL || !read_auth(settings, &auth, error, error_size)) {
-		free(old);
+	if (!read_auth(settings, &auth, error, error_size))
 		return false;
-	}
 	if (hosts_configure(proxy->hosts, &hosts) != 0 || host_rates_configure(proxy->host_rates, &rates, clock_us()) != 0) {
 		put_caps_and_rates_back(proxy);
-		auth_destroy(auth);
-		free(old);
+		auth_release(auth);
 		return false;
 	}
-	old->auth = atomic_exchange(&proxy->auth, auth);
-	proxy_lock(proxy);
-	old->next = proxy->old_auths;
-	proxy->old_auths = old;
-	proxy_unlock(proxy);
+	change_auth(proxy, auth);
 	return true;
 }
 
@@ -463,17 +500,7 @@ static void destroy_forward(struct proxy *proxy)
 	lookups_destroy(proxy->lookups);
 	if (proxy->store != NULL)
 		redis_store_destroy(proxy->store);
-	auth_destroy(atomic_load(&proxy->auth));
-	proxy_lock(proxy);
-	struct old_auth *old = proxy->old_auths;
-	proxy->old_auths = NULL;
-	proxy_unlock(proxy);
-	while (old != NULL) {
-		struct old_auth *next = old->next;
-		auth_destroy(old->auth);
-		free(old);
-		old = next;
-	}
+	change_auth(proxy, NULL);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
@@ -498,6 +525,24 @@ static void choose_via(struct proxy *proxy)
 	if (getrandom(&token, sizeof token, GRND_NONBLOCK) != (ssize_t)sizeof token)
 		token ^= (uint64_t)getpid() << 32;
 	snprintf(proxy->via, sizeof proxy->via, "weir-%016llx", (unsigned long long)token);
+}
+
+/* A setting that is there and does nothing makes somebody believe in what is not so. */
+static void warn_of_idle_settings(struct proxy *proxy, const struct settings *settings)
+{
+	char line[SETTINGS_IDLE_MAX];
+	for (size_t at = 0; settings_next_idle(settings, &at, line);)
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "%s", line);
+}
+
+/* What is odd about them otherwise, at the start and after each reload. */
+static void log_warnings(struct proxy *proxy, const struct settings *settings)
+{
+	for (const char *line = settings->warnings; line != NULL && *line != '\0';) {
+		size_t length = strcspn(line, "\n");
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "%.*s", (int)length, line);
+		line += length + (line[length] == '\n');
+	}
 }
 
 static bool create_parts(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
@@ -538,6 +583,7 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy_unlock(proxy);
 	/* The first request should find its targets; a name service that is slow should not keep the port shut. */
 	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
+	log_warnings(proxy, settings);
 	take_names(proxy);
 	prober_kick(proxy->prober); /* a name that does not resolve is a target that is out: its probe is due */
 	return true;
@@ -574,6 +620,8 @@ bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
 		proxy->opened_fd = -1;
 		good = serve_on(proxy, fd, settings, error, error_size);
 	}
+	if (good)
+		warn_of_idle_settings(proxy, settings);
 	settings_release(settings);
 	return good;
 }
@@ -653,6 +701,8 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	end_retired(proxy);
 	take_names(proxy);
 	prober_kick(proxy->prober);
+	warn_of_idle_settings(proxy, settings);
+	log_warnings(proxy, settings);
 	return !moves || serve_on(proxy, fd, settings, error, error_size);
 }
 
@@ -711,6 +761,8 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections are cut active=%u",
 			          crew_active(serving->crew));
 			crew_cut(serving->crew);
+			if (proxy->lookups != NULL) /* nothing on a socket would wake those */
+				lookups_abandon(proxy->lookups);
 			crew_wait(serving->crew, CLOCK_NEVER);
 		}
 		end_serving(serving);

@@ -45,11 +45,11 @@ struct proxy {
 	struct lookups *lookups;   /* who the hosts' names are asked of */
 	struct host_rates *host_rates; /* how fast requests to each host may start; NULL unless that is the mode */
 	struct redis_store *_Atomic store; /* caps and threshold shared by many workers; its thread may call back before this is set */
-	struct auth *_Atomic auth; /* who may use it; NULL: everybody */
 	struct packet_switch *packets; /* the table of the message switch; NULL unless that is the mode */
 	struct prober *prober;
 	atomic_ullong shadowed_total, shadow_logged_us; /* requests that a rule in shadow mode would have refused */
 	atomic_uint unresolved; /* targets whose names do not resolve, when that was last said */
+	atomic_ullong closed_logged_us; /* when the log last told of a connection without a PROXY header */
 	atomic_ullong traced_total;
 	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
@@ -63,7 +63,7 @@ struct proxy {
 	pthread_mutex_t mutex;
 	struct settings *settings GUARDED_BY(proxy_mutex);
 	struct resolver *resolver GUARDED_BY(proxy_mutex);
-	struct old_auth *old_auths GUARDED_BY(proxy_mutex); /* replaced by a reload, perhaps still being asked */
+	struct auth *auth GUARDED_BY(proxy_mutex); /* forward: who may use it; NULL: everybody */
 	struct serving *serving GUARDED_BY(proxy_mutex); /* the listener and its crew; behind it those that a reload has replaced */
 };
 
@@ -72,11 +72,27 @@ LOCK_VERBS(proxy, mutex, proxy_mutex)
 /* The settings in force, held: settings_release() them. generation is what to compare settings_generation with. */
 struct settings *service_settings(struct proxy *proxy, unsigned *generation);
 
+/* Who may use a forward proxy, held: auth_release() it. NULL: everybody. */
+struct auth *service_auth(struct proxy *proxy);
+
 /* A connection to this target failed: perhaps its name has moved. */
 void service_target_failed(struct proxy *proxy);
 
 /* A connection to a host was opened or closed: a line in the log at level debug. context: the proxy. */
 void service_host_changed(void *context, const char *host, bool was_opened, unsigned count, unsigned limit);
+
+/* A connection has come: with tls_crtfile, shakes hands, within header_timeout (mode packet: idle_timeout). One that
+   is_unwanted (its client has too many, and this one is counted nowhere) has less time. TLS_GREETED: go on, with TLS or
+   without. TLS_SPOKE_PLAINLY: the client may be told so, in plain text. Else the connection is of no use; the log says
+   why. */
+struct service_greeting {
+	struct worker *worker;
+	const struct settings *settings;
+	struct conn *client;
+	const char *client_text;
+	bool is_unwanted;
+};
+enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_greeting *greeting);
 
 /* The crew's job, in proxy.c. */
 extern const struct crew_job proxy_crew_job;

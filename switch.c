@@ -30,6 +30,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "entrance.h"
 #include "lib/admission.h"
 #include "lib/clock.h"
 #include "lib/packet.h"
@@ -61,7 +62,7 @@ struct road {
 	/* this connection */
 	struct address peer, own;
 	char peer_text[ADDRESS_TEXT_MAX];
-	bool is_unwanted; /* the client may not come in: it is told so, and closed */
+	bool is_last; /* the client may not come in, or does not end what it began: it is told so, and closed */
 
 	/* this message */
 	struct packet message; /* has_message: to be released */
@@ -71,7 +72,9 @@ struct road {
 	struct switch_turn at_server;
 	char why[PACKET_WHY_MAX];
 	unsigned over_limit_s; /* 0: this is no matter of limits */
-	uint64_t begun_us;
+	uint64_t begun_us; /* 0: nothing of it has come yet */
+	struct log_access record;
+	char target_text[ADDRESS_TEXT_MAX];
 	bool traces;     /* each hop is written to the log */
 	uint64_t number; /* of this message, for its traces */
 
@@ -87,22 +90,26 @@ struct road {
 
 /* ---- the door -------------------------------------------------------------------------------------------------- */
 
-static enum step refuse(struct road *r, const char *format, ...) PRINTF_LIKE(2, 3);
-static enum step refuse(struct road *r, const char *format, ...)
+/* status: what HTTP would call it, for the access log; the client gets words. */
+static enum step refuse(struct road *r, int status, const char *format, ...) PRINTF_LIKE(3, 4);
+static enum step refuse(struct road *r, int status, const char *format, ...)
 {
 	va_list arguments;
 	va_start(arguments, format);
 	vsnprintf(r->why, sizeof r->why, format, arguments);
 	va_end(arguments);
 	r->over_limit_s = 0;
+	r->record.status = status;
+	r->record.outcome = r->why;
 	return STEP_REFUSED;
 }
 
 static enum step refuse_over_limit(struct road *r, const char *limit, uint64_t after_us)
 {
 	uint64_t after_s = (after_us + US_PER_S - 1) / US_PER_S;
-	enum step step = refuse(r, "over %s", limit);
+	enum step step = refuse(r, 429, "over %s", limit);
 	r->over_limit_s = after_s == 0 ? 1 : after_s > 86400 ? 86400 : (unsigned)after_s;
+	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
 	return step;
 }
 
@@ -111,8 +118,13 @@ static enum step tell_client(struct road *r, const char *object, size_t length)
 {
 	struct iovec parts[2] = { { .iov_base = (void *)(uintptr_t)object, .iov_len = length },
 		                  { .iov_base = "\n", .iov_len = 1 } };
-	return conn_send(&r->client, parts, 2, clock_us() + r->settings->idle_timeout_us, NULL) == CONN_OK ? STEP_ON :
-	                                                                                                     STEP_OVER;
+	if (conn_send(&r->client, parts, 2, clock_us() + r->settings->idle_timeout_us, NULL) == CONN_OK) {
+		r->record.bytes_out = length;
+		return STEP_ON;
+	}
+	r->record.status = 0;
+	r->record.outcome = "client went away";
+	return STEP_OVER;
 }
 
 /* The one way out for what can't go on: an error object. */
@@ -146,41 +158,38 @@ static enum step wait_for_message(struct road *r)
 }
 
 /* More of a message of which a part is there. */
-static enum step wait_for_rest(struct road *r, uint64_t deadline_us)
+static enum step wait_for_rest(struct road *r)
 {
-	switch (conn_fill(&r->client, deadline_us)) {
+	switch (conn_fill(&r->client, r->begun_us + r->settings->idle_timeout_us)) {
 	case CONN_OK:
 		return STEP_ON;
 	case CONN_TIMEOUT:
-		refuse(r, "the message did not end within idle_timeout");
-		break;
+		r->is_last = true;
+		return refuse(r, 408, "the message did not end within idle_timeout");
 	case CONN_END:
-		refuse(r, "the connection ended in the middle of a message");
-		break;
+		r->is_last = true;
+		return refuse(r, 400, "the connection ended in the middle of a message");
 	default:
 		return STEP_OVER;
 	}
-	send_error(r);
-	return STEP_OVER;
 }
 
 /* Reads until a message is whole: it is in r->request then. STEP_REFUSED: what came is none. */
 static enum step read_object(struct road *r)
 {
-	uint64_t deadline_us = 0;
 	for (;;) {
 		size_t used;
 		enum packet_event event =
 			packet_read(&r->request, conn_bytes(&r->client), conn_available(&r->client), &used);
 		conn_use(&r->client, used);
+		bool is_between = event == PACKET_MORE && packet_reader_is_between(&r->request);
+		if (!is_between && r->begun_us == 0)
+			r->begun_us = clock_us();
 		if (event == PACKET_WHOLE)
 			return STEP_ON;
 		if (event == PACKET_FAULT)
-			return refuse(r, "%s", r->request.fault);
-		bool is_between = packet_reader_is_between(&r->request);
-		if (!is_between && deadline_us == 0)
-			deadline_us = clock_us() + r->settings->idle_timeout_us;
-		enum step step = is_between ? wait_for_message(r) : wait_for_rest(r, deadline_us);
+			return refuse(r, 400, "%s", r->request.fault);
+		enum step step = is_between ? wait_for_message(r) : wait_for_rest(r);
 		if (step != STEP_ON)
 			return step;
 	}
@@ -217,13 +226,13 @@ static enum step set_up_server(struct road *r)
 	char where[ADDRESS_TEXT_MAX];
 	address_text(&address, where);
 	if (is_this_switch(r, &address))
-		return refuse(r, "listenport %u is this switch's own", message->port);
+		return refuse(r, 400, "listenport %u is this switch's own", message->port);
 	const char *what = "";
 	switch (packet_switch_set_up(r->proxy->packets, message->source, message->policy, &address)) {
 	case SWITCH_TOO_MANY_SERVERS:
-		return refuse(r, "there are %u servers already", SWITCH_SERVERS_MAX);
+		return refuse(r, 503, "there are %u servers already", SWITCH_SERVERS_MAX);
 	case SWITCH_NO_MEMORY:
-		return refuse(r, "no memory for another server");
+		return refuse(r, 503, "no memory for another server");
 	case SWITCH_SET_UP:
 		break;
 	case SWITCH_REPLACED:
@@ -236,6 +245,8 @@ static enum step set_up_server(struct road *r)
 	log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 	          "received a setup message from server id %s privacy policy %s port %u (%s)%s", message->source,
 	          message->policy, message->port, where, what);
+	r->record.status = 200;
+	r->record.outcome = "ok";
 	return STEP_ON;
 }
 
@@ -243,12 +254,12 @@ static enum step set_up_server(struct road *r)
 
 static bool client_has_sent_more(void *context)
 {
-	const struct road *r = context;
+	struct road *r = context;
 	return conn_unread(&r->client) > 0;
 }
 
-/* What the answer of the line means for the message that stood there. */
-static enum step step_of(struct road *r, enum line_answer answer)
+/* What the answer of the line means for the message that stood there since begun_us. */
+static enum step step_of(struct road *r, enum line_answer answer, uint64_t begun_us)
 {
 	switch (answer) {
 	case LINE_GO:
@@ -256,14 +267,16 @@ static enum step step_of(struct road *r, enum line_answer answer)
 	case LINE_FULL:
 		return refuse_over_limit(r, "threshold", limiter_retry_after_us(r->proxy->limiter, clock_us()));
 	case LINE_NO_DESCRIPTOR:
-		return refuse(r, "no descriptor to wait with");
+		return refuse(r, 503, "no descriptor to wait with");
 	case LINE_CLIENT_GONE:
-		refuse(r, "the connection ended while the message waited for its turn");
+		refuse(r, 400, "the connection ended while the message waited for its turn");
 		send_error(r); /* it may have ended in one direction only */
 		return STEP_OVER;
 	}
-	if (r->turn.waited)
+	if (r->turn.waited) {
+		r->record.wait_us += clock_us() - begun_us;
 		trace(r, "wait     in line, behind the threshold");
+	}
 	return STEP_ON;
 }
 
@@ -273,7 +286,8 @@ static enum step take_slot(struct road *r)
 	r->turn.limiter = r->proxy->limiter;
 	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
 	r->sleeper.client_fd = r->client.fd;
-	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt));
+	uint64_t begun_us = clock_us();
+	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), begun_us);
 }
 
 /* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
@@ -285,15 +299,15 @@ static enum step check_client(struct road *r)
 		admission_check(r->proxy->client_limits, r->settings, &r->peer, &no_head, clock_us(), &r->admission);
 	if (verdict == ADMISSION_OVER_LIMIT)
 		return refuse_over_limit(r, r->admission.refused_by, r->admission.retry_after_us);
-	r->is_unwanted = verdict == ADMISSION_FORBIDDEN;
-	return r->is_unwanted ? refuse(r, "this client may not come in") : STEP_ON;
+	r->is_last = verdict == ADMISSION_FORBIDDEN;
+	return r->is_last ? refuse(r, 403, "this client may not come in") : STEP_ON;
 }
 
 static enum step refuse_unserved(struct road *r)
 {
 	if (packet_switch_presence(r->proxy->packets, r->message.policy) == SWITCH_NOBODY)
-		return refuse(r, "no server for privacy policy %s", r->message.policy);
-	return refuse(r, "all servers for privacy policy %s are off", r->message.policy);
+		return refuse(r, 503, "no server for privacy policy %s", r->message.policy);
+	return refuse(r, 503, "all servers for privacy policy %s are off", r->message.policy);
 }
 
 static enum step admit(struct road *r)
@@ -328,6 +342,8 @@ static bool is_an_answer(struct road *r, const char **why_not)
 	if (!packet_parse(r->answer.bytes, r->answer.length, &answer, why))
 		return false;
 	bool good = answer.type == PACKET_ANSWER || answer.type == PACKET_ERROR;
+	r->record.status = answer.type == PACKET_ANSWER ? 200 : 502;
+	r->record.outcome = answer.type == PACKET_ANSWER ? "ok" : "the server answered with an error";
 	if (good)
 		log_write(r->proxy->log, LOG_LEVEL_INFO, proxy_name(r->proxy),
 		          "received %s from server id %s for client %s, payload of %zu bytes",
@@ -371,14 +387,18 @@ static bool is_our_own_lack(int error)
 static enum attempt connect_to_server(struct road *r, const char **why_not)
 {
 	bool reused;
-	if (upstream_lease(r->at_server.upstream, &r->server, worker_cut(r->worker), 0, r->settings->connect_timeout_us, &reused) ==
-	    CONN_OK)
+	char why[UPSTREAM_WHY_MAX];
+	struct upstream_wish wish = { .connect_timeout_us = r->settings->connect_timeout_us };
+	snprintf(r->target_text, sizeof r->target_text, "%s", upstream_address(r->at_server.upstream));
+	r->record.target = r->target_text;
+	r->record.tries++;
+	if (upstream_lease(r->at_server.upstream, &r->server, worker_cut(r->worker), &wish, &reused, why) == CONN_OK)
 		return ATTEMPT_ANSWERED;
 	int error = errno;
 	*why_not = strerror(error);
 	if (!is_our_own_lack(error))
 		return ATTEMPT_NEXT;
-	refuse(r, "no descriptor or memory for a connection");
+	refuse(r, 503, "no descriptor or memory for a connection");
 	return ATTEMPT_REFUSED;
 }
 
@@ -391,8 +411,9 @@ static enum attempt connect_in_time(struct road *r, enum step *step, const char 
 		enum attempt attempt = connect_to_server(r, why_not);
 		if (attempt != ATTEMPT_ANSWERED)
 			return attempt;
-		*step = step_of(r, line_renew(&r->turn, &r->sleeper));
-		if (*step == STEP_ON && (!r->turn.waited || conn_is_quiet(r->server.fd)))
+		uint64_t begun_us = clock_us();
+		*step = step_of(r, line_renew(&r->turn, &r->sleeper), begun_us);
+		if (*step == STEP_ON && (!r->turn.waited || conn_is_quiet(r->server.fd, r->server.tls)))
 			return ATTEMPT_ANSWERED;
 		upstream_discard(&r->server, worker_cut(r->worker));
 		if (*step != STEP_ON)
@@ -414,6 +435,7 @@ static enum attempt try_server(struct road *r, enum step *step, const char **why
 	trace(r, "connect  to server id %s (%s)", r->at_server.id, upstream_address(r->at_server.upstream));
 	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
 	size_t sent_bytes = 0;
+	uint64_t begun_us = clock_us();
 	enum conn_result sent =
 		conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
 	settle_slot(r, sent_bytes);
@@ -423,6 +445,7 @@ static enum attempt try_server(struct road *r, enum step *step, const char **why
 	bool answered = sent != CONN_TIMEOUT && read_answer(r, why_not);
 	if (answered)
 		trace(r, "answer   %zu bytes from server id %s", r->answer.length, r->at_server.id);
+	r->record.upstream_us = clock_us() - begun_us;
 	upstream_discard(&r->server, cut);
 	return answered ? ATTEMPT_ANSWERED : ATTEMPT_NEXT;
 }
@@ -491,10 +514,9 @@ static enum step handle_object(struct road *r)
 	enum step step = check_client(r);
 	if (step != STEP_ON)
 		return step;
-	if (!packet_parse(r->request.bytes, r->request.length, &r->message, r->why)) {
-		r->over_limit_s = 0;
-		return STEP_REFUSED;
-	}
+	char why[PACKET_WHY_MAX];
+	if (!packet_parse(r->request.bytes, r->request.length, &r->message, why))
+		return refuse(r, 400, "%s", why);
 	r->has_message = true;
 	switch (r->message.type) {
 	case PACKET_MESSAGE:
@@ -505,12 +527,34 @@ static enum step handle_object(struct road *r)
 	case PACKET_ERROR:
 		break;
 	}
-	return refuse(r, "type %d is not for a switch; 0 or 1 is wanted", (int)r->message.type);
+	return refuse(r, 400, "type %d is not for a switch; 0 or 1 is wanted", (int)r->message.type);
 }
 
-/* Whatever became of the message: everything it held is given back. */
+static struct http_text as_text(const char *text)
+{
+	return (struct http_text){ text, strlen(text) };
+}
+
+/* The line of a message reads as that of a request: what was asked of which policy, and who asked. */
+static void describe_message(struct road *r)
+{
+	static const char *const types[] = { "MESSAGE", "SETUP", "ANSWER", "ERROR" };
+	r->record.method = as_text(types[r->message.type]);
+	if (r->message.policy[0] != '\0')
+		r->record.uri = as_text(r->message.policy);
+	if (r->message.source[0] != '\0')
+		r->record.user_agent = as_text(r->message.source);
+}
+
+/* Whatever became of the message: the log has its line, and everything it held is given back. */
 static void account(struct road *r)
 {
+	if (r->has_message)
+		describe_message(r);
+	r->record.bytes_in = r->request.length;
+	r->record.total_us = clock_us() - r->begun_us;
+	if (log_wants_access(r->proxy->log))
+		log_access(r->proxy->log, &r->record);
 	line_give_back(&r->turn);
 	if (r->has_message)
 		packet_release(&r->message);
@@ -527,15 +571,25 @@ static void take_settings(struct road *r)
 	r->settings = service_settings(r->proxy, &r->settings_generation);
 }
 
+/* Nothing is known of a message that has not begun. */
+static void expect_message(struct road *r)
+{
+	r->begun_us = 0;
+	r->record = (struct log_access){ .service = proxy_name(r->proxy),
+		                         .client = r->peer_text,
+		                         .protocol = "PACKET",
+		                         .outcome = "" };
+}
+
 /* One message, from its first byte to its answer. True if another may follow on this connection. */
 static bool serve_message(struct road *r)
 {
+	expect_message(r);
 	enum step step = read_object(r);
 	if (step == STEP_OVER)
 		return false;
 	take_settings(r);
 	r->sleeper.client_has_more = false;
-	r->begun_us = clock_us();
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	trace(r, "read     %zu bytes from %s", r->request.length, r->peer_text);
@@ -545,7 +599,7 @@ static bool serve_message(struct road *r)
 		step = send_error(r);
 	trace(r, step == STEP_ON ? "end      ok" : "end      the connection is over");
 	account(r);
-	return step == STEP_ON && !r->is_unwanted;
+	return step == STEP_ON && !r->is_last;
 }
 
 /* ---- a thread and its connections ------------------------------------------------------------------------------ */
@@ -557,6 +611,36 @@ static size_t longest_message(const struct settings *settings)
 	               PACKET_BYTES_MAX;
 }
 
+/* tls_crtfile: what the client says first is a handshake. False: it was none. */
+static bool shake_hands(struct road *r, bool is_unwanted)
+{
+	struct service_greeting greeting = { .worker = r->worker,
+		                             .settings = r->settings,
+		                             .client = &r->client,
+		                             .client_text = r->peer_text,
+		                             .is_unwanted = is_unwanted };
+	switch (service_shake_hands(r->proxy, &greeting)) {
+	case TLS_GREETED:
+		return true;
+	case TLS_SPOKE_PLAINLY:
+		expect_message(r);
+		r->begun_us = clock_us();
+		refuse(r, 400, "this port speaks TLS");
+		send_error(r);
+		account(r);
+		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+		return false;
+	default:
+		/* It may be told why by an alert, which a reset would destroy; who goes on talking is not listened to. */
+		if (conn_unread(&r->client) > 0) {
+			conn_linger(&r->client, US_PER_S, clock_us() + US_PER_S);
+			cut_detach(worker_cut(r->worker), CUT_CLIENT);
+			conn_close_hard(&r->client);
+		}
+		return false;
+	}
+}
+
 /* A client with too many connections is told at once. */
 static void serve_messages(struct road *r)
 {
@@ -565,12 +649,18 @@ static void serve_messages(struct road *r)
 	bool is_free = most == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
 	               networks_contain(&r->settings->exempt.networks, &r->peer);
 	if (!is_free && !client_counts_enter(r->proxy->client_counts, client, most)) {
-		refuse_over_limit(r, "client_connections", US_PER_S);
-		send_error(r);
+		if (shake_hands(r, true)) {
+			expect_message(r);
+			r->begun_us = clock_us();
+			refuse_over_limit(r, "client_connections", US_PER_S);
+			send_error(r);
+			account(r);
+		}
 		return;
 	}
-	while (serve_message(r))
-		;
+	if (shake_hands(r, false))
+		while (serve_message(r))
+			;
 	if (!is_free)
 		client_counts_leave(r->proxy->client_counts, client);
 }
@@ -579,14 +669,20 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 {
 	struct road *r = state;
 	take_settings(r);
-	r->is_unwanted = false;
+	r->is_last = false;
 	r->peer = *peer;
-	address_host_text(peer, r->peer_text);
 	r->own.length = sizeof r->own.storage;
 	if (getsockname(fd, &r->own.any, &r->own.length) != 0)
 		memset(&r->own, 0, sizeof r->own);
 	address_unmap(&r->own);
 	conn_init(&r->client, fd, r->buffers[0], READ_BYTES);
+	struct address destination;
+	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &destination)) {
+		cut_detach(worker_cut(r->worker), CUT_CLIENT);
+		conn_close(&r->client);
+		return;
+	}
+	address_host_text(&r->peer, r->peer_text);
 	packet_reader_init(&r->request, longest_message(r->settings));
 	packet_reader_init(&r->answer, PACKET_BYTES_MAX);
 	serve_messages(r);
@@ -594,6 +690,8 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	   */
 	if (conn_unread(&r->client) > 0)
 		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
+	else if (r->client.tls != NULL)
+		conn_end_sending(&r->client, clock_us() + r->settings->idle_timeout_us);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	conn_close(&r->client);
 	packet_reader_free(&r->request);

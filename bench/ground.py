@@ -165,10 +165,10 @@ def get(port, path="/"):
         connection.close()
 
 
-def wrk_command(script, port, seconds, connections, extra=()):
+def wrk_command(script, port, seconds, connections, extra=(), scheme="http"):
     # Two threads for two processors; a request that takes longer than the timeout counts as an error.
     return ["wrk", "-t2", f"-c{connections}", f"-d{seconds}s", "--timeout", "5s", "-s", os.path.join(FOLDER, script),
-            *extra, f"http://127.0.0.1:{port}/"]
+            *extra, f"{scheme}://127.0.0.1:{port}/"]
 
 
 def wrk_result(output):

@@ -12,10 +12,10 @@ PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
 demo="$build redis-server" # for run_demo.sh
-test="$build libcunit1-dev python3 curl wget nodejs nginx redis-server tmux" # gcc brings its sanitizers
+test="$build libcunit1-dev python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux" # gcc brings its sanitizers
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
-bench="$build python3 nginx haproxy tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
+bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
 terminals="tmux" # for run_demo.sh --terminals
 services="nginx haproxy redis-server"
 

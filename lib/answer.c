@@ -38,13 +38,14 @@ size_t answer_write(const struct answer *answer, char out[ANSWER_MAX], size_t *b
 
 	const char *type = answer->over_limit ? "application/json" : answer->content_type;
 
-	int head = snprintf(out, ANSWER_MAX, "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%.500s%s\r\n",
+	static const char form[] = "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n";
+	int head = snprintf(out, ANSWER_MAX, form,
 	                    answer->status, http_reason(answer->status), type != NULL ? type : "text/plain",
 	                    body_length, cause, retry, answer->fields != NULL ? answer->fields : "", connection);
 	size_t length = head < ANSWER_MAX ? (size_t)head : ANSWER_MAX - 1;
 	*body_bytes = answer->head_only ? 0 : body_length;
 	if (length + *body_bytes > ANSWER_MAX)
-		*body_bytes = 0; /* can't happen with the bounds above */
+		*body_bytes = 0; /* can't happen while fields are no longer than answer.h says */
 	memcpy(out + length, body, *body_bytes);
 	return length + *body_bytes;
 }

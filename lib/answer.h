@@ -8,7 +8,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define ANSWER_MAX 2048
+#define ANSWER_MAX 4096
+/* Further fields: a line that is cut would join the next one. */
+#define ANSWER_FIELDS_MAX 2048
 
 struct answer {
 	int status;
@@ -18,7 +20,7 @@ struct answer {
 	const char *content_type; /* NULL: text/plain */
 	bool over_limit;        /* the body is {"overLimit":{…}} */
 	unsigned retry_after_s; /* 0: no Retry-After */
-	const char *fields;     /* further "Name: value\r\n" lines, or NULL */
+	const char *fields;     /* further "Name: value\r\n" lines, at most ANSWER_FIELDS_MAX bytes; or NULL */
 	bool head_only;         /* the request was HEAD: everything but the body */
 	bool keep_alive;
 	bool says_keep_alive;   /* to a 1.0 client */

@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,7 @@ struct memory {
 };
 
 struct auth {
+	atomic_uint holders;
 	struct auth_user *users; /* sorted; the list never changes */
 	size_t count;
 	uint8_t secret[2][SIPHASH_SECRET_BYTES];
@@ -234,10 +236,11 @@ struct auth *auth_create(const char *path, char *error, size_t error_size)
 		return NULL;
 	}
 	pthread_mutex_init(&auth->mutex, NULL);
+	atomic_init(&auth->holders, 1);
 	long cores = sysconf(_SC_NPROCESSORS_ONLN);
 	auth->checks_at_once = cores <= 2 ? 1 : cores - 1 < (long)CHECKS_MAX ? (unsigned)cores - 1 : CHECKS_MAX;
 	if (!read_file(auth, path, error, error_size)) {
-		auth_destroy(auth);
+		auth_release(auth);
 		return NULL;
 	}
 	qsort(auth->users, auth->count, sizeof *auth->users, compare_users);
@@ -247,13 +250,19 @@ struct auth *auth_create(const char *path, char *error, size_t error_size)
 bool auth_check_file(const char *path, char *error, size_t error_size)
 {
 	struct auth *auth = auth_create(path, error, error_size);
-	auth_destroy(auth);
+	auth_release(auth);
 	return auth != NULL;
 }
 
-void auth_destroy(struct auth *auth)
+struct auth *auth_hold(struct auth *auth)
 {
-	if (auth == NULL)
+	atomic_fetch_add(&auth->holders, 1);
+	return auth;
+}
+
+void auth_release(struct auth *auth)
+{
+	if (auth == NULL || atomic_fetch_sub(&auth->holders, 1) > 1)
 		return;
 	for (size_t i = 0; i < auth->count; i++) {
 		free(auth->users[i].name);

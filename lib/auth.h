@@ -29,8 +29,10 @@ struct auth;
 struct auth *auth_create(const char *path, char *error, size_t error_size);
 /* Reads the file only to say what is wrong with it: for --check. True when it is good. */
 bool auth_check_file(const char *path, char *error, size_t error_size);
-/* Nobody may be inside auth_check(). */
-void auth_destroy(struct auth *auth);
+/* One more holder; who made it is the first. Whoever can still reach it may call this. Gives auth back. */
+struct auth *auth_hold(struct auth *auth);
+/* The last holder frees it; others may still be inside auth_check(). NULL: nothing happens. */
+void auth_release(struct auth *auth);
 
 enum auth_answer {
 	AUTH_GOOD,

@@ -6,6 +6,8 @@
  *
  * MSG_NOSIGNAL: writing to a connection that the peer has closed raises SIGPIPE, which kills the process by default. A
  * library may not change the process's signals, so each send says that it wants the error number instead.
+ *
+ * A TLS connection takes a side road at the top of each function. A plain one pays a look at one pointer for it.
  */
 #include "conn.h"
 
@@ -16,10 +18,10 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "clock.h"
+#include "socket.h"
 
 void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity)
 {
@@ -66,26 +68,31 @@ static bool make_room(struct conn *conn)
 	return true;
 }
 
-/* Tells the kernel how long the next read or write may block. A value near the one it has is good enough: the caller looks
-   at the deadline itself. */
-static void set_timeout(int fd, int option, uint64_t *current_us, uint64_t left_us)
-{
-	if (left_us == CLOCK_NEVER)
-		left_us = 0; /* the kernel's "never" */
-	else if (left_us < US_PER_MS)
-		left_us = US_PER_MS; /* 0 would mean never */
-	uint64_t slack_us = *current_us / 64;
-	if (*current_us == left_us ||
-	    (left_us != 0 && *current_us != 0 && left_us <= *current_us && *current_us - left_us <= slack_us))
-		return;
-	struct timeval value = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_usec = (suseconds_t)(left_us % US_PER_S) };
-	if (setsockopt(fd, SOL_SOCKET, option, &value, sizeof value) == 0)
-		*current_us = left_us;
-}
-
 static enum conn_result from_errno(int error)
 {
 	return error == EAGAIN || error == EWOULDBLOCK ? CONN_WOULD_BLOCK : CONN_BROKEN;
+}
+
+static enum conn_result from_tls(enum tls_result result, enum conn_result later)
+{
+	switch (result) {
+	case TLS_OK:
+		return CONN_OK;
+	case TLS_END:
+		return CONN_END;
+	case TLS_LATER:
+		return later;
+	default:
+		return CONN_BROKEN;
+	}
+}
+
+static enum conn_result fill_from_tls(struct conn *conn, uint64_t deadline_us, enum conn_result later)
+{
+	size_t count;
+	enum tls_result result = tls_read(conn->tls, conn->buffer + conn->end, conn->capacity - conn->end, deadline_us, &count);
+	conn->end += count;
+	return from_tls(result, later);
 }
 
 enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us)
@@ -96,7 +103,9 @@ enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us)
 		uint64_t left_us = clock_left_us(deadline_us);
 		if (left_us == 0)
 			return CONN_TIMEOUT;
-		set_timeout(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
+		if (conn->tls != NULL)
+			return fill_from_tls(conn, deadline_us, CONN_TIMEOUT);
+		socket_may_block(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
 		ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, 0);
 		if (count > 0) {
 			conn->end += (size_t)count;
@@ -113,6 +122,8 @@ enum conn_result conn_try_fill(struct conn *conn)
 {
 	if (!make_room(conn))
 		return CONN_FULL;
+	if (conn->tls != NULL)
+		return fill_from_tls(conn, TLS_NOW, CONN_WOULD_BLOCK);
 	for (;;) {
 		ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, MSG_DONTWAIT);
 		if (count > 0) {
@@ -142,18 +153,33 @@ static void move_on(struct iovec **parts, int *part_count, size_t count)
 	}
 }
 
-static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *count, int flags, size_t *sent)
+static void count_sent(struct conn *conn, struct iovec **parts, int *count, size_t length, size_t *sent)
+{
+	if (sent != NULL)
+		*sent += length;
+	move_on(parts, count, length);
+	if (conn->tls == NULL)
+		conn->moved_bytes += length;
+}
+
+/* One call's worth. deadline_us TLS_NOW: what can be sent now. */
+static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *count, uint64_t deadline_us, size_t *sent)
 {
 	move_on(parts, count, 0);
 	if (*count == 0)
 		return CONN_OK;
+	if (conn->tls != NULL) {
+		size_t taken;
+		enum tls_result result = tls_write(conn->tls, *parts, *count, deadline_us, &taken);
+		conn->moved_bytes = tls_sent_bytes(conn->tls);
+		count_sent(conn, parts, count, taken, sent);
+		return from_tls(result, CONN_WOULD_BLOCK);
+	}
 	struct msghdr message = { .msg_iov = *parts, .msg_iovlen = (size_t)*count };
-	ssize_t length = sendmsg(conn->fd, &message, MSG_NOSIGNAL | flags);
+	ssize_t length = sendmsg(conn->fd, &message, MSG_NOSIGNAL | (deadline_us == TLS_NOW ? MSG_DONTWAIT : 0));
 	if (length < 0)
 		return errno == EINTR ? CONN_OK : from_errno(errno);
-	if (sent != NULL)
-		*sent += (size_t)length;
-	move_on(parts, count, (size_t)length);
+	count_sent(conn, parts, count, (size_t)length, sent);
 	return CONN_OK;
 }
 
@@ -165,8 +191,9 @@ enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, ui
 		uint64_t left_us = clock_left_us(deadline_us);
 		if (left_us == 0)
 			return CONN_TIMEOUT;
-		set_timeout(conn->fd, SO_SNDTIMEO, &conn->send_timeout_us, left_us);
-		if (send_some(conn, &parts, &count, 0, sent) == CONN_BROKEN)
+		if (conn->tls == NULL)
+			socket_may_block(conn->fd, SO_SNDTIMEO, &conn->send_timeout_us, left_us);
+		if (send_some(conn, &parts, &count, deadline_us, sent) == CONN_BROKEN)
 			return CONN_BROKEN;
 	}
 	return CONN_OK;
@@ -175,22 +202,58 @@ enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, ui
 enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *count, size_t *sent)
 {
 	for (move_on(parts, count, 0); *count > 0;) {
-		enum conn_result result = send_some(conn, parts, count, MSG_DONTWAIT, sent);
+		enum conn_result result = send_some(conn, parts, count, TLS_NOW, sent);
 		if (result != CONN_OK)
 			return result;
 	}
 	return CONN_OK;
 }
 
-bool conn_is_quiet(int fd)
+/* ---- TLS ------------------------------------------------------------------------------------------------------------ */
+
+enum tls_greeting conn_accept_tls(struct conn *conn, struct tls *tls, uint64_t deadline_us, char why[TLS_WHY_MAX])
+{
+	struct tls_stream *stream = NULL;
+	enum tls_greeting greeting =
+		tls_accept(tls, conn->fd, conn_bytes(conn), conn_available(conn), deadline_us, &stream, why);
+	conn->start = conn->end = conn->kept = 0;
+	/* The kernel has been told other times than we know of. */
+	conn->receive_timeout_us = conn->send_timeout_us = 0;
+	conn->tls = stream;
+	return greeting;
+}
+
+enum conn_result conn_connect_tls(struct conn *conn, struct tls *tls, const char *host, struct tls_sessions *sessions,
+                                  uint64_t deadline_us, char why[TLS_WHY_MAX])
+{
+	bool timed_out;
+	conn->tls = tls_connect(tls, conn->fd, host, sessions, deadline_us, &timed_out, why);
+	return conn->tls != NULL ? CONN_OK : timed_out ? CONN_TIMEOUT : CONN_BROKEN;
+}
+
+const char *conn_why(const struct conn *conn)
+{
+	return conn->tls == NULL ? "" : tls_why(conn->tls);
+}
+
+/* ---- looking -------------------------------------------------------------------------------------------------------- */
+
+bool conn_is_quiet(int fd, struct tls_stream *tls)
 {
 	char byte;
+	if (tls != NULL)
+		return tls_look(tls) == TLS_LATER;
 	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
-size_t conn_unread(const struct conn *conn)
+size_t conn_unread(struct conn *conn)
 {
 	int queued = 0;
+	/* In the system's there are records: how many bytes of data these hold shows when they are read. */
+	while (conn->tls != NULL && conn_try_fill(conn) == CONN_OK)
+		;
+	if (conn->tls != NULL && tls_look(conn->tls) != TLS_OK)
+		return conn_available(conn);
 	if (ioctl(conn->fd, FIONREAD, &queued) != 0 || queued < 0)
 		queued = 0;
 	return conn_available(conn) + (size_t)queued;
@@ -201,6 +264,10 @@ bool conn_has_hung_up(const struct conn *conn)
 	char byte;
 	if (conn_available(conn) > 0)
 		return false;
+	if (conn->tls != NULL) {
+		enum tls_result result = tls_look(conn->tls);
+		return result == TLS_END || result == TLS_BROKEN;
+	}
 	ssize_t count = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
 	return count == 0 || (count < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
@@ -249,7 +316,7 @@ enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadlin
 {
 	uint64_t none_set_us = 0;
 	if (to->any.sa_family == AF_UNIX)
-		set_timeout(fd, SO_SNDTIMEO, &none_set_us, clock_left_us(deadline_us));
+		socket_may_block(fd, SO_SNDTIMEO, &none_set_us, clock_left_us(deadline_us));
 	int error = connect(fd, &to->any, to->length) == 0 ? 0 : errno;
 	if (error == EAGAIN && to->any.sa_family == AF_UNIX) {
 		errno = ETIMEDOUT;
@@ -280,23 +347,44 @@ enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadlin
 	return CONN_OK;
 }
 
+void conn_close_idle(int fd, struct tls_stream *tls)
+{
+	if (tls != NULL) {
+		tls_end(tls, TLS_NOW);
+		tls_free(tls);
+	}
+	if (fd >= 0)
+		close(fd);
+}
+
 void conn_close(struct conn *conn)
 {
-	if (conn->fd >= 0)
-		close(conn->fd);
+	conn_close_idle(conn->fd, conn->tls);
 	conn->fd = -1;
+	conn->tls = NULL;
 }
 
 void conn_close_hard(struct conn *conn)
 {
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+	tls_free(conn->tls); /* without a goodbye */
+	conn->tls = NULL;
 	conn_close(conn);
+}
+
+enum conn_result conn_end_sending(struct conn *conn, uint64_t deadline_us)
+{
+	enum conn_result result = conn->tls == NULL ? CONN_OK : from_tls(tls_end(conn->tls, deadline_us), CONN_TIMEOUT);
+	if (result != CONN_TIMEOUT)
+		shutdown(conn->fd, SHUT_WR);
+	return result;
 }
 
 void conn_linger(struct conn *conn, uint64_t silence_us, uint64_t deadline_us)
 {
-	shutdown(conn->fd, SHUT_WR);
+	uint64_t patience_us = clock_us() + silence_us;
+	conn_end_sending(conn, patience_us < deadline_us ? patience_us : deadline_us);
 	enum conn_result result = CONN_OK;
 	while (result == CONN_OK) {
 		conn->start = conn->end = conn->kept = 0;

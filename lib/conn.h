@@ -1,4 +1,4 @@
-/* conn.h: one connection: a blocking socket with deadlines, and the bytes that were read from it and not used yet.
+/* conn.h: one connection, plain or TLS: a blocking socket with deadlines, and the bytes that were read from it and not used yet.
  *
  *      buffer:   [ kept head | used | waiting bytes | room ]
  *                0      kept    start          end       capacity
@@ -9,6 +9,10 @@
  *
  * The head of a message stays where it was read (kept) while its body streams through the room behind it: whoever parsed it may
  * go on using the pieces it points to, to the end of the exchange.
+ *
+ * Whether TLS lies between the buffer and the socket is known here and to whoever opens the connection, and to nobody else. So
+ * nobody else looks at the descriptor but to wait for it, and not before a try_ function has said that nothing can be done: what
+ * has come may have left the socket and not be in the buffer yet.
  *
  * One thread at a time. (cut.h is how another thread ends a connection.)
  */
@@ -21,6 +25,7 @@
 #include <sys/uio.h>
 
 #include "address.h"
+#include "tls.h"
 
 enum conn_result {
 	CONN_OK = 0,
@@ -33,13 +38,24 @@ enum conn_result {
 
 struct conn {
 	int fd; /* -1: none */
+	struct tls_stream *tls; /* NULL: plain. The connection's own: conn_close() frees it */
 	char *buffer;
 	size_t capacity, kept, start, end;
 	uint64_t receive_timeout_us, send_timeout_us; /* as the kernel has them now; 0: none set */
+	uint64_t moved_bytes; /* that the socket has taken: of a TLS record, too, that has not left entirely */
 };
 
 /* buffer belongs to the caller and outlives the connection. */
 void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity);
+
+/* From here on it is a TLS connection. What waits in the buffer is taken for the beginning of the client's handshake, and the
+   buffer is empty afterwards. Else than on TLS_GREETED it stays as it is: plain, and good for one last word. */
+enum tls_greeting conn_accept_tls(struct conn *conn, struct tls *tls, uint64_t deadline_us, char why[TLS_WHY_MAX]);
+/* The same as a client; see tls_connect(). CONN_OK, CONN_TIMEOUT or CONN_BROKEN. */
+enum conn_result conn_connect_tls(struct conn *conn, struct tls *tls, const char *host, struct tls_sessions *sessions,
+                                  uint64_t deadline_us, char why[TLS_WHY_MAX]);
+/* Why TLS failed, for the log; "" when it did not. Lives until the connection is closed. */
+const char *conn_why(const struct conn *conn);
 
 /* The bytes that wait to be used. */
 static inline const char *conn_bytes(const struct conn *conn)
@@ -73,16 +89,19 @@ enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us);
 enum conn_result conn_try_fill(struct conn *conn);
 
 /* Sends everything, in order. The parts are changed: what has left is taken off them, so that after CONN_TIMEOUT another
-   call with the same list goes on. *sent (may be NULL) counts the bytes that left, also on failure. */
+   call with the same list goes on (nothing else may be sent then). *sent (may be NULL) counts the bytes that left, also on
+   failure; with TLS those whose records left entirely, for nobody can read a part of one. */
 enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, uint64_t deadline_us, size_t *sent);
 /* Sends what the kernel takes now and moves *parts and *count on past it. CONN_OK when all is sent. */
 enum conn_result conn_try_send(struct conn *conn, struct iovec **parts, int *count, size_t *sent);
 
-/* Is an idle connection still good: open, and silent? A peer that closed, or said something unasked, is not. */
-bool conn_is_quiet(int fd);
+/* Is an idle connection still good: open, and silent? A peer that closed, or said something unasked, is not. Session tickets
+   and the like are no data. tls: NULL for a plain one. */
+bool conn_is_quiet(int fd, struct tls_stream *tls);
 
-/* How many bytes have come that nobody has used: in the buffer, and in the system's. */
-size_t conn_unread(const struct conn *conn);
+/* How many bytes have come that nobody has used: in the buffer, and in the system's. With TLS what is in the system's is
+   taken into the buffer, as far as there is room. */
+size_t conn_unread(struct conn *conn);
 
 /* Has the peer closed its side, with nothing left to read? An answer would have no reader: as nginx does, the end of the
    client's sending is taken for its going away. */
@@ -97,12 +116,19 @@ int conn_socket(const struct address *to);
 /* Connects it. CONN_OK, CONN_TIMEOUT, or CONN_BROKEN with errno. The socket stays the caller's to close. */
 enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us);
 
+/* Says "no more from me" on a connection that may still be read from. With TLS: in words first, for without them the peer could not
+   tell the end from a cut. CONN_OK, CONN_TIMEOUT or CONN_BROKEN. */
+enum conn_result conn_end_sending(struct conn *conn, uint64_t deadline_us);
+
 /* Before a close: makes sure that the peer can read what was sent last. Says "no more from me", then reads and throws away what
    the peer goes on sending, until it ends, is silent for silence_us, or the deadline comes. A plain close() with unread bytes
    would send a reset, and a reset destroys an answer that the peer has not read yet (RFC 9112 §9.6). */
 void conn_linger(struct conn *conn, uint64_t silence_us, uint64_t deadline_us);
 /* Closes with a reset: the peer must not take what it has for a whole message. */
 void conn_close_hard(struct conn *conn);
+/* With TLS a goodbye goes before it, if it can be said at once. */
 void conn_close(struct conn *conn);
+/* The same for a connection that is not in a struct conn now. */
+void conn_close_idle(int fd, struct tls_stream *tls);
 
 #endif

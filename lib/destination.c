@@ -281,6 +281,48 @@ enum destination_answer destinations_may_ask(const struct destinations *allowed,
 	return DESTINATION_NOT_LISTED;
 }
 
+static bool is_localhost(const struct destination *to)
+{
+	static const char name[] = "localhost";
+	size_t length = to->length, name_length = sizeof name - 1;
+	if (length > 0 && to->host[length - 1] == '.')
+		length--;
+	return length >= name_length && equal_without_case(to->host + length - name_length, name, name_length) &&
+	       (length == name_length || to->host[length - name_length - 1] == '.');
+}
+
+/* The host as an address in any spelling that some resolver takes for one: "127.1", "0x7f000001", with the root's dot or without. */
+static bool read_any_address(const struct destination *to, struct address *address)
+{
+	char text[INET6_ADDRSTRLEN];
+	struct destination shorter = *to;
+	if (shorter.length > 0 && shorter.host[shorter.length - 1] == '.')
+		shorter.length--;
+	if (read_address(&shorter, address))
+		return true;
+	*address = (struct address){ .length = sizeof address->v4 };
+	address->v4.sin_family = AF_INET;
+	if (shorter.length == 0 || shorter.length >= sizeof text)
+		return false;
+	memcpy(text, shorter.host, shorter.length);
+	text[shorter.length] = '\0';
+	return inet_aton(text, &address->v4.sin_addr) == 1;
+}
+
+enum destination_answer destinations_may_ask_parent(const struct destinations *allowed, const struct destination *to)
+{
+	struct address address;
+	bool is_address = read_any_address(to, &address) || (is_localhost(to) && address_parse("127.0.0.1", to->port, &address));
+	if (is_address)
+		return destinations_may_connect(allowed, to, &address);
+	const struct destination_entry *items;
+	size_t count = list_of(allowed, to->is_connect, &items);
+	for (size_t i = 0; i < count; i++)
+		if ((items[i].port == 0 || items[i].port == to->port) && name_fits(&items[i], to))
+			return DESTINATION_ALLOWED;
+	return DESTINATION_NOT_LISTED;
+}
+
 enum destination_answer destinations_may_connect(const struct destinations *allowed, const struct destination *to,
                                                  const struct address *address)
 {

@@ -61,6 +61,9 @@ enum destination_answer {
 
 /* Before resolution: could any address of this name be allowed? A host that is an address is decided at once. */
 enum destination_answer destinations_may_ask(const struct destinations *allowed, const struct destination *to);
+/* Before resolution too, but where a parent proxy resolves the name, so that no address will ever be seen here: a network in the list stands for no
+   name, and a host that is an address in whatever spelling, or localhost, is judged as that address. */
+enum destination_answer destinations_may_ask_parent(const struct destinations *allowed, const struct destination *to);
 /* For each address that the name resolved to, just before connecting to it. */
 enum destination_answer destinations_may_connect(const struct destinations *allowed, const struct destination *to,
                                                  const struct address *address);

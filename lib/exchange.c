@@ -69,9 +69,10 @@ static enum exchange_result bad_body(struct exchange *x)
 static void send_up(struct exchange *x)
 {
 	size_t sent = 0;
+	uint64_t moved_before = x->upstream.moved_bytes;
 	enum conn_result result = conn_try_send(&x->upstream, &x->up.next, &x->up.left, &sent);
 	x->sent_bytes += sent;
-	if (sent > 0)
+	if (x->upstream.moved_bytes != moved_before)
 		x->moved_us = clock_us();
 	if (result == CONN_BROKEN)
 		x->up_is_broken = true;
@@ -311,10 +312,10 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 /* One step of the answer that may not wait: the request is still on its way. */
 static enum exchange_result send_down_some(struct exchange *x)
 {
-	size_t sent = 0;
-	if (conn_try_send(&x->client, &x->down.next, &x->down.left, &sent) == CONN_BROKEN)
+	uint64_t moved_before = x->client.moved_bytes;
+	if (conn_try_send(&x->client, &x->down.next, &x->down.left, NULL) == CONN_BROKEN)
 		return EXCHANGE_CLIENT_GONE;
-	if (sent > 0)
+	if (x->client.moved_bytes != moved_before)
 		x->moved_us = clock_us();
 	if (x->down.left == 0)
 		return EXCHANGE_OK;
@@ -330,13 +331,13 @@ static enum exchange_result send_down_some(struct exchange *x)
 static enum conn_result send_while_it_moves(struct exchange *x)
 {
 	enum conn_result result;
-	size_t sent;
+	uint64_t moved_before;
 	do {
-		sent = 0;
-		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, &sent);
-		if (result == CONN_TIMEOUT && sent == 0)
-			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, &sent);
-	} while (result == CONN_TIMEOUT && sent > 0);
+		moved_before = x->client.moved_bytes;
+		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, NULL);
+		if (result == CONN_TIMEOUT && x->client.moved_bytes == moved_before)
+			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, NULL);
+	} while (result == CONN_TIMEOUT && x->client.moved_bytes != moved_before);
 	return result;
 }
 
@@ -366,6 +367,10 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 {
 	if (!begin_down(x, via, keep_alive))
 		return bad_answer(x, "the head of the target's answer grew too long");
+	/* What has come of the body leaves together with the head: one call, one packet, one TLS record, one waking of the
+	   client. And when that is all of it, this is known before the client has the end. */
+	if (flow_take(&x->down) == FLOW_BAD)
+		return bad_answer(x, x->down.body.why);
 	enum exchange_result result = EXCHANGE_OK;
 	while (result == EXCHANGE_OK) {
 		if (x->down.left > 0) {

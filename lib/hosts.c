@@ -572,7 +572,7 @@ static enum hosts_answer look_at_connection(struct claim *claim)
 {
 	struct hosts *hosts = claim->hosts;
 	struct hosts_idle *given = &claim->waiter.given;
-	bool is_good = given->fd >= 0 && conn_is_quiet(given->fd);
+	bool is_good = given->fd >= 0 && conn_is_quiet(given->fd, NULL);
 	if (given->fd >= 0 && !is_good)
 		close(given->fd);
 	hosts_lock(hosts);
@@ -677,7 +677,7 @@ static void reap(struct hosts *hosts, struct hosts_host *host, const void *how) 
 	for (size_t at = host->idle_count; at > 0; at--) {
 		const struct hosts_idle *idle = &host->idle[at - 1];
 		uint64_t age_us = reaping->now_us > idle->since_us ? reaping->now_us - idle->since_us : 0;
-		if (age_us <= reaping->idle_max_us && conn_is_quiet(idle->fd))
+		if (age_us <= reaping->idle_max_us && conn_is_quiet(idle->fd, NULL))
 			continue;
 		close(remove_idle(hosts, host, at - 1).fd);
 		host->untold++;

@@ -103,7 +103,7 @@ enum hosts_answer {
 
 struct hosts_wish {
 	const char *name; /* from hosts_name() */
-	unsigned port;    /* an idle connection is for one port; 80 and 443 have a name in common */
+	unsigned port;    /* an idle connection is for one port (80 and 443 have a name in common), or whatever else this number says */
 	/* Which idle ones will do: those that have been idle for no longer than this. 0: a fresh connection is wanted (a tunnel). */
 	uint64_t idle_max_us;
 	uint64_t now_us;        /* clock_us() */

@@ -438,6 +438,14 @@ bool log_wants_access(struct log *log)
 	return atomic_load_explicit(&log->access_on, memory_order_relaxed) || log_shows(log, LOG_LEVEL_DEBUG);
 }
 
+static void put_protocol(struct line *line, const struct log_access *a)
+{
+	if (a->protocol != NULL)
+		put(line, a->protocol);
+	else
+		put_f(line, "HTTP/1.%u", a->minor_version);
+}
+
 static void put_access_json(struct line *line, const struct log_access *a)
 {
 	put(line, "{\"time\":\"");
@@ -446,7 +454,9 @@ static void put_access_json(struct line *line, const struct log_access *a)
 	put_f(line, ",\"client\":\"%s\"", a->client);
 	put_text(line, ",\"method\":\"", a->method, true, "\"");
 	put_text(line, ",\"uri\":\"", a->uri, true, "\"");
-	put_f(line, ",\"protocol\":\"HTTP/1.%u\",\"status\":%d", a->minor_version, a->status);
+	put(line, ",\"protocol\":\"");
+	put_protocol(line, a);
+	put_f(line, "\",\"status\":%d", a->status);
 	put_f(line, ",\"bytes_in\":%llu,\"bytes_out\":%llu", (unsigned long long)a->bytes_in, (unsigned long long)a->bytes_out);
 	put_text(line, ",\"referer\":\"", a->referer, true, "\"");
 	put_text(line, ",\"user_agent\":\"", a->user_agent, true, "\"");
@@ -455,7 +465,7 @@ static void put_access_json(struct line *line, const struct log_access *a)
 	      (unsigned long long)a->upstream_us, (unsigned long long)a->total_us);
 	if (a->shadow != NULL)
 		put_f(line, ",\"shadow\":\"%s\"", a->shadow);
-	put_f(line, ",\"outcome\":\"%s\"}", a->outcome);
+	put_text(line, ",\"outcome\":\"", (struct http_text){ a->outcome, strlen(a->outcome) }, true, "\"}");
 }
 
 static void put_access_text(struct line *line, const struct log_access *a)
@@ -468,7 +478,9 @@ static void put_access_text(struct line *line, const struct log_access *a)
 	put_f(line, "%s - - [%s] \"", a->client, stamp);
 	put_text(line, "", a->method, false, " ");
 	put_text(line, "", a->uri, false, "");
-	put_f(line, " HTTP/1.%u\" %d %llu", a->minor_version, a->status, (unsigned long long)a->bytes_out);
+	put(line, " ");
+	put_protocol(line, a);
+	put_f(line, "\" %d %llu", a->status, (unsigned long long)a->bytes_out);
 	put_text(line, " \"", a->referer, false, "\"");
 	put_text(line, " \"", a->user_agent, false, "\"");
 	put_f(line, " service=%s target=%s tries=%u", a->service, a->target != NULL ? a->target : "-", a->tries);
@@ -477,7 +489,7 @@ static void put_access_text(struct line *line, const struct log_access *a)
 	put_f(line, " bytes_in=%llu", (unsigned long long)a->bytes_in);
 	if (a->shadow != NULL)
 		put_f(line, " shadow=%s", a->shadow);
-	put_f(line, " outcome=\"%s\"", a->outcome);
+	put_text(line, " outcome=\"", (struct http_text){ a->outcome, strlen(a->outcome) }, false, "\"");
 }
 
 void log_access(struct log *log, const struct log_access *access)

@@ -60,6 +60,7 @@ struct log_access {
 	const char *client;            /* address */
 	struct http_text method, uri;  /* as they came; {NULL,0} when the head could not be read */
 	unsigned minor_version;
+	const char *protocol;          /* NULL: HTTP/1.minor_version */
 	int status;                    /* 0: the client was gone before an answer */
 	uint64_t bytes_in, bytes_out;  /* body bytes from and to the client */
 	struct http_text referer, user_agent;

@@ -4,11 +4,11 @@
  *                          ├──► struct question ─┤
  *      its helper ─────────┘    two holders      └── the helper ends in getaddrinfo's own time
  *
- * A question is shared by two holders and freed by whoever leaves last; so is the whole of struct lookups, which each helper that is
- * under way holds too: a service may end while a name service still hangs.
+ * A question is shared by two holders and freed by whoever leaves last; so is the whole of struct lookups, which each
+ * helper that is under way holds too: a service may end while a name service still hangs.
  *
- * One mutex and one condition for all: an answer wakes everybody who waits, but those are few, and a name is asked for at most once
- * for each connection.
+ * One mutex and one condition for all: an answer wakes everybody who waits, but those are few, and a name is asked for
+ * at most once for each connection.
  */
 #include "lookup.h"
 
@@ -28,6 +28,7 @@ struct lookups {
 	unsigned most; /* never changes */
 	pthread_mutex_t mutex;
 	pthread_cond_t signal;
+	bool is_abandoned GUARDED_BY(lookups_mutex);
 	unsigned under_way GUARDED_BY(lookups_mutex);
 	unsigned holders GUARDED_BY(lookups_mutex); /* the owner, and each helper */
 };
@@ -69,6 +70,14 @@ static void leave(struct lookups *lookups)
 	free(lookups);
 }
 
+void lookups_abandon(struct lookups *lookups)
+{
+	lookups_lock(lookups);
+	lookups->is_abandoned = true;
+	pthread_cond_broadcast(&lookups->signal);
+	lookups_unlock(lookups);
+}
+
 void lookups_destroy(struct lookups *lookups)
 {
 	if (lookups != NULL)
@@ -81,12 +90,14 @@ static void free_question(struct question *question)
 	free(question);
 }
 
-/* ---- asking --------------------------------------------------------------------------------------------------------- */
+/* ---- asking ----------------------------------------------------------------------------------------------------- */
 
 /* Calls getaddrinfo(). flags: AI_NUMERICHOST asks nobody. */
 static void ask(const char *host, const char *port, int flags, struct lookup_answer *answer)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV | flags };
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+		                  .ai_socktype = SOCK_STREAM,
+		                  .ai_flags = AI_NUMERICSERV | flags };
 	struct addrinfo *found = NULL;
 	answer->count = 0;
 	answer->error = getaddrinfo(host, port, &hints, &found);
@@ -148,9 +159,9 @@ static enum lookup_result take_room(struct lookups *lookups, const struct timesp
 {
 	int error = 0;
 	lookups_lock(lookups);
-	while (lookups->under_way >= lookups->most && error != ETIMEDOUT)
+	while (lookups->under_way >= lookups->most && !lookups->is_abandoned && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&lookups->signal, &lookups->mutex, deadline);
-	bool has_room = lookups->under_way < lookups->most;
+	bool has_room = lookups->under_way < lookups->most && !lookups->is_abandoned;
 	lookups->under_way += has_room;
 	lookups->holders += has_room;
 	lookups_unlock(lookups);
@@ -172,7 +183,7 @@ static bool wait_for_answer(struct question *question, const struct timespec *de
 	struct lookups *lookups = question->lookups;
 	int error = 0;
 	lookups_lock(lookups);
-	while (!question->is_done && error != ETIMEDOUT)
+	while (!question->is_done && !lookups->is_abandoned && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&lookups->signal, &lookups->mutex, deadline);
 	bool is_done = question->is_done;
 	question->is_left = !is_done;

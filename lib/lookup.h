@@ -2,11 +2,12 @@
  *
  *      lookup ──► a number, "127.1", "::1": answered at once
  *           └───► a name: a thread of its own asks ──┬─► in time: the addresses
- *                                                    └─► too late: LOOKUP_LATE; the thread goes on alone, and ends when it is answered
+ *                                                    └─► too late: LOOKUP_LATE; the thread is left behind
  *
- * getaddrinfo() can block for half a minute and can't be interrupted. Whoever called it directly would be held through any deadline,
- * and through a drain. So the question is put by a thread that can be left behind. How many may be under way is bounded: a name
- * service that hangs would else collect a thread for each request. Who finds no room waits for it until its deadline.
+ * getaddrinfo() can block for half a minute and can't be interrupted. Whoever called it directly would be held through
+ * any deadline, and through a drain. So the question is put by a thread that can be left behind. How many may be under
+ * way is bounded: a name service that hangs would else collect a thread for each request. Who finds no room waits for
+ * it until its deadline.
  *
  * Any thread may call anything.
  */
@@ -25,13 +26,15 @@ struct lookups;
 
 /* most: questions under way at once, at least 1. NULL when out of memory. */
 struct lookups *lookups_create(unsigned most);
+/* The end: who waits gets LOOKUP_LATE now, and so does whoever asks for a name from now on. */
+void lookups_abandon(struct lookups *lookups);
 /* No lookup() may be running. Does not wait for questions that were left behind. */
 void lookups_destroy(struct lookups *lookups);
 
 enum lookup_result {
 	LOOKUP_FOUND,
 	LOOKUP_UNKNOWN,   /* *error is a number for gai_strerror() */
-	LOOKUP_LATE,      /* no answer by the deadline */
+	LOOKUP_LATE,      /* no answer by the deadline, or lookups_abandon() */
 	LOOKUP_NO_MEMORY, /* or no thread */
 };
 

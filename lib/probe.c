@@ -5,7 +5,6 @@
  */
 #include "probe.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -68,7 +67,13 @@ static bool ask(struct conn *conn, const struct probe_job *job, uint64_t deadlin
 	return head.status >= 200 && head.status < 400;
 }
 
-static bool try_target(struct run *run, const char **why)
+/* What OpenSSL knows is more than that something went wrong. */
+static void say_why(const struct conn *conn, const char *otherwise, char why[UPSTREAM_WHY_MAX])
+{
+	snprintf(why, UPSTREAM_WHY_MAX, "%s", conn_why(conn)[0] != '\0' ? conn_why(conn) : otherwise);
+}
+
+static bool try_target(struct run *run, char why[UPSTREAM_WHY_MAX])
 {
 	char buffer[ANSWER_HEAD_MAX];
 	struct conn conn;
@@ -77,11 +82,18 @@ static bool try_target(struct run *run, const char **why)
 	conn_init(&conn, -1, buffer, sizeof buffer);
 	/* A lease changes the pool of idle connections only when it takes one, and a fresh one is asked for. */
 	struct upstream *upstream = (struct upstream *)(uintptr_t)run->job.upstream;
-	if (upstream_lease(upstream, &conn, &run->cut, 0, run->job.timeout_us, &reused) != CONN_OK) {
-		*why = strerror(errno);
+	bool speaks = run->job.path[0] != '\0' || run->job.tls != NULL;
+	struct upstream_wish wish = { .connect_timeout_us = run->job.timeout_us,
+		                      .tls = run->job.tls,
+		                      .preface = run->job.preface,
+		                      .preface_bytes = speaks ? run->job.preface_bytes : 0 };
+	const char *reason = "it refused the TLS handshake";
+	if (upstream_lease(upstream, &conn, &run->cut, &wish, &reused, why) != CONN_OK)
 		return false;
-	}
-	bool good = run->job.path[0] == '\0' || ask(&conn, &run->job, deadline_us, why);
+	bool good = run->job.path[0] != '\0' ? ask(&conn, &run->job, deadline_us, &reason) :
+	                                       conn.tls == NULL || tls_part(conn.tls, deadline_us);
+	if (!good)
+		say_why(&conn, reason, why);
 	upstream_discard(&conn, &run->cut);
 	return good;
 }
@@ -90,9 +102,10 @@ static void *probe(void *argument)
 {
 	struct run *run = argument;
 	struct prober *prober = run->prober;
-	const char *why = "";
-	bool good = try_target(run, &why);
+	char why[UPSTREAM_WHY_MAX] = "";
+	bool good = try_target(run, why);
 	prober->caller.done(prober->caller.context, &run->job, good, why);
+	tls_release(run->job.tls);
 
 	prober_lock(prober);
 	if (run->next != NULL)
@@ -137,6 +150,7 @@ static void begin(struct prober *prober, const struct probe_job *job)
 		free(run);
 	}
 	prober->caller.done(prober->caller.context, job, false, "no memory or thread for the probe");
+	tls_release(job->tls);
 }
 
 /* Sleeps until wake_us, a kick, or the end. While as many probes run as may, only an end of one matters. */

@@ -3,6 +3,9 @@
  *      probe thread:  who is due? ──► a short-lived thread for each ──► connect (and GET probe_path) ──► report
  *                     sleeps until the next is due, or until probe_kick() says that something has changed
  *
+ * A target whose certificate is wrong, or that refuses ours, accepts connections as well as any other. So with TLS a probe shakes
+ * hands, and listens to what is said to that.
+ *
  * It knows nothing of rotations: the caller says what is due and hears how it went. A target that hangs holds up its own
  * probe and nobody else's.
  */
@@ -24,7 +27,10 @@ struct probe_job {
 	const struct upstream *upstream;
 	unsigned slot, stay;     /* the caller's */
 	uint64_t timeout_us;     /* for all of it */
-	char path[PROBE_PATH_MAX]; /* "": a TCP connect is enough */
+	char preface[16];        /* begins a connection that is to be asked something: a PROXY header that names nobody */
+	size_t preface_bytes;
+	struct tls *tls;         /* NULL: plain. Held; the prober releases it */
+	char path[PROBE_PATH_MAX]; /* "": a TCP connect is enough, and with TLS a handshake that the target accepts */
 };
 
 struct probe_caller {

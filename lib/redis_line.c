@@ -95,7 +95,7 @@ int redis_line_fd(const struct redis_line *line)
 
 bool redis_line_is_quiet(const struct redis_line *line)
 {
-	return conn_is_quiet(line->conn.fd);
+	return conn_is_quiet(line->conn.fd, NULL);
 }
 
 /* Gives what has come to hiredis. *reply is NULL while there is no whole one. False: it is no reply of Redis's at all. */

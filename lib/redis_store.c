@@ -497,23 +497,32 @@ bool redis_told_host(struct redis_store *store, size_t bucket, size_t at, char h
 	return account != NULL;
 }
 
+/* What is queued meanwhile waits for the next round: a heartbeat may be due. */
 void redis_tell_queued(struct redis_store *store)
 {
 	redis_store_lock(store);
+	const struct redis_account *last = store->tell_last;
 	while (store->tell_first != NULL && store->state == REDIS_UP) {
 		struct redis_account *account = store->tell_first;
+		bool is_last = account == last;
 		store->tell_first = account->next_to_tell;
 		account->is_to_tell = false;
-		if (account->is_busy) {
-			/* Whoever wrote the letter under way tells the rest. */
-			continue;
+		/* Is a letter under way, whoever wrote it tells the rest. */
+		if (!account->is_busy) {
+			if (account->is_dirty && !write_letter(store, account)) {
+				queue(store, account);
+				break;
+			}
+			/* A place was given back during the letter, and its thread relied on us. */
+			if (account->is_dirty && account->is_told && account->first == NULL)
+				queue(store, account);
+			forget(store, account);
 		}
-		if (account->is_dirty && !write_letter(store, account)) {
-			queue(store, account);
+		if (is_last)
 			break;
-		}
-		forget(store, account);
 	}
+	if (store->tell_first != NULL && store->state == REDIS_UP)
+		redis_wake_keeper(store);
 	redis_store_unlock(store);
 }
 

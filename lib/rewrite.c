@@ -145,10 +145,49 @@ static void put_forwarded(struct writer *w, const struct http_head *head, const 
 	}
 }
 
-static void put_request_line(struct writer *w, const struct http_head *head)
+/* RFC 4648 §4: three bytes are four digits of six bits; what is missing at the end is "=". */
+static void put_base64(struct writer *w, const char *bytes, size_t length)
+{
+	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	for (size_t i = 0; i < length; i += 3) {
+		size_t left = length - i;
+		uint32_t bits = (uint32_t)(unsigned char)bytes[i] << 16;
+		bits |= left > 1 ? (uint32_t)(unsigned char)bytes[i + 1] << 8 : 0;
+		bits |= left > 2 ? (unsigned char)bytes[i + 2] : 0;
+		char four[4] = { digits[bits >> 18], digits[(bits >> 12) & 63], left > 1 ? digits[(bits >> 6) & 63] : '=',
+			         left > 2 ? digits[bits & 63] : '=' };
+		put(w, four, sizeof four);
+	}
+}
+
+static void put_credentials(struct writer *w, const char *credentials)
+{
+	put_string(w, "Proxy-Authorization: Basic ");
+	put_base64(w, credentials, strlen(credentials));
+	put_string(w, "\r\n");
+}
+
+/* "OPTIONS *" for the whole server has no path in absolute form (RFC 9112 §3.2.4). */
+static void put_absolute_target(struct writer *w, const struct http_head *head)
+{
+	bool is_asterisk = head->path.length == 1 && head->path.at[0] == '*';
+	put_string(w, "http://");
+	put_text(w, head->host);
+	if (!is_asterisk && head->path.length > 0 && head->path.at[0] == '?')
+		put_string(w, "/");
+	if (!is_asterisk)
+		put_text(w, head->path);
+}
+
+static void put_request_line(struct writer *w, const struct http_head *head, const struct rewrite_request *how)
 {
 	put_text(w, head->method_text);
 	put_string(w, " ");
+	if (how->to_proxy) {
+		put_absolute_target(w, head);
+		put_string(w, " HTTP/1.1\r\n");
+		return;
+	}
 	if (head->path.length > 0 && head->path.at[0] == '?')
 		put_string(w, "/");
 	put_text(w, head->path);
@@ -211,10 +250,12 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 {
 	struct writer w = { out, capacity, 0, false };
 
-	put_request_line(&w, head);
+	put_request_line(&w, head, how);
 	put_string(&w, "Host: ");
 	put_text(&w, head->host.at ? head->host : how->target_host);
 	put_string(&w, "\r\n");
+	if (how->to_proxy && how->credentials)
+		put_credentials(&w, how->credentials);
 	struct forwarded_seen seen = put_request_fields(&w, head, how);
 	put_framing(&w, head->framing, head->has_content_length, head->content_length);
 	if (how->forwarded != REWRITE_OFF)
@@ -223,6 +264,22 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 		put_upgrade(&w, head->upgrade);
 	else if (!how->keep_alive)
 		put_string(&w, "Connection: close\r\n");
+	return finish(&w);
+}
+
+size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capacity)
+{
+	struct writer w = { out, capacity, 0, false };
+
+	put_string(&w, "CONNECT ");
+	put_string(&w, how->target);
+	put_string(&w, " HTTP/1.1\r\nHost: ");
+	put_string(&w, how->target);
+	put_string(&w, "\r\n");
+	if (how->credentials)
+		put_credentials(&w, how->credentials);
+	if (how->via)
+		put_via(&w, how->minor_version, how->via);
 	return finish(&w);
 }
 

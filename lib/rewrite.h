@@ -21,6 +21,8 @@ struct rewrite_request {
 	struct http_text target_host;  /* Host for an HTTP/1.0 request that has none: the target's host:port */
 	bool upgrades;                 /* Upgrade is passed on (a tunnel may come of it) */
 	bool keep_alive;               /* whether we want to keep the upstream connection: else "Connection: close" */
+	bool to_proxy;                 /* it goes to another proxy: in absolute form */
+	const char *credentials;       /* to_proxy: "user:password" for it, or NULL */
 	int max_forwards;              /* to send on OPTIONS and TRACE, already counted down; -1: leave as is */
 };
 
@@ -36,8 +38,17 @@ struct rewrite_response {
 	bool upgrades;            /* this is the 101 of a tunnel: Connection and Upgrade are passed on */
 };
 
+/* A request of our own, that a parent proxy open a tunnel. */
+struct rewrite_connect {
+	const char *target;      /* "host:port" */
+	const char *credentials; /* or NULL */
+	const char *via;         /* or NULL */
+	unsigned minor_version;  /* of the request that asks for it */
+};
+
 /* Each writes a whole head into out and returns its length, or 0 when it does not fit into capacity. */
 size_t rewrite_request(const struct http_head *head, const struct rewrite_request *how, char *out, size_t capacity);
+size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capacity);
 size_t rewrite_response(const struct http_head *head, const struct rewrite_response *how, char *out, size_t capacity);
 
 /* Has this request passed through us before? (Via names our pseudonym: RFC 9110 §7.6.3) */

@@ -26,6 +26,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tls.h"
+
 #define CAP_REJECT_STATUS 500u /* what clients of an egress limiter were told before there was weir */
 
 /* What is being filled: a struct settings, or the struct settings_globals. */
@@ -269,6 +271,9 @@ void settings_release(struct settings *settings)
 		value_clear_rule(&settings->rules[i]);
 	free(settings->rules);
 	free(settings->group_address);
+	tls_release(settings->tls_client);
+	tls_release(settings->tls_server);
+	free(settings->warnings);
 	settings_origins_destroy(settings->origins);
 	free(settings->name);
 	free(settings);
@@ -337,7 +342,8 @@ static bool check_service(struct settings *s, char *error)
 	const struct settings_row *status = settings_row_find("reject_status");
 	bool is_set = settings_origin_of(status, s->origins)->source != SOURCE_DEFAULT;
 	s->cap_reject_status = is_set ? s->reject_status : CAP_REJECT_STATUS;
-	return check_backlogs(s, error) && settings_read_secrets(s, error) && settings_check_group(s, error);
+	return check_backlogs(s, error) && settings_read_secrets(s, error) && settings_check_group(s, error) &&
+	       settings_read_tls(s, error);
 }
 
 /* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */

@@ -20,6 +20,8 @@
 #include "hosts.h"
 #include "network.h"
 
+struct tls;
+
 /* The kinds of values, as C types. */
 
 /* count in window_us; count 0: no limit. "100" is 100 in 1 s, "600/m" 600 in 60 s, "0.5/s" 1 in 2 s, "2.5/s" 5 in 2 s. */
@@ -108,9 +110,12 @@ enum settings_balance { BALANCE_ROUNDROBIN, BALANCE_LEASTCONN, BALANCE_HASH };
 enum settings_forwarded { FORWARDED_APPEND, FORWARDED_SET, FORWARDED_OFF };
 enum settings_queue { QUEUE_FIFO, QUEUE_FAIR };
 enum settings_ratelimit_headers { RATELIMIT_BOTH, RATELIMIT_DRAFT, RATELIMIT_LEGACY, RATELIMIT_OFF };
+enum settings_proxy_protocol { PROXY_PROTOCOL_OFF, PROXY_PROTOCOL_ON };
+enum settings_send_proxy { SEND_PROXY_OFF, SEND_PROXY_V1, SEND_PROXY_V2 }; /* its number is the version */
 enum settings_redis_fail { REDIS_FAIL_CLOSED, REDIS_FAIL_LOCAL, REDIS_FAIL_OPEN }; /* as enum hosts_fail */
 enum settings_log_level { LEVEL_DEBUG, LEVEL_INFO, LEVEL_WARN, LEVEL_ERROR };
 enum settings_partition { PARTITION_AVAILABLE, PARTITION_STRICT };
+enum settings_ssl { SSL_NO, SSL_YES };
 enum settings_trace { TRACE_NO, TRACE_YES };
 enum settings_log_format { FORMAT_TEXT, FORMAT_JSON };
 
@@ -150,6 +155,9 @@ struct settings {
 	unsigned backlog_requests; /* threshold × backlog, at least 1 when both are set */
 	char *group_address;       /* unicast or multicast, however it was spelt, or peers; NULL: it is alone */
 	unsigned group_size;       /* nodes that the file or peers lists; 0: not known */
+	/* Made of the files that are named. NULL: plain. */
+	struct tls *tls_client, *tls_server;
+	char *warnings; /* lines, without the last one's end; NULL: none */
 	struct settings_origins *origins;
 	atomic_uint holders; /* see settings_hold() */
 };
@@ -197,6 +205,13 @@ struct configuration *configuration_read(int argc, char **argv, enum configurati
 /* The same command line and environment again, and the file as it stands now. */
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX]);
 void configuration_free(struct configuration *configuration);
+
+/* Finds a setting that a file or a flag sets for this service, to something else than its default, and that does nothing
+   in its mode: "weir.ini:7: endpoint does nothing in mode packet, only in reverse". The environment may hold settings for
+   other services. *at is 0 before
+   the first call, and is moved on. False when there is none any more. Any thread. */
+#define SETTINGS_IDLE_MAX 512
+bool settings_next_idle(const struct settings *settings, size_t *at, char out[SETTINGS_IDLE_MAX]);
 
 /* "[name]", then "key = value    # origin" for each setting. Secrets are masked. */
 void configuration_print(const struct configuration *configuration, FILE *out);

@@ -1,4 +1,5 @@
-/* settings_check.c: what no value can tell by itself: whom a stanza is for, and whether stanzas get along.
+/* settings_check.c: what no value can tell by itself: whom a stanza is for, whether stanzas get along, and what does
+ * nothing where it stands.
  *
  * A file is written for a fleet, and some mistakes show only when its stanzas are laid side by side:
  *
@@ -161,4 +162,43 @@ bool settings_check_ports(const struct configuration *c, char *error)
 		}
 	}
 	return true;
+}
+
+/* ---- what does nothing here ---- */
+
+void settings_list_modes(unsigned modes, char out[SETTINGS_MODES_MAX])
+{
+	const char *word = settings_row_find("mode")->choices;
+
+	out[0] = '\0';
+	for (unsigned mode = 0; *word != '\0'; mode++) {
+		size_t length = strcspn(word, "|"), used = strlen(out);
+		if (modes >> mode & 1)
+			snprintf(out + used, SETTINGS_MODES_MAX - used, "%s%.*s", used > 0 ? ", " : "", (int)length, word);
+		word += length + (word[length] == '|');
+	}
+}
+
+bool settings_next_idle(const struct settings *settings, size_t *at, char out[SETTINGS_IDLE_MAX])
+{
+	unsigned mode = 1u << (unsigned)settings->mode;
+
+	for (; *at < settings_row_count; ++*at) {
+		const struct settings_row *row = &settings_rows[*at];
+		if (row->scope != SCOPE_SERVICE || row->only_in == 0 || (row->only_in & mode) != 0)
+			continue;
+		const struct settings_origin *origin = settings_origin_of(row, settings->origins);
+		if (origin->source != SOURCE_FILE && origin->source != SOURCE_FLAG)
+			continue;
+		if (row->default_text && strcmp(origin->text, row->default_text) == 0)
+			continue;
+		char place[SETTINGS_ORIGIN_MAX], here[SETTINGS_MODES_MAX], there[SETTINGS_MODES_MAX];
+		settings_say_place(row, settings->origins, place);
+		settings_list_modes(mode, here);
+		settings_list_modes(row->only_in, there);
+		snprintf(out, SETTINGS_IDLE_MAX, "%s: %s does nothing in mode %s, only in %s", place, row->name, here, there);
+		++*at;
+		return true;
+	}
+	return false;
 }

@@ -78,6 +78,11 @@ bool value_is_hostname(const char *text)
 	return is_host(text);
 }
 
+bool value_is_server_name(const char *text)
+{
+	return is_host(text) || value_is_ipv6(text);
+}
+
 bool value_is_bind(const char *text)
 {
 	if (strncasecmp(text, "unix:", 5) == 0)
@@ -240,6 +245,18 @@ enum value_result value_endpoints(const char *text, struct settings_endpoints *o
 	else
 		value_clear_endpoints(&list);
 	return result;
+}
+
+bool value_is_host_and_port(const char *text)
+{
+	char copy[HOST_MAX + 16];
+	const char *why;
+	unsigned port;
+
+	if (strlen(text) >= sizeof copy || strncasecmp(text, "unix:", 5) == 0)
+		return false;
+	snprintf(copy, sizeof copy, "%s", text);
+	return value_split_host_port(copy, &port, &why) != NULL;
 }
 
 /* "host", "host:port", "[v6]:port", "[v6]", "unix:/path". */

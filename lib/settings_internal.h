@@ -8,6 +8,7 @@
  *                                                │   └──► settings_values.c, _endpoints.c, _networks.c, _rules.c,
  *                                                │            _forward.c: a text's value
  *                                                ├──────► settings_secrets.c: what files hold: NAME_file, auth_file
+ *                                                ├──────► settings_tls.c: and keys and certificates
  *                                                └──────► settings_check.c: what must get along with others
  *
  * The first three deliver texts, each with its row and where it stood; not one of them knows what a value means.
@@ -67,6 +68,7 @@ struct settings_row {
 	const char *help;
 	const char *also;          /* a further name, in the environment and as a flag */
 	bool only_in_file;         /* makes sense in a stanza alone */
+	unsigned only_in;          /* the modes in which it does something, as bits; 0: all */
 	bool is_secret;            /* never printed, neither in --check nor in an error */
 	const char *holds;         /* TEXT: a file that holds the value of this other row */
 	bool holds_users;          /* TEXT: a file of user:hash lines */
@@ -180,9 +182,13 @@ bool value_is_ipv6(const char *text);
 bool value_is_bind(const char *text);
 bool value_is_url_path(const char *text);
 bool value_is_file(const char *text);
+bool value_is_files(const char *text); /* comma-separated */
+bool value_is_server_name(const char *text);
 bool value_is_user(const char *text);
 bool value_is_redis_address(const char *text);
 bool value_is_secret(const char *text);
+bool value_is_credentials(const char *text);
+bool value_is_host_and_port(const char *text);
 
 /* ---- where a value came from ---- */
 
@@ -212,6 +218,10 @@ struct settings_origin *settings_origin_of(const struct settings_row *row, struc
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
                          const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
+
+/* "reverse, forward": the modes whose bits are set. */
+#define SETTINGS_MODES_MAX 64
+void settings_list_modes(unsigned modes, char out[SETTINGS_MODES_MAX]);
 
 /* The first words of an error: "weir.ini:7", "--port", "WEIR_PORT", "weir forward". */
 void settings_say_place(const struct settings_row *row, struct settings_origins *origins, char out[SETTINGS_ORIGIN_MAX]);
@@ -285,6 +295,11 @@ void settings_command_free(struct settings_command *command);
 
 /* Reads the files that hold values of this service, and looks at those that it will read later. */
 bool settings_read_secrets(struct settings *settings, char *error);
+
+/* ---- keys and certificates (settings_tls.c) ---- */
+
+/* Reads the files of ssl and tls_crtfile, and checks that the settings about them fit together. */
+bool settings_read_tls(struct settings *settings, char *error);
 
 /* ---- side by side (settings_check.c) ---- */
 

@@ -56,11 +56,15 @@ static void print_stanza(const char *name, const struct settings_origins *origin
 
 void configuration_print(const struct configuration *configuration, FILE *out)
 {
+	char idle[SETTINGS_IDLE_MAX];
+
 	print_stanza("globals", configuration->globals.origins, SCOPE_GLOBAL, out);
 	for (size_t i = 0; i < configuration->service_count; i++) {
 		const struct settings *s = configuration->services[i];
 		fputc('\n', out);
 		print_stanza(s->name, s->origins, SCOPE_SERVICE, out);
+		for (size_t at = 0; settings_next_idle(s, &at, idle);)
+			fprintf(out, "# %s\n", idle);
 	}
 }
 
@@ -142,6 +146,7 @@ static void print_cell(const char *text, FILE *out)
 static void print_reference_row(const struct settings_row *row, FILE *out)
 {
 	char flag[SETTINGS_NAME_MAX + 2], variable[SETTINGS_NAME_MAX + 5], allowed[VALUE_ALLOWED_MAX];
+	char modes[SETTINGS_MODES_MAX];
 
 	settings_spell_flag(row->name, flag);
 	settings_spell_environment(row->name, variable);
@@ -158,7 +163,8 @@ static void print_reference_row(const struct settings_row *row, FILE *out)
 	print_cell(default_in_words(row), out);
 	fprintf(out, " | ");
 	print_cell(row->help, out);
-	fprintf(out, " | ");
+	settings_list_modes(row->only_in, modes);
+	fprintf(out, "%s%s | ", row->only_in != 0 ? "; only in mode " : "", modes);
 	print_cell(allowed, out);
 	fprintf(out, " |\n");
 }
@@ -174,7 +180,8 @@ void settings_print_reference(FILE *out)
 	      "Case does not matter in keys and flags, `-` and `_` are the same, and one dash does for two. A variable "
 	      "that is set\n"
 	      "to nothing is not set. Comments in the file start with `#` or `;` at the start of a line or after a "
-	      "blank.\n",
+	      "blank. What a file\n"
+	      "or a flag sets in a mode that has no use for it is said when weir starts, and by `weir --check`.\n",
 	      out);
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];

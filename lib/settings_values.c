@@ -134,8 +134,18 @@ static enum value_result read_size(const struct settings_row *row, const char *t
 	return VALUE_GOOD;
 }
 
+/* Who writes configurations for several programs has other words at hand. */
+static const char *plain_answer(const char *text)
+{
+	if (settings_word_is_in(text, "on|true|1"))
+		return "yes";
+	return settings_word_is_in(text, "off|false|0") ? "no" : text;
+}
+
 static enum value_result read_choice(const struct settings_row *row, const char *text, void *field, char *why)
 {
+	if (strcmp(row->choices, "no|yes") == 0)
+		text = plain_answer(text);
 	size_t length = strlen(text);
 	const char *word = row->choices;
 
@@ -219,6 +229,18 @@ bool value_is_file(const char *text)
 	return strlen(text) < PATH_MAX;
 }
 
+bool value_is_files(const char *text)
+{
+	for (;;) {
+		size_t length = strcspn(text, ",");
+		if (strspn(text, " \t") >= length) /* nothing between two commas */
+			return false;
+		if (text[length] == '\0')
+			return true;
+		text += length + 1;
+	}
+}
+
 bool value_is_user(const char *text)
 {
 	if (!value_is_letter_or_digit(text[0]) && text[0] != '_')
@@ -233,6 +255,20 @@ bool value_is_user(const char *text)
 bool value_is_secret(const char *text)
 {
 	return *text != '\0';
+}
+
+#define CREDENTIALS_MAX 1024u
+
+/* For Basic credentials (RFC 7617): the user has no colon, so the first one ends it. */
+bool value_is_credentials(const char *text)
+{
+	const char *colon = strchr(text, ':');
+	if (!colon || colon == text || strlen(text) > CREDENTIALS_MAX)
+		return false;
+	for (; *text != '\0'; text++)
+		if ((unsigned char)*text < ' ' || *text == 0x7f)
+			return false;
+	return true;
 }
 
 bool value_is_token(const char *text, size_t length)

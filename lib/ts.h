@@ -35,6 +35,7 @@
  *      auth_mutex          lib/auth.c       who was let in lately, and how many checks are under way
  *      upstreams_mutex     lib/upstream.c   the list of all targets' pools
  *      upstream_mutex      lib/upstream.c   idle and leased connections of one target
+ *      tls_mutex           lib/tls_stream.c the TLS sessions that one target has given us
  *      log_mutex           lib/log.c        one line at a time
  *
  * No lock is held across a system call that can block.
@@ -82,7 +83,8 @@ extern struct lock_role redis_mutex ACQUIRED_AFTER(hosts_mutex);
 extern struct lock_role auth_mutex ACQUIRED_AFTER(redis_mutex);
 extern struct lock_role upstreams_mutex ACQUIRED_AFTER(auth_mutex);
 extern struct lock_role upstream_mutex ACQUIRED_AFTER(upstreams_mutex);
-extern struct lock_role log_mutex ACQUIRED_AFTER(upstream_mutex);
+extern struct lock_role tls_mutex ACQUIRED_AFTER(upstream_mutex);
+extern struct lock_role log_mutex ACQUIRED_AFTER(tls_mutex);
 
 /* The two verbs of one kind of lock: struct TYPE has a pthread_mutex_t FIELD of role ROLE. */
 #define LOCK_VERBS(type, field, role)                                   \

@@ -22,6 +22,9 @@
  * the share of pipe memory that the system leaves a user who is not root, 64 such pipes unless set otherwise) it goes on
  * with the copy, and asks again after as many bytes.
  *
+ * Where one side is TLS its bytes are to be made or read here, and there is nothing to splice. There an end is a record of its
+ * own (close_notify), which may find no room and then waits for it like data; and an end without one is a break, not an end.
+ *
  * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade); splice(2), pipe(7).
  */
 #include "tunnel.h"
@@ -47,6 +50,7 @@ struct direction {
 	uint64_t unpiped_bytes; /* copied in large steps since the start, or since there was or should have been a pipe */
 	int pipe_in, pipe_out;  /* -1: none */
 	size_t piped_bytes;     /* wait in the pipe */
+	bool is_ending;         /* there is no more to come; its end is to be passed on */
 	bool is_over;           /* its end was passed on */
 };
 
@@ -100,7 +104,8 @@ static bool copying_may_help(int error)
 /* Takes in what has come, without waiting. */
 static enum conn_result take_in(struct direction *d)
 {
-	if (!has_pipe(d) && d->unpiped_bytes >= BULK_BYTES)
+	bool both_are_plain = d->from->tls == NULL && d->to->tls == NULL;
+	if (both_are_plain && !has_pipe(d) && d->unpiped_bytes >= BULK_BYTES)
 		take_pipe(d);
 	if (has_pipe(d)) {
 		ssize_t count = splice(d->from->fd, NULL, d->pipe_in, NULL, PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -142,24 +147,31 @@ static bool has_waiting(const struct direction *d)
 	return d->piped_bytes > 0 || conn_available(d->from) > 0;
 }
 
-static void pass_end_on(struct direction *d)
+/* Says the end to the other side. False: there is no room for it now. */
+static bool pass_end_on(struct direction *d)
 {
 	give_pipe_back(d);
-	shutdown(d->to->fd, SHUT_WR);
-	d->is_over = true;
+	d->is_ending = true;
+	d->is_over = conn_end_sending(d->to, TLS_NOW) != CONN_TIMEOUT;
+	return d->is_over;
 }
 
 /* Moves what can be moved without waiting. *progress says whether anything did. */
 static enum conn_result move(struct direction *d, bool *progress)
 {
 	size_t sent = 0;
+	uint64_t moved_before = d->to->moved_bytes;
 	if (d->is_over)
 		return CONN_OK;
+	if (d->is_ending) {
+		*progress = pass_end_on(d) || *progress;
+		return CONN_OK;
+	}
 	if (!has_waiting(d)) {
 		enum conn_result result = take_in(d);
 		if (result == CONN_END) {
-			pass_end_on(d);
-			*progress = true;
+			*progress = pass_end_on(d) || *progress;
+			return CONN_OK;
 		} else if (result != CONN_OK && result != CONN_WOULD_BLOCK) {
 			return result;
 		}
@@ -170,7 +182,7 @@ static enum conn_result move(struct direction *d, bool *progress)
 			return result;
 		*d->moved_bytes += sent;
 	}
-	*progress = *progress || sent > 0;
+	*progress = *progress || sent > 0 || d->to->moved_bytes != moved_before;
 	return CONN_OK;
 }
 
@@ -189,7 +201,7 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 	for (int i = 0; i < 2; i++) {
 		if (both[i]->is_over)
 			continue;
-		if (has_waiting(both[i]))
+		if (has_waiting(both[i]) || both[i]->is_ending)
 			fds[1 - i].events |= POLLOUT;
 		else
 			fds[i].events |= POLLIN;

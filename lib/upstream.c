@@ -4,9 +4,10 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/socket.h>
 
 #include "clock.h"
 #include "ts.h"
@@ -15,6 +16,7 @@
 
 struct idle {
 	int fd;
+	struct tls_stream *tls; /* NULL: plain */
 	uint64_t since_us;
 	uint64_t receive_timeout_us, send_timeout_us; /* what the kernel was told last: it need not be told again */
 };
@@ -28,6 +30,8 @@ struct upstream {
 	struct upstreams *all;
 	struct upstream *next, *previous; /* guarded by all's mutex */
 	char *name;
+	char *host; /* the name without the port: whose certificate is wanted */
+	struct tls_sessions *sessions;
 	char address_text[ADDRESS_TEXT_MAX];
 	bool has_address;
 	struct address address;
@@ -56,16 +60,39 @@ void upstreams_destroy(struct upstreams *all)
 	free(all);
 }
 
+/* "api.example:80", "[2001:db8::1]:80", "unix:/path". */
+static char *host_of(const char *name)
+{
+	const char *colon = strrchr(name, ':');
+	if (strncmp(name, "unix:", 5) == 0)
+		return strdup("localhost");
+	if (name[0] == '[')
+		return strndup(name + 1, strcspn(name + 1, "]"));
+	return strndup(name, colon != NULL ? (size_t)(colon - name) : strlen(name));
+}
+
+static void free_upstream(struct upstream *upstream)
+{
+	tls_sessions_destroy(upstream->sessions);
+	pthread_mutex_destroy(&upstream->mutex);
+	free(upstream->host);
+	free(upstream->name);
+	free(upstream);
+}
+
 struct upstream *upstream_create(struct upstreams *all, const char *name, const struct address *address)
 {
 	struct upstream *upstream = calloc(1, sizeof *upstream);
-	char *copy = strdup(name);
-	if (upstream == NULL || copy == NULL || pthread_mutex_init(&upstream->mutex, NULL) != 0) {
-		free(upstream);
-		free(copy);
+	if (upstream == NULL)
+		return NULL;
+	pthread_mutex_init(&upstream->mutex, NULL);
+	upstream->name = strdup(name);
+	upstream->host = host_of(name);
+	upstream->sessions = tls_sessions_create();
+	if (upstream->name == NULL || upstream->host == NULL || upstream->sessions == NULL) {
+		free_upstream(upstream);
 		return NULL;
 	}
-	upstream->name = copy;
 	if (address != NULL) {
 		upstream->has_address = true;
 		upstream->address = *address;
@@ -101,11 +128,9 @@ void upstream_destroy(struct upstream *upstream)
 	upstream->count = 0;
 	upstream_unlock(upstream);
 	for (size_t i = 0; i < count; i++)
-		close(idle[i].fd);
+		conn_close_idle(idle[i].fd, idle[i].tls);
 	free(idle);
-	pthread_mutex_destroy(&upstream->mutex);
-	free(upstream->name);
-	free(upstream);
+	free_upstream(upstream);
 }
 
 const char *upstream_name(const struct upstream *upstream)
@@ -134,46 +159,78 @@ static struct idle pop_idle(struct upstream *upstream, uint64_t now_us, uint64_t
 	return idle;
 }
 
-static int open_fresh(struct upstream *upstream, struct cut *cut, uint64_t connect_timeout_us, enum conn_result *result)
+/* What a fresh socket is given at first it takes at once. */
+static bool send_preface(int fd, const struct upstream_wish *wish)
 {
-	*result = CONN_BROKEN;
-	if (!upstream->has_address) {
-		errno = EHOSTUNREACH;
-		return -1;
-	}
-	int fd = conn_socket(&upstream->address);
-	if (fd < 0)
-		return -1;
-	cut_attach(cut, CUT_UPSTREAM, fd);
-	*result = conn_connect(fd, &upstream->address, clock_us() + connect_timeout_us);
-	if (*result == CONN_OK)
-		return fd;
-	int error = errno;
-	cut_detach(cut, CUT_UPSTREAM);
-	close(fd);
-	errno = error;
-	return -1;
+	return wish->preface_bytes == 0 ||
+	       send(fd, wish->preface, wish->preface_bytes, MSG_NOSIGNAL) == (ssize_t)wish->preface_bytes;
 }
 
-enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
-                                uint64_t connect_timeout_us, bool *reused)
+/* Connects conn->fd, and shakes hands. */
+static enum conn_result connect_fresh(struct upstream *upstream, struct conn *conn, const struct upstream_wish *wish, char *why)
 {
-	enum conn_result result = CONN_OK;
-	struct idle idle = { .fd = -1 };
-	if (idle_max_us > 0) {
-		uint64_t now_us = clock_us();
-		while ((idle = pop_idle(upstream, now_us, idle_max_us)).fd >= 0 && !conn_is_quiet(idle.fd))
-			close(idle.fd);
+	uint64_t deadline_us = clock_us() + wish->connect_timeout_us;
+	enum conn_result result = conn_connect(conn->fd, &upstream->address, deadline_us);
+	if (result == CONN_OK && !send_preface(conn->fd, wish))
+		result = CONN_BROKEN;
+	if (result != CONN_OK || wish->tls == NULL)
+		return result;
+	result = conn_connect_tls(conn, wish->tls, upstream->host, upstream->sessions, deadline_us, why);
+	if (result != CONN_OK)
+		errno = EPROTO;
+	return result;
+}
+
+static enum conn_result open_fresh(struct upstream *upstream, struct conn *conn, struct cut *cut, const struct upstream_wish *wish,
+                                   char *why)
+{
+	if (!upstream->has_address) {
+		errno = EHOSTUNREACH;
+		return CONN_BROKEN;
 	}
+	conn_init(conn, conn_socket(&upstream->address), conn->buffer, conn->capacity);
+	if (conn->fd < 0)
+		return CONN_BROKEN;
+	cut_attach(cut, CUT_UPSTREAM, conn->fd);
+	enum conn_result result = connect_fresh(upstream, conn, wish, why);
+	if (result == CONN_OK)
+		return CONN_OK;
+	int error = errno;
+	cut_detach(cut, CUT_UPSTREAM);
+	conn_close(conn);
+	errno = error;
+	return result;
+}
+
+/* Can it be used under these settings? */
+static bool idle_is_good(const struct idle *idle, const struct tls *tls)
+{
+	bool is_of_now = idle->tls == NULL ? tls == NULL : tls_is_of(idle->tls, tls);
+	return is_of_now && conn_is_quiet(idle->fd, idle->tls);
+}
+
+enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, const struct upstream_wish *wish,
+                                bool *reused, char why[UPSTREAM_WHY_MAX])
+{
+	struct idle idle = { .fd = -1 };
+	uint64_t idle_max_us = wish->preface_bytes > 0 ? 0 : wish->idle_max_us, now_us = idle_max_us > 0 ? clock_us() : 0;
+	while (idle_max_us > 0 && (idle = pop_idle(upstream, now_us, idle_max_us)).fd >= 0 && !idle_is_good(&idle, wish->tls))
+		conn_close_idle(idle.fd, idle.tls);
 	*reused = idle.fd >= 0;
-	if (*reused)
+	if (*reused) {
 		cut_attach(cut, CUT_UPSTREAM, idle.fd);
-	else
-		idle.fd = open_fresh(upstream, cut, connect_timeout_us, &result);
-	if (idle.fd >= 0) {
 		conn_init(conn, idle.fd, conn->buffer, conn->capacity);
+		conn->tls = idle.tls;
 		conn->receive_timeout_us = idle.receive_timeout_us;
 		conn->send_timeout_us = idle.send_timeout_us;
+		return CONN_OK;
+	}
+	why[0] = '\0';
+	enum conn_result result = open_fresh(upstream, conn, cut, wish, why);
+	if (result != CONN_OK && why[0] == '\0') {
+		int error = errno;
+		snprintf(why, UPSTREAM_WHY_MAX, "%s", strerror(error));
+		errno = error;
 	}
 	return result;
 }
@@ -189,6 +246,7 @@ void upstream_discard(struct conn *conn, struct cut *cut)
 void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut *cut)
 {
 	struct idle idle = { .fd = conn->fd,
+	                     .tls = conn->tls,
 	                     .since_us = clock_us(),
 	                     .receive_timeout_us = conn->receive_timeout_us,
 	                     .send_timeout_us = conn->send_timeout_us };
@@ -208,10 +266,10 @@ void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut
 		kept = true;
 	}
 	upstream_unlock(upstream);
-	if (kept)
-		conn->fd = -1;
-	else
+	if (!kept)
 		conn_close(conn);
+	conn->fd = -1;
+	conn->tls = NULL;
 }
 
 /* The oldest are at the front and are looked at first. One in the middle that the target has closed waits until it is among
@@ -231,10 +289,10 @@ static void reap(struct upstream *upstream, uint64_t idle_max_us)
 	upstream_unlock(upstream);
 
 	for (size_t i = 0; i < taken; i++) {
-		if (now_us - looked_at[i].since_us <= idle_max_us && conn_is_quiet(looked_at[i].fd))
+		if (now_us - looked_at[i].since_us <= idle_max_us && conn_is_quiet(looked_at[i].fd, looked_at[i].tls))
 			looked_at[good++] = looked_at[i];
 		else
-			close(looked_at[i].fd);
+			conn_close_idle(looked_at[i].fd, looked_at[i].tls);
 	}
 
 	upstream_lock(upstream);
@@ -247,7 +305,7 @@ static void reap(struct upstream *upstream, uint64_t idle_max_us)
 	upstream->count += kept;
 	upstream_unlock(upstream);
 	for (size_t i = kept; i < good; i++)
-		close(looked_at[i].fd);
+		conn_close_idle(looked_at[i].fd, looked_at[i].tls);
 }
 
 /* Under the list's mutex: neither a look at a socket (MSG_DONTWAIT) nor closing one can block. */

@@ -5,7 +5,8 @@
  *
  * Most recently used first: the connections at the bottom of the stack grow old together and are closed, so that the pool
  * shrinks to what the load needs. Before reuse a connection must be quiet: one that the target has closed, or on which it has
- * said something unasked, is thrown away (a leftover byte would be read as the start of the next answer).
+ * said something unasked, is thrown away (a leftover byte would be read as the start of the next answer). So is one that was made
+ * under other TLS settings than those in force: whom it speaks to was checked by the old ones, or not at all.
  */
 #ifndef WEIR_UPSTREAM_H
 #define WEIR_UPSTREAM_H
@@ -38,11 +39,21 @@ const char *upstream_name(const struct upstream *upstream);    /* as configured 
 const char *upstream_host(const struct upstream *upstream);    /* for Host: the name; "localhost" for a unix socket */
 const char *upstream_address(const struct upstream *upstream); /* "127.0.0.1:9001"; the name while there is no address */
 
-/* Readies conn (its buffer is set already) with a connection to the target, and attaches it to cut. An idle one is taken if
-   it has been idle for no longer than idle_max_us (0: a fresh one is wanted); *reused says so. Any thread.
-   CONN_OK, CONN_TIMEOUT, CONN_BROKEN with errno. */
-enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, uint64_t idle_max_us,
-                                uint64_t connect_timeout_us, bool *reused);
+/* What kind of connection is wanted. */
+struct upstream_wish {
+	uint64_t idle_max_us;        /* an idle one will do that has been idle for no longer; 0: a fresh one is wanted */
+	uint64_t connect_timeout_us; /* for connecting, and for the TLS handshake with it */
+	struct tls *tls;             /* NULL: plain */
+	const char *preface;         /* a fresh one is wanted, which begins with these bytes (a PROXY header), before all else */
+	size_t preface_bytes;        /* 0: none */
+};
+/* Room for the text of an errno number as well. */
+#define UPSTREAM_WHY_MAX TLS_WHY_MAX
+
+/* Readies conn (its buffer is set already) with a connection to the target, and attaches it to cut. *reused says whether it
+   was idle. Any thread. CONN_OK, CONN_TIMEOUT, CONN_BROKEN: why says why not, and errno (EPROTO when it is TLS that failed). */
+enum conn_result upstream_lease(struct upstream *upstream, struct conn *conn, struct cut *cut, const struct upstream_wish *wish,
+                                bool *reused, char why[UPSTREAM_WHY_MAX]);
 /* The exchange ended cleanly, and both sides want to go on. */
 void upstream_give_back(struct upstream *upstream, struct conn *conn, struct cut *cut);
 /* It did not. */

@@ -11,7 +11,6 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 
 flavour=$1 unit_folder=$2 bin_folder=${3:-}
-unit_seconds=300
 system_seconds=${SYSTEM_SECONDS:-1200}
 passed=0 failed=0
 under=()
@@ -40,7 +39,7 @@ use_thread_sanitizer() {
 	rm -r "$probe"
 }
 
-slow_factor=1 # how much more time the system tests get
+slow_factor=1 # how much more time the tests get
 case $flavour in
 asan)
 	slow_factor=2
@@ -53,6 +52,9 @@ tsan)
 	export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:exitcode=99
 	;;
 esac
+
+unit_seconds=$((300 * slow_factor))
+export UNIT_SECONDS=${UNIT_SECONDS:-$((60 * slow_factor))} # for one test of them
 
 # run NAME SECONDS COMMAND...: runs it and adds its last line to the sum. Its output is shown when it did not pass.
 run() {

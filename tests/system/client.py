@@ -37,13 +37,15 @@ def chunked(pieces, trailers=()):
 
 
 class Client(Wire):
-    def __init__(self, port, seconds, host='127.0.0.1', receive_buffer=0):
+    def __init__(self, port, seconds, host='127.0.0.1', receive_buffer=0, tls=None, name=None):
         family = socket.AF_INET6 if ':' in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(seconds)
         sock.connect((host, port))
+        if tls:                         # an ssl.SSLContext, and the name to ask for
+            sock = tls.wrap_socket(sock, server_hostname=name or host, suppress_ragged_eofs=False)
         super().__init__(sock, seconds)
 
     def ask(self, method='GET', target='/', fields=(), body=None, **more):

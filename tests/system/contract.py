@@ -44,17 +44,16 @@ BUILT_SETTINGS = {
     'exempt': '10.1.0.0/16, header:X-Plan="gold, silver"', 'allow': '127.0.0.0/8, ::1, unix', 'deny': '192.0.2.0/24',
     'trust_forwarded': '10.0.0.0/8, unix', 'max_connections': '25',
     'host_limits': 'example.com=3, example.com:8443=0, [::1]=7', 'cap_backlog': '1.5',
-    'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5',
+    'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5', 'proxy_protocol': 'on', 'send_proxy': 'v2', 'parent': '[::1]:3128',
     'connect_allow': '*:443, *.example.com:80, 10.0.0.0/8:*, [::1]:8080', 'redis_addr': '127.0.0.1:6379',
     'redis_db': '3', 'redis_fail': 'local', 'id': '7', 'unicast': '127.0.0.255:7788', 'partition': 'strict',
+    'ssl': 'yes', 'ssl_name': 'api.example',
 }
 
 # Keys whose function comes later: refused with NOT_BUILT, so that nothing parses and does nothing.
 LATER_SETTINGS = {
-    'ssl': 'yes',
-    'tls_keyfile': '/nonexistent', 'proxy_protocol': 'on', 'send_proxy': 'v1', 'parent': '127.0.0.1:3128',
 }
-SECRETS = ('redis_password', 'cluster_secret')
+SECRETS = ('redis_password', 'cluster_secret', 'parent_auth')
 
 # Environment variables that weir listens to; the harness clears them so that a test starts from nothing.
 ENVIRONMENT = re.compile(r'^(WEIR_|DPRL_|REDIS_|LOG_LEVEL$)')

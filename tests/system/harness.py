@@ -310,9 +310,9 @@ class Case:
         self.cleanup(client.close)
         return client
 
-    def get(self, weir, target='/', method='GET', **more):
+    def get(self, weir, target='/', method='GET', tls=None, name=None, **more):
         """One request on a connection of its own."""
-        client = self.client(weir)
+        client = self.client(weir, tls=tls, name=name)
         try:
             return client.ask(method, target, **more)
         finally:

@@ -91,8 +91,10 @@ class Connection(Wire):
 class Origin:
     """reply(request) gives the bytes of each answer on keep-alive connections; handler(conn) replaces that loop."""
 
-    def __init__(self, case, reply=None, handler=None, name='origin', stamped=False, backlog=4096):
+    def __init__(self, case, reply=None, handler=None, name='origin', stamped=False, backlog=4096, tls=None):
         self.case, self.name, self.stamped, self.backlog = case, name, stamped, backlog
+        self.tls = tls                  # an ssl.SSLContext
+        self.handshake_errors = []
         self.seconds = case.s(60)
         self.reply = reply or (lambda request: answer(name.encode()))
         self.handler = handler or self._keep_alive
@@ -156,6 +158,8 @@ class Origin:
 
     def _serve(self, conn):
         try:
+            if self.tls:
+                self._shake_hands(conn)
             self.handler(conn)
         except (Cut, OSError, Late):
             pass                                    # weir went away, which is its right
@@ -166,6 +170,17 @@ class Origin:
                 self.live.discard(conn)
                 self.changed.notify_all()
             conn.abort() if conn.closing.is_set() else conn.close()
+
+    def _shake_hands(self, conn):
+        try:
+            conn.sock.settimeout(self.seconds)
+            conn.sock = self.tls.wrap_socket(conn.sock, server_side=True, suppress_ragged_eofs=False)
+            conn.is_resumed = conn.sock.session_reused
+        except OSError as error:
+            with self.changed:
+                self.handshake_errors.append(str(error))
+                self.changed.notify_all()
+            raise
 
     def _keep_alive(self, conn):
         while True:

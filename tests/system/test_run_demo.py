@@ -170,7 +170,7 @@ def _is_interrupted(t, scene, after, keys):
     run.read_until(after)
     for key in keys:
         run.type(key)
-    t.equal(run.wait(), 130, f'scene {scene}, ^C after {after!r}')
+    t.equal(run.wait(), 130, f'scene {scene}, ^C after {after!r}: {run.shown[-1500:]}')
 
 
 @takes(150)
@@ -306,5 +306,5 @@ def keep_that_is_interrupted_keeps_nothing(t):
     run = _OnATerminal(t, '--scene', '6', '--keep')
     run.read_until('-id 102')
     run.type(b'\x03')
-    t.equal(run.wait(), 130)
+    t.equal(run.wait(), 130, run.shown[-1500:])
     t.equal(os.listdir(t.tmp), [], 'folders of the interrupted run')

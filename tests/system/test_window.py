@@ -55,21 +55,38 @@ def no_window_holds_more_than_1000_of_64_connections(t):
     _window_holds(t, 1000, 64, 4)
 
 
-@takes(60)
-def those_who_are_refused_get_in_when_they_come_back_as_told(t):
+def _come_back_as_told(t):
+    """Most of 35 are refused and come back when they were told to. What became of them, and how late the latest of these
+    answers was, in seconds: that is how long a busy machine has held somebody up."""
     weir = t.weir(t.origin(), threshold=5, backlog=0)
     clients = [t.client(weir, seconds=20) for _ in range(35)]
+    begun = time.monotonic()
     responses = t.parallel([client.ask for client in clients])
+    told = time.monotonic()
     statuses = [response.status for response in responses]
-    t.equal([statuses.count(200), statuses.count(429)], [5, 30], 'served and refused')
+    t.equal(statuses.count(200) + statuses.count(429), 35, 'served and refused')
+    t.check(statuses.count(200) == 5 or told - begun >= 0.9, f'{statuses.count(200)} served at once')
 
     def comes_back(index, client, after):
         # Up to 50 ms of network, another for each. Nothing is sent before: nothing can come.
-        client.silent(int(after) + index * 0.05 / 35)
-        return client.ask().status
+        pause = int(after) + index * 0.05 / 35
+        client.silent(pause)
+        status = client.ask().status
+        return status, time.monotonic() - told - pause
     again = t.parallel([lambda i=i, c=client, a=response.get('retry-after'): comes_back(i, c, a)
                         for i, (client, response) in enumerate(zip(clients, responses)) if response.status == 429], 50)
-    late = 0 if t.slow <= 1 else 3      # a sanitizer's build can be later than any network
-    t.check(again.count(200) >= 30 - late, f'came back as told, and were answered {again}')
     longest = max(int(response.get('retry-after')) for response in responses if response.status == 429)
-    t.check(longest <= 14, f'30 clients at 5 a second were sent away for up to {longest} s')
+    t.check(longest <= 14, f'{len(again)} clients at 5 a second were sent away for up to {longest} s')
+    return [status for status, _ in again], max(late for _, late in again)
+
+
+@takes(90)
+def those_who_are_refused_get_in_when_they_come_back_as_told(t):
+    """All of them, when nobody is held up on the way: of one who comes late, another is in the place. Where somebody is
+    held up each time, at least half get in."""
+    for _ in range(3):
+        statuses, late = _come_back_as_told(t)
+        if late <= 0.1 or set(statuses) == {200}:
+            break
+    least = len(statuses) if late <= 0.1 else len(statuses) / 2
+    t.check(statuses.count(200) >= least, f'came back as told, up to {late:.3f} s late, and were answered {statuses}')

@@ -7,6 +7,7 @@ a connection that ends early raises Cut, which says whether it ended by FIN or b
 import re
 import select
 import socket
+import ssl
 import struct
 import time
 
@@ -86,6 +87,7 @@ class Wire:
         self.received_bytes = 0
         self.ended = False
         self.reset = False
+        self.ragged = False             # TLS ended without close_notify
         self.local_port = sock.getsockname()[1]
         try:
             self.peer_port = sock.getpeername()[1]
@@ -121,6 +123,9 @@ class Wire:
             raise Late(f'late while reading {what}; so far {bytes(self.buffer[-200:])!r}') from None
         except (ConnectionResetError, BrokenPipeError):
             self.ended = self.reset = True
+            return False
+        except ssl.SSLEOFError:
+            self.ended = self.ragged = True
             return False
         if not data:
             self.ended = True
@@ -233,6 +238,16 @@ class Wire:
     def finish(self):
         """No more bytes from here; the other direction stays open."""
         self.sock.shutdown(socket.SHUT_WR)
+
+    def say_goodbye(self):
+        """TLS close_notify, without waiting for the other's."""
+        if not isinstance(self.sock, ssl.SSLSocket):
+            return
+        self.sock.setblocking(False)
+        try:
+            self.sock.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLError):
+            pass
 
     def close(self):
         try:

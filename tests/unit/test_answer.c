@@ -2,7 +2,9 @@
 #include <string.h>
 
 #include "lib/answer.h"
+#include "lib/clock.h"
 #include "lib/http.h"
+#include "lib/ratelimit.h"
 #include "unit.h"
 
 struct said {
@@ -89,6 +91,23 @@ static void further_fields_are_written_whole(void)
 	CU_ASSERT_TRUE(has_field(&said, "X-More", "1"));
 }
 
+static void the_fields_of_many_limits_are_written_whole(void)
+{
+	static struct ratelimit limits[8];
+	char fields[RATELIMIT_MAX];
+	struct said said;
+	for (size_t i = 0; i < 8; i++)
+		limits[i] = (struct ratelimit){ .name = "limit.some_name", .quota = 100, .window_us = US_PER_S,
+			                        .reset_us = US_PER_S };
+	CU_ASSERT_TRUE(ratelimit_write(limits, 8, true, true, fields) > 500);
+	say(&(struct answer){ .status = 429, .cause = "http_request_denied", .details = "over limit.some_name",
+	                      .over_limit = true, .retry_after_s = 1, .fields = fields }, &said);
+	CU_ASSERT_TRUE_FATAL(said.is_sound);
+	CU_ASSERT_TRUE(has_field(&said, "RateLimit-Reset", "1"));
+	CU_ASSERT_TRUE(has_field(&said, "Connection", "close"));
+	CU_ASSERT_TRUE(body_is(&said, "{\"overLimit\":{\"code\":429,\"message\":\"over limit.some_name\"}}"));
+}
+
 static void an_answer_with_too_much_to_say_is_cut_and_still_sound(void)
 {
 	char much[4000];
@@ -109,6 +128,7 @@ int main(void)
 		TEST(a_refusal_over_a_limit_is_json_and_says_when_to_come_back),
 		TEST(a_1_0_client_is_told_that_the_connection_stays),
 		TEST(further_fields_are_written_whole),
+		TEST(the_fields_of_many_limits_are_written_whole),
 		TEST(an_answer_with_too_much_to_say_is_cut_and_still_sound),
 	};
 	return unit_main("answer", tests, sizeof tests / sizeof tests[0]);

@@ -114,7 +114,7 @@ static void lines_that_are_wrong_are_refused_with_file_and_line(void)
 		CU_ASSERT_EQUAL(strncmp(error, "/tmp/weir-auth-", 15), 0);
 		if (strstr(error, cases[i].why) == NULL)
 			printf("       row %zu: %s\n", i, error);
-		auth_destroy(auth);
+		auth_release(auth);
 	}
 }
 
@@ -157,7 +157,7 @@ static void every_kind_of_hash_that_crypt_makes_is_taken(void)
 		CU_ASSERT_PTR_NOT_NULL_FATAL(auth);
 		CU_ASSERT_EQUAL(try(auth, "u:pass", 1), AUTH_GOOD);
 		CU_ASSERT_EQUAL(try(auth, "u:Pass", 1), AUTH_WRONG);
-		auth_destroy(auth);
+		auth_release(auth);
 	}
 }
 
@@ -225,7 +225,7 @@ static void what_does_not_fit_is_refused(void)
 	encode(longest, field);
 	uint64_t retry_after_us;
 	CU_ASSERT_EQUAL(auth_check(auth, field, strlen(field), 1, NULL, &retry_after_us), AUTH_MISSING);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 /* ---- answers -------------------------------------------------------------------------------------------------------- */
@@ -247,7 +247,7 @@ static void right_passwords_come_in_and_wrong_ones_do_not(void)
 	CU_ASSERT_EQUAL(try(auth, "alic:e:wonderland", 1), AUTH_WRONG);
 	CU_ASSERT_EQUAL(auth_check(auth, NULL, 0, 1, user, &retry_after_us), AUTH_MISSING);
 	CU_ASSERT_EQUAL(auth_check(auth, "Digest x", 8, 1, user, &retry_after_us), AUTH_MISSING);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 static void a_good_pair_is_remembered_for_a_minute(void)
@@ -262,7 +262,7 @@ static void a_good_pair_is_remembered_for_a_minute(void)
 	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 61 * US_PER_S), AUTH_GOOD); /* checked again */
 	CU_ASSERT_EQUAL(report_of(auth).remembered_total, 1);
 	CU_ASSERT_EQUAL(report_of(auth).good_total, 3);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 static void wrong_passwords_are_slowed_and_cannot_log_others_out(void)
@@ -291,7 +291,7 @@ static void wrong_passwords_are_slowed_and_cannot_log_others_out(void)
 	CU_ASSERT_EQUAL(auth_check(auth, field, strlen(field), now_us, NULL, &retry_after_us), AUTH_LATER);
 	CU_ASSERT_TRUE(retry_after_us > 0 && retry_after_us <= US_PER_S);
 	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", now_us + 700 * US_PER_S), AUTH_GOOD);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 static void the_same_wrong_pair_again_costs_no_hash(void)
@@ -302,7 +302,7 @@ static void the_same_wrong_pair_again_costs_no_hash(void)
 	CU_ASSERT_EQUAL(try(auth, "alice:wonderland", 5), AUTH_GOOD);
 	CU_ASSERT_EQUAL(report_of(auth).wrong_total, 1000);
 	CU_ASSERT_EQUAL(report_of(auth).later_total, 0);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 static void guesses_at_many_users_are_bounded_together(void)
@@ -315,7 +315,7 @@ static void guesses_at_many_users_are_bounded_together(void)
 		wrong += try(auth, guess, 1000) == AUTH_WRONG;
 	}
 	CU_ASSERT_EQUAL(wrong, 5);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 static void wrong_passwords_do_not_drive_good_ones_out_of_memory(void)
@@ -344,7 +344,7 @@ static void wrong_passwords_do_not_drive_good_ones_out_of_memory(void)
 		CU_ASSERT_EQUAL(try(auth, pair, now_us + 58 * US_PER_S), AUTH_GOOD);
 	}
 	CU_ASSERT_EQUAL(report_of(auth).remembered_total, USERS);
-	auth_destroy(auth);
+	auth_release(auth);
 }
 
 struct together {
@@ -374,7 +374,7 @@ static void many_at_once_with_one_pair_cost_one_hash(void)
 	CU_ASSERT_EQUAL(atomic_load(&together.good), 32);
 	CU_ASSERT_EQUAL(report_of(together.auth).remembered_total, 31);
 	pthread_barrier_destroy(&together.barrier);
-	auth_destroy(together.auth);
+	auth_release(together.auth);
 }
 
 int main(void)

@@ -186,13 +186,13 @@ static void a_write_to_a_peer_that_is_gone_is_an_error_and_no_signal(void)
 static void an_idle_connection_is_good_only_while_it_is_open_and_silent(void)
 {
 	open_pair();
-	CU_ASSERT_TRUE(conn_is_quiet(conn.fd));
+	CU_ASSERT_TRUE(conn_is_quiet(conn.fd, NULL));
 	say("x");
-	CU_ASSERT_FALSE(conn_is_quiet(conn.fd));
+	CU_ASSERT_FALSE(conn_is_quiet(conn.fd, NULL));
 	close_pair();
 	open_pair();
 	shutdown(peer, SHUT_WR);
-	CU_ASSERT_FALSE(conn_is_quiet(conn.fd));
+	CU_ASSERT_FALSE(conn_is_quiet(conn.fd, NULL));
 	close_pair();
 }
 

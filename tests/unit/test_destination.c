@@ -208,6 +208,35 @@ static void the_address_that_is_connected_to_decides(void)
 	}
 }
 
+static void a_parent_is_asked_for_names_and_for_no_address_that_is_not_allowed(void)
+{
+	static const struct {
+		const char *allowed, *host;
+		enum destination_answer answer;
+	} cases[] = {
+		{ "*:*", "a.test", DESTINATION_ALLOWED },          { "*:*", "192.0.2.1", DESTINATION_ALLOWED },
+		{ "*:*", "127.0.0.1", DESTINATION_SPECIAL },       { "*:*", "127.0.0.1.", DESTINATION_SPECIAL },
+		{ "*:*", "127.1", DESTINATION_SPECIAL },           { "*:*", "0x7f000001", DESTINATION_SPECIAL },
+		{ "*:*", "017700000001", DESTINATION_SPECIAL },    { "*:*", "[::1]", DESTINATION_SPECIAL },
+		{ "*:*", "::ffff:10.0.0.1", DESTINATION_SPECIAL }, { "*:*", "localhost", DESTINATION_SPECIAL },
+		{ "*:*", "LOCALHOST.", DESTINATION_SPECIAL },      { "*:*", "a.localhost", DESTINATION_SPECIAL },
+		{ "*:*", "notlocalhost", DESTINATION_ALLOWED },    { "localhost:80", "localhost", DESTINATION_ALLOWED },
+		{ "10.0.0.0/8:*", "a.test", DESTINATION_NOT_LISTED }, /* it may resolve into it: nobody would look */
+		{ "10.0.0.0/8:*", "10.1", DESTINATION_ALLOWED },   { "*.test:*", "a.test", DESTINATION_ALLOWED },
+		{ "*.test:*", "a.example", DESTINATION_NOT_LISTED }, { "*:443", "a.test", DESTINATION_NOT_LISTED },
+		{ "", "a.test", DESTINATION_ALLOWED },             { "", "10.0.0.1", DESTINATION_SPECIAL },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct destinations list = make_list(cases[i].allowed);
+		struct destination to = { .host = cases[i].host, .length = strlen(cases[i].host), .port = 80 };
+		enum destination_answer answer = destinations_may_ask_parent(&list, &to);
+		CU_ASSERT_EQUAL(answer, cases[i].answer);
+		if (answer != cases[i].answer)
+			printf("       row %zu: %s %s: %d\n", i, cases[i].allowed, cases[i].host, (int)answer);
+		free_list(&list);
+	}
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -216,6 +245,7 @@ int main(void)
 		TEST(names_and_ports_are_asked_before_resolution),
 		TEST(special_addresses_are_told_from_others),
 		TEST(the_address_that_is_connected_to_decides),
+		TEST(a_parent_is_asked_for_names_and_for_no_address_that_is_not_allowed),
 	};
 	return unit_main("destination", tests, sizeof tests / sizeof tests[0]);
 }

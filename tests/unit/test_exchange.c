@@ -93,6 +93,43 @@ static void a_request_and_its_answer_go_through_and_both_connections_live_on(voi
 	end();
 }
 
+static size_t told_before;
+
+static void note_what_is_told(void *context)
+{
+	(void)context;
+	told_before = strlen(told(client));
+}
+
+/* Who has the end of an answer may ask again at once: by then the place at the target must be free. */
+static void the_target_is_done_with_before_the_client_has_anything_of_an_answer_that_came_whole(void)
+{
+	static const char *const answers[] = {
+		"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+		"HTTP/1.1 204 No Content\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+		"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+	};
+	for (size_t i = 0; i < sizeof answers / sizeof answers[0]; i++) {
+		begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+		x.target_is_done = note_what_is_told;
+		told_before = SIZE_MAX;
+		CU_ASSERT_EQUAL(run(answers[i]), EXCHANGE_OK);
+		CU_ASSERT_EQUAL(told_before, 0);
+		CU_ASSERT_TRUE(begins_with(told(client), "HTTP/1.1 20"));
+		x.target_is_done = NULL;
+		end();
+	}
+}
+
+static void an_answer_whose_body_begins_badly_is_none(void)
+{
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	CU_ASSERT_EQUAL(run("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\nhello\r\n"), EXCHANGE_TARGET_BAD);
+	CU_ASSERT_STRING_EQUAL(told(client), "");
+	end();
+}
+
 static void surplus_bytes_make_the_targets_connection_unfit(void)
 {
 	begin("HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
@@ -266,6 +303,8 @@ int main(void)
 {
 	static const struct unit_test tests[] = {
 		TEST(a_request_and_its_answer_go_through_and_both_connections_live_on),
+		TEST(the_target_is_done_with_before_the_client_has_anything_of_an_answer_that_came_whole),
+		TEST(an_answer_whose_body_begins_badly_is_none),
 		TEST(surplus_bytes_make_the_targets_connection_unfit),
 		TEST(interim_answers_are_for_1_1_clients),
 		TEST(a_1_0_client_gets_no_chunks),

@@ -174,6 +174,23 @@ static void no_change_of_the_rate_refills_a_window(void)
 	host_rates_destroy(rates);
 }
 
+static void a_shorter_window_in_between_refills_no_longer_one(void)
+{
+	struct host_rates *rates = make(3, 3600 * US_PER_S);
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_TRUE(start(rates, "a", T));
+	set_rate(rates, 3, US_PER_S, T + US_PER_S);
+	host_rates_reap(rates, T + 10 * US_PER_S);
+	set_rate(rates, 0, US_PER_S, T + 11 * US_PER_S); /* the shorter of two memories does not end the longer */
+	host_rates_reap(rates, T + 20 * US_PER_S);
+	set_rate(rates, 3, 3600 * US_PER_S, T + 21 * US_PER_S);
+	CU_ASSERT_FALSE(start(rates, "a", T + 22 * US_PER_S));
+	set_rate(rates, 3, US_PER_S, T + 23 * US_PER_S);
+	host_rates_reap(rates, T + 4000 * US_PER_S);
+	CU_ASSERT_EQUAL(hosts_of(rates), 0);
+	host_rates_destroy(rates);
+}
+
 static void an_override_that_changes_is_that_of_its_host_alone(void)
 {
 	struct settings_host_rate items[] = { { "a", { 2, US_PER_S } } };
@@ -245,6 +262,7 @@ int main(void)
 		TEST(a_full_table_says_so_and_refills_nobody),
 		TEST(large_rates_fill_the_table_by_their_slots),
 		TEST(no_change_of_the_rate_refills_a_window),
+		TEST(a_shorter_window_in_between_refills_no_longer_one),
 		TEST(an_override_that_changes_is_that_of_its_host_alone),
 		TEST(the_backlog_is_worth_so_many_seconds_of_the_rate),
 		TEST(many_threads_leave_nothing_behind),

@@ -181,6 +181,34 @@ static void who_finds_no_room_is_served_when_there_is_some(void)
 	lookups_destroy(lookups);
 }
 
+static void *abandon_soon(void *argument)
+{
+	pthread_mutex_lock(&names.mutex);
+	while (names.asked == 0)
+		pthread_cond_wait(&names.changed, &names.mutex);
+	pthread_mutex_unlock(&names.mutex);
+	lookups_abandon(argument);
+	return NULL;
+}
+
+static void those_that_are_abandoned_wait_no_longer(void)
+{
+	struct lookups *lookups = lookups_create(2);
+	struct lookup_answer answer;
+	pthread_t other;
+	set(true, 1);
+	names.asked = 0;
+	CU_ASSERT_EQUAL_FATAL(thread_start(&other, abandon_soon, lookups), 0);
+	uint64_t begun_us = clock_us();
+	CU_ASSERT_EQUAL(ask_within(lookups, "hangs.test", LONG_US, &answer), LOOKUP_LATE);
+	pthread_join(other, NULL);
+	CU_ASSERT_EQUAL(ask_within(lookups, "later.test", LONG_US, &answer), LOOKUP_LATE);
+	CU_ASSERT_TRUE(clock_us() - begun_us < LONG_US / 2);
+	CU_ASSERT_EQUAL(names.asked, 1); /* the later one was not even asked for */
+	let_go(lookups);
+	lookups_destroy(lookups);
+}
+
 static void they_may_be_destroyed_while_one_hangs(void)
 {
 	struct lookups *lookups = lookups_create(1);
@@ -200,6 +228,7 @@ int main(void)
 		TEST(one_that_hangs_is_left_behind_at_the_deadline),
 		TEST(no_more_than_so_many_are_under_way),
 		TEST(who_finds_no_room_is_served_when_there_is_some),
+		TEST(those_that_are_abandoned_wait_no_longer),
 		TEST(they_may_be_destroyed_while_one_hangs),
 	};
 	return unit_main("lookup", tests, sizeof tests / sizeof tests[0]);

