@@ -3,6 +3,8 @@ second holds too many starts, whatever the load, and a saturated service runs cl
 the long form, with 20,000 a second and 99 %; here other tests take the processors as they like.
 
 And the promise of Retry-After: who obeys it gets in."""
+import time
+
 from arrivals import WINDOW_NS, Arrivals, fullest, press
 from harness import takes
 
