@@ -13,10 +13,11 @@
  * The order of the checks: what costs nothing first, then the tag, and only what has a good tag may touch the memory of
  * sequence numbers. Otherwise a forger could move a window on, and make us deaf to the one it belongs to.
  *
- * That memory is bounded. A sender is an id and an incarnation. Somebody may play datagrams of nodes that died long
- * ago, each a new sender to us; those must not push out one that lives, or its datagrams could be played again. So
- * nobody is forgotten who was heard in the last SILENT_US, and for one id only a few lives are kept at once. Who finds
- * no room is refused.
+ * That memory is bounded. A sender is an id and an incarnation. Somebody may play datagrams of nodes that died long ago, each a
+ * new sender to us. Those must not push out one that lives, or its datagrams could be played again; nor may they keep out one that
+ * has just begun, or it would believe itself alone. What tells them apart: only who lives in our time can say something to us alone,
+ * by our incarnation. Who has done so is not forgotten as long as it was heard in the last SILENT_US. All others, which have only been
+ * heard to say what is for everybody, make room for whoever comes.
  */
 #include "cluster_wire.h"
 
@@ -42,13 +43,14 @@
 #define ID_MAX 65535u
 #define SENDERS_MAX (4u * CLUSTER_NODES_MAX)
 #define LIVES_MAX 8u /* of one id, at once */
-#define SILENT_US 10000000u
+#define SILENT_US 2000000u
 #define SEQUENCES 64u
 
 struct sender {
 	unsigned id; /* 0: nobody */
 	uint64_t incarnation;
 	uint64_t heard_us;
+	bool knows_us;    /* it has said something to us alone */
 	uint64_t highest; /* sequence number that was let in */
 	uint64_t seen;    /* bit i: highest - i was let in */
 };
@@ -236,11 +238,19 @@ static bool has_good_tag(const struct cluster_wire *w, const unsigned char *byte
 
 /* ---- what was seen before ---------------------------------------------------------------------------------------- */
 
-/* Room for a sender that is new to us: an empty place, or that of one long silent; for an id with many lives only among
-   those. */
+/* Which of two makes room. */
+static struct sender *goes_first(struct sender *a, struct sender *b)
+{
+	if (b == NULL || a->knows_us != b->knows_us)
+		return b == NULL || !a->knows_us ? a : b;
+	return a->heard_us < b->heard_us ? a : b;
+}
+
+/* Room for a sender that is new to us: an empty place, or that of one that never knew us, or that is long silent; for an id with
+   many lives only among those. */
 static struct sender *make_room(struct cluster_wire *w, unsigned id, uint64_t now_us)
 {
-	struct sender *oldest = NULL, *oldest_life = NULL, *empty = NULL;
+	struct sender *victim = NULL, *victim_life = NULL, *empty = NULL;
 	unsigned lives = 0;
 	for (unsigned i = 0; i < SENDERS_MAX; i++) {
 		struct sender *s = &w->senders[i];
@@ -249,15 +259,15 @@ static struct sender *make_room(struct cluster_wire *w, unsigned id, uint64_t no
 			continue;
 		}
 		lives += s->id == id;
-		if (oldest == NULL || s->heard_us < oldest->heard_us)
-			oldest = s;
-		if (s->id == id && (oldest_life == NULL || s->heard_us < oldest_life->heard_us))
-			oldest_life = s;
+		victim = goes_first(s, victim);
+		if (s->id == id)
+			victim_life = goes_first(s, victim_life);
 	}
-	struct sender *victim = lives >= LIVES_MAX ? oldest_life : oldest;
-	if (lives < LIVES_MAX && empty != NULL)
+	if (lives >= LIVES_MAX)
+		victim = victim_life;
+	else if (empty != NULL)
 		return empty;
-	return now_us - victim->heard_us > SILENT_US ? victim : NULL;
+	return !victim->knows_us || now_us - victim->heard_us > SILENT_US ? victim : NULL;
 }
 
 static struct sender *find_sender(struct cluster_wire *w, unsigned id, uint64_t incarnation)
@@ -269,8 +279,8 @@ static struct sender *find_sender(struct cluster_wire *w, unsigned id, uint64_t 
 }
 
 /* Lets each sequence number in once. */
-static enum cluster_wire_result pass_sequence(struct cluster_wire *w, const struct cluster_message *message, uint64_t sequence,
-                                              uint64_t now_us)
+static enum cluster_wire_result pass_sequence(struct cluster_wire *w, const struct cluster_message *message, bool is_for_us,
+                                              uint64_t sequence, uint64_t now_us)
 {
 	struct sender *s = find_sender(w, message->id, message->incarnation);
 	if (s == NULL) {
@@ -289,6 +299,7 @@ static enum cluster_wire_result pass_sequence(struct cluster_wire *w, const stru
 		s->seen |= UINT64_C(1) << behind;
 	}
 	s->heard_us = now_us;
+	s->knows_us = s->knows_us || is_for_us;
 	return CLUSTER_WIRE_GOOD;
 }
 
@@ -368,7 +379,7 @@ enum cluster_wire_result cluster_wire_read(struct cluster_wire *w, const unsigne
 		return result;
 	if (to != 0 && to != w->incarnation)
 		return CLUSTER_WIRE_OTHER;
-	return pass_sequence(w, message, get_number(bytes + SEQUENCE_AT, 8), now_us);
+	return pass_sequence(w, message, to != 0, get_number(bytes + SEQUENCE_AT, 8), now_us);
 }
 
 const char *cluster_wire_reason(enum cluster_wire_result result)
