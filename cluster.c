@@ -458,6 +458,8 @@ static void look_who_is_alive(struct cluster *c, uint64_t now_us)
 		if (node->is_alive && !was_alive)
 			tell(c, CLUSTER_NODE_CAME, node->id, 0);
 		if (was_alive && !node->is_alive) {
+			if (node->id < c->options.id)
+				node->claims = true; /* it may have become master, and we not have heard of it */
 			claim_ends(c, node, now_us); /* it may have given to others long after we heard it last */
 			tell(c, CLUSTER_NODE_WENT, node->id, 0);
 		}
@@ -574,6 +576,14 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 	return sooner(next_us, c->beat_us + (c->has_news ? NEWS_US : is_settled(c, now_us) ? BEAT_US : FAST_BEAT_US));
 }
 
+static bool hears_claim(const struct cluster *c, unsigned id)
+{
+	for (unsigned i = 1; i < c->places; i++)
+		if (c->nodes[i].is_known && c->nodes[i].id == id && c->nodes[i].claims)
+			return true;
+	return false;
+}
+
 static void receive_heartbeat(struct cluster *c, struct node *node, const struct cluster_heartbeat *beat, uint64_t now_us)
 {
 	bool claimed = node->claims;
@@ -591,6 +601,9 @@ static void receive_heartbeat(struct cluster *c, struct node *node, const struct
 		node->yielded_us = now_us;
 	else /* it may have given until just before it said so */
 		claim_ends(c, node, now_us);
+	/* Somebody gives whom we do not hear ourselves. */
+	if (beat->master != 0 && beat->master != c->options.id && beat->master != node->id && !hears_claim(c, beat->master))
+		c->unknown_us = later(c->unknown_us, now_us);
 	if ((beat->wants_answer || !is_proven) && now_us >= node->answered_us + PROBE_US / 2) {
 		node->answered_us = now_us;
 		send_heartbeat(c, node, !is_proven, now_us);
