@@ -57,6 +57,14 @@ MUTATIONS = {
         "cluster.c",
         [("			claim_ends(c, node, now_us); /*", "			claim_ends(c, node, node->heard_us); /*")],
     ),
+    "unheard-master": (
+        "quiet time is kept for a lower node that may have become master unheard, and for a master of which others tell",
+        "cluster.c",
+        [("			if (node->id < c->options.id)\n				node->claims = true;",
+          "			if (node->id == 0)\n				node->claims = true;"),
+         ("		c->unknown_us = later(c->unknown_us, now_us);\n	if ((beat->wants",
+          "		c->unknown_us = later(c->unknown_us, 0);\n	if ((beat->wants")],
+    ),
     "pause-is-nothing": (
         "a paused master starts again as a newcomer: here it goes on",
         "cluster.c",

@@ -268,7 +268,7 @@ void plan_random(struct plan *p, uint64_t seed)
 		add_fault(p, r, at_us);
 		at_us += random_chance(r, 500000) ? random_below(r, 2 * SECOND) : random_below(r, 20 * SECOND);
 	}
-	plan_fault(p, (struct fault){ .kind = FAULT_CALM, .at_us = calm_us });
+	plan_fault(p, (struct fault){ .kind = FAULT_CALM, .nodes = ALL_NODES, .at_us = calm_us });
 	plan_fault(p, (struct fault){ .kind = FAULT_RELOAD,
 				      .nodes = ALL_NODES,
 				      .threshold = p->threshold,

@@ -116,6 +116,8 @@ static void suffer(struct world *w, const struct fault *f)
 			world_pause(w, n, f->for_us);
 		else if (f->kind == FAULT_PAUSE_WHEN_CALLED)
 			n->pause_when_called_us = f->for_us;
+		else if (f->kind == FAULT_CALM)
+			n->pause_when_called_us = 0;
 		else if (f->kind == FAULT_RELOAD)
 			configure_node(n, f->threshold);
 	}
