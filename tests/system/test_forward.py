@@ -555,7 +555,7 @@ def places_come_back_on_every_way_a_request_can_end(t):
             conn.body(asked)
             conn.send(answer(b'x'))
     origin = t.origin(handler=handler)
-    weir = _forward(t, max_connections=1, cap_backlog=3, response_timeout=0.3)
+    weir = _forward(t, max_connections=1, cap_backlog=3, response_timeout=0.3, log_level='debug')
     for target, wanted in (('/cut', None), ('/bad', 502), ('/switch', 502), ('/reset', 502), ('/silent', 504)):
         try:
             t.equal(t.get(weir, _url(origin, target)).status, wanted, target)
