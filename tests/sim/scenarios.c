@@ -23,6 +23,7 @@ enum story {
 	STORY_MASTER_RESTARTS,
 	STORY_MASTER_LEAVES,
 	STORY_MASTER_COMES, /* a lower id takes over from one that gives */
+	STORY_SHORT_REIGN, /* it takes over, and dies before all have heard of it */
 	STORY_MEMBER_PAUSES,
 	STORY_LOSS,
 	STORY_SPLIT,
@@ -74,6 +75,7 @@ static const struct scenario scenarios[] = {
 	  false, 0 },
 	{ "master-leaves-50x3", "the master says goodbye, 50/s", STORY_MASTER_LEAVES, 3, 50, 0, false, 0 },
 	{ "master-comes-50x3", "a lower id takes over, 50/s", STORY_MASTER_COMES, 3, 50, 0, false, 0 },
+	{ "short-reign-50x3", "a master dies before all have heard of it, 50/s", STORY_SHORT_REIGN, 3, 50, 0, false, 0 },
 	{ "member-pauses-50x3", "members stand still for 3 s, 50/s", STORY_MEMBER_PAUSES, 3, 50, 0, false, 0 },
 	{ "loss-50x3", "20 % lost, 5 % doubled, out of order, 50/s", STORY_LOSS, 3, 50, 0, false, 0 },
 	{ "split-strict-50x4", "4 nodes split in two and meet, strict", STORY_SPLIT, 4, 50, 0, true, 0 },
@@ -125,7 +127,7 @@ static void load_story(struct plan *p, const struct scenario *s)
 		}
 	} else if (s->story == STORY_BELOW) {
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = rate });
-	} else if (s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES) {
+	} else if (s->story >= STORY_MASTER_DIES && s->story <= STORY_SHORT_REIGN) {
 		/* First evenly spread, and so much below the threshold that nobody waits for long. What saturates then finds
 		   slots that come free evenly, and a moment without starts is one without grants. */
 		plan_load(p, (struct load){ .nodes = ALL_NODES, .pattern = LOAD_STEADY, .rate = 1.4 * rate });
@@ -191,6 +193,10 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 		f.kind = FAULT_PAUSE;
 		f.nodes = 6;
 		break;
+	case STORY_SHORT_REIGN:
+		f.kind = FAULT_CRASH;
+		f.at_us = 9 * SECOND + random_between(r, 750 * MS, 1000 * MS);
+		break;
 	case STORY_SPLIT:
 		cut(p, at_us, 5, ALL_NODES & ~5u);
 		f.kind = FAULT_CALM;
@@ -225,6 +231,11 @@ static void fault_story(struct plan *p, const struct scenario *s, struct random 
 	plan_fault(p, f);
 }
 
+static bool begins_late(enum story story)
+{
+	return story == STORY_MASTER_COMES || story == STORY_SHORT_REIGN;
+}
+
 static void expect_story(struct plan *p, const struct scenario *s)
 {
 	struct expectation *e = &p->expect;
@@ -233,7 +244,7 @@ static void expect_story(struct plan *p, const struct scenario *s)
 	e->from_us = s->story == STORY_SPLIT ? 16 * SECOND : 6 * SECOND; /* when the parts have met */
 	e->until_us = s->story >= STORY_MASTER_DIES && s->story <= STORY_MASTER_COMES ? 16 * SECOND : p->end_us;
 	e->utilisation = s->utilisation;
-	e->discovered_us = s->story == STORY_MASTER_COMES ? 0 : 2 * SECOND;
+	e->discovered_us = begins_late(s->story) ? 0 : 2 * SECOND;
 	if (s->story == STORY_BELOW)
 		e->wait_p99_us = 2 * p->road.delay_us + 2 * p->road.jitter_us + 2 * MS;
 	if (s->story == STORY_MASTER_DIES)
@@ -279,7 +290,9 @@ static void set_up(struct plan *p, const struct scenario *s, uint64_t seed)
 		p->nodes[3].id = 1;
 		begin = 7;
 	}
-	if (s->story == STORY_MASTER_COMES) {
+	if (s->story == STORY_SHORT_REIGN)
+		p->road.lost_per_million = 250000;
+	if (begins_late(s->story)) {
 		plan_fault(p, (struct fault){ .at_us = 9 * SECOND, .kind = FAULT_START, .nodes = 1 });
 		begin = 6;
 	}
