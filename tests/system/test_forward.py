@@ -553,7 +553,7 @@ def places_come_back_on_every_way_a_request_can_end(t):
             conn.hold()
         else:
             conn.body(asked)
-            conn.send(answer(b'x'))
+            conn.send(answer(b'x', fields=['Connection: close']))
     origin = t.origin(handler=handler)
     weir = _forward(t, max_connections=1, cap_backlog=3, response_timeout=0.3, log_level='debug')
     for target, wanted in (('/cut', None), ('/bad', 502), ('/switch', 502), ('/reset', 502), ('/silent', 504)):
