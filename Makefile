@@ -44,13 +44,15 @@ VERSION = 0.1.0
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c service.c group.c \
-	proxy.c entrance.c admit.c line.c attempt.c \
+LIBRARY_SOURCES = weir.c roster.c service.c group.c \
+	console.c live.c status.c metrics.c control.c \
+	proxy.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
 	switch.c switch_table.c \
 	cluster_wire.c \
 	$(wildcard lib/*.c)
+PAGE = page/page.html page/page.css page/page.js
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
@@ -65,8 +67,8 @@ BIN = $(if $(FLAVOUR),$(O),.)
 LIBRARY = $(O)/libweir.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
-LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS)
-MAIN_OBJECTS = $(O)/main.o $(O)/server_demo.o $(O)/client_demo.o
+LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
+MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
@@ -119,7 +121,7 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(LIBRARY)
+$(BIN)/weir: $(O)/main.o $(O)/top.o $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
 $(PROGRAMS:%=$(BIN)/%):
@@ -138,7 +140,13 @@ $(O)/balancer.o: SOURCE = $(BALANCER)
 $(O)/limiter.o: SOURCE = $(LIMITER)
 $(O)/cluster.o: SOURCE = $(CLUSTER)
 $(IDEA_OBJECTS): $(O)/flags $(O)/ideas ; $(compile)
-$(filter-out $(IDEA_OBJECTS),$(OBJECTS)): $(O)/%.o: %.c $(O)/flags ; $(compile)
+# The status page is written as HTML, CSS and JavaScript, and compiled as bytes.
+$(O)/page.c: $(PAGE) page/embed.sh
+	mkdir -p $(@D)
+	page/embed.sh $(PAGE) >$@.new
+	mv $@.new $@
+$(O)/page.o: $(O)/page.c $(O)/flags ; $(compile)
+$(filter-out $(IDEA_OBJECTS) $(O)/page.o,$(OBJECTS)): $(O)/%.o: %.c $(O)/flags ; $(compile)
 
 # -MMD writes which headers an object was made from; -MP lets a header disappear, and the empty rule a source.
 SOURCE = $<
@@ -231,6 +239,7 @@ define run_bench
 	python3 bench/tunnel.py --bin $(BIN)
 	python3 bench/caps.py --bin $(BIN)
 	python3 bench/tls.py --bin $(BIN)
+	python3 bench/admin.py --bin $(BIN)
 	$(run_bench_limits)
 	$(run_bench_decision)
 endef
@@ -271,7 +280,7 @@ define install_files
 	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
 	install -m 755 $(BIN)/weir $(DESTDIR)$(sbindir)/weir
 	install -m 755 $(BIN)/server_demo $(BIN)/client_demo $(DESTDIR)$(libexecdir)/weir
-	install -m 644 $(wildcard README.md docs/settings.md) $(DESTDIR)$(docdir)
+	install -m 644 $(wildcard README.md docs/*.md) $(DESTDIR)$(docdir)
 endef
 
 define uninstall_files

@@ -19,6 +19,7 @@
 #include "forward.h"
 #include "lib/clock.h"
 #include "road.h"
+#include "stats.h"
 
 /* A Redis that comes back empty is given this much more than a window before it is believed. */
 #define SETTLING_US (2 * US_PER_S)
@@ -70,6 +71,8 @@ struct http_text admit_ratelimit_fields(struct road *r, const char *refused_by, 
 enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us)
 {
 	snprintf(r->details, sizeof r->details, "over %s", limit);
+	r->refused_by = limit;
+	meters_count_refusal(r->proxy->meters, limit);
 	enum step step = road_refuse(r, (int)r->settings->reject_status, "http_request_denied", r->details);
 	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
 	struct http_text fields = admit_ratelimit_fields(r, limit, after_us);
@@ -356,6 +359,8 @@ static enum step check_request(struct road *r)
 
 enum step admit(struct road *r)
 {
+	if (stats_is_asked(r))
+		return stats_answer(r);
 	enum step step = check_client(r);
 	if (step == STEP_ON)
 		step = check_request(r);

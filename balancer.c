@@ -571,12 +571,37 @@ bool balancer_drain(struct balancer *b, const char *name, bool drain)
 	return t != NULL;
 }
 
+/* Whom choose() would choose now, without choosing: its place in the list, or count. */
+static size_t next_place(struct balancer *b) REQUIRES(balancer_mutex)
+{
+	size_t best = b->count;
+	int64_t best_credit = 0;
+
+	if (b->options.policy == BALANCER_HASH)
+		return best;
+	for (size_t i = 0; i < b->count; i++) {
+		size_t place = (b->cursor + i) % b->count;
+		const struct target *t = b->list[place];
+		int64_t credit = t->credit + t->weight;
+
+		if (!takes_turns(t))
+			continue;
+		if (best == b->count ||
+		    (b->options.policy == BALANCER_LEASTCONN ? is_less_busy(t, b->list[best]) : credit > best_credit)) {
+			best = place;
+			best_credit = credit;
+		}
+	}
+	return best;
+}
+
 size_t balancer_report(struct balancer *b, struct balancer_report *reports, size_t capacity)
 {
 	size_t count;
 
 	balancer_lock(b);
 	count = b->count;
+	size_t next = next_place(b);
 	for (size_t i = 0; i < count && i < capacity; i++) {
 		const struct target *t = b->list[i];
 		struct balancer_report *r = &reports[i];
@@ -585,6 +610,7 @@ size_t balancer_report(struct balancer *b, struct balancer_report *reports, size
 		strncpy(r->name, t->name, sizeof(r->name) - 1);
 		r->state = t->is_drained ? BALANCER_DRAIN : t->is_out ? BALANCER_OUT : BALANCER_IN;
 		r->probing = t->is_probing;
+		r->is_next = i == next;
 		r->weight = t->weight;
 		r->active = t->active;
 		r->requests_total = t->requests_total;

@@ -61,6 +61,7 @@ struct balancer_report {
 	char name[256];
 	enum balancer_state state;
 	bool probing;
+	bool is_next;            /* its turn comes next, as things stand; of nobody under BALANCER_HASH */
 	unsigned weight;
 	unsigned active;
 	uint64_t requests_total;

@@ -149,6 +149,9 @@ static enum step refuse_over_cap(struct road *r)
 	enum step step = road_refuse(r, (int)r->settings->cap_reject_status, "connection_limit_reached", r->details);
 	r->answer.over_limit = true;
 	r->answer.retry_after_s = 1;
+	r->refused_by = "max_connections";
+	meters_count_refusal(r->proxy->meters, r->refused_by);
+	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
 	return step;
 }
 

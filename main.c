@@ -25,6 +25,7 @@
 #include "lib/log.h"
 #include "lib/settings.h"
 #include "lib/thread.h"
+#include "top.h"
 #include "weir.h"
 
 #ifndef WEIR_VERSION
@@ -222,6 +223,7 @@ static struct configuration *reload(struct weir *weir, struct log *log, struct c
 	struct configuration *fresh = configuration_reread(configuration, error);
 	if (fresh == NULL) {
 		log_write(log, LOG_LEVEL_ERROR, NULL, "the old settings stay in force: %s", error);
+		weir_reload_refused(weir);
 		return configuration;
 	}
 	struct log_options options = log_options(fresh);
@@ -350,6 +352,8 @@ int main(int argc, char **argv)
 {
 	char error[ERROR_MAX];
 	enum configuration_wish wish;
+	if (argc > 1 && strcmp(argv[1], "top") == 0)
+		return top_main(argc - 1, argv + 1);
 	struct configuration *configuration = configuration_read(argc, argv, &wish, error);
 	if (configuration == NULL) {
 		say_error(error);

@@ -267,6 +267,9 @@ static void account(struct road *r)
 	forward_give_back(r);
 	atomic_fetch_add_explicit(&r->proxy->requests_total, 1, memory_order_relaxed);
 	road_trace(r, "end      %d %s", r->record.status, r->record.outcome);
+	r->record.total_us = clock_us() - r->begun_us;
+	bool is_tunnel = r->record.status == 101 || (r->has_request && x->request.method == HTTP_CONNECT);
+	service_count(r->proxy, r->stripe, &r->record, r->refused_by, is_tunnel);
 	if (!log_wants_access(r->proxy->log))
 		return;
 	if (r->has_request) {
@@ -274,7 +277,6 @@ static void account(struct road *r)
 		if (x->request.framing != HTTP_NO_BODY && r->record.tries > 0 && r->record.bytes_in == 0)
 			r->record.bytes_in = x->up.body.payload_bytes;
 	}
-	r->record.total_us = clock_us() - r->begun_us;
 	log_access(r->proxy->log, &r->record);
 }
 
@@ -297,6 +299,7 @@ static void begin_request(struct road *r)
 	r->sleeper.client_has_more = false;
 	r->admission.limit_count = 0;
 	r->admission.refused_by = NULL;
+	r->refused_by = NULL;
 	r->ending = END_CLOSE;
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
@@ -399,6 +402,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->exchange.context = r;
 	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
 	take_settings(r);
+	r->stripe = meters_stripe(proxy->meters);
 	if (make_buffers(r))
 		return r;
 	end_thread(r);

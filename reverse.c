@@ -146,8 +146,10 @@ enum step reverse_find_target(struct road *r)
 		snprintf(r->target_text, sizeof r->target_text, "%s", upstream_address(r->pick.item));
 		r->record.target = r->target_text;
 		road_trace(r, "pick     target %s", r->target_text);
+		uint64_t before_us = r->record.upstream_us;
 		switch (ask_target(r)) {
 		case ATTEMPT_ANSWERED:
+			upstream_answered(r->pick.item, r->record.upstream_us - before_us);
 			balancer_succeeded(balancer, &r->pick);
 			return STEP_ON;
 		case ATTEMPT_REFUSED:

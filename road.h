@@ -51,6 +51,7 @@ struct road {
 	struct address destination; /* where the client connected to, if a PROXY header says so; else its length is 0 */
 	bool is_first_request;
 	uint64_t counted_client; /* for client_connections */
+	unsigned stripe;         /* of the meters: this thread's own */
 
 	/* this request */
 	struct admission admission; /* who is asking: see client_text in there */
@@ -77,6 +78,7 @@ struct road {
 	char body[1024];             /* of an answer of ours */
 	char details[HOSTS_NAME_MAX + 64]; /* why, when that is no fixed phrase */
 	char fields[RATELIMIT_MAX];
+	const char *refused_by; /* the limit that refused it, or NULL */
 	uint64_t begun_us, upstream_begun_us;
 	bool traces;      /* each hop is written to the log: see road_trace() */
 	uint64_t number;  /* of this request, for its traces */

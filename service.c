@@ -362,6 +362,30 @@ void service_host_changed(void *context, const char *host, bool was_opened, unsi
 	          was_opened ? "open" : "close", host, count, limit);
 }
 
+void service_count(struct proxy *proxy, unsigned stripe, const struct log_access *record, const char *refused_by, bool is_tunnel)
+{
+	struct meters *meters = proxy->meters;
+	meters_count_status(meters, stripe, record->status);
+	if (record->tries > 0 && !is_tunnel) {
+		meters_count_time(meters, stripe, METER_UPSTREAM, record->upstream_us);
+		meters_count_time(meters, stripe, METER_WAIT, record->wait_us);
+	}
+	if (!is_tunnel)
+		meters_count_time(meters, stripe, METER_TOTAL, record->total_us);
+	if (recent_wants(proxy->recent, record->status >= 200 && record->status < 400 ? RECENT_GOOD : RECENT_BAD))
+		recent_show(proxy->recent, record, refused_by);
+}
+
+unsigned service_connections(struct proxy *proxy)
+{
+	unsigned active = 0;
+	proxy_lock(proxy);
+	for (struct serving *serving = proxy->serving; serving != NULL; serving = serving->next)
+		active += crew_active(serving->crew);
+	proxy_unlock(proxy);
+	return active;
+}
+
 /* redis_fail = local: while Redis is away this process keeps to its share of the threshold, at least 1. */
 static void set_share(struct proxy *proxy, const struct settings *settings, bool is_up)
 {
@@ -557,6 +581,10 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->limiter = limiter_create(&limiting, line_wake);
 	proxy->client_limits = client_limits_create(CLIENTS_REMEMBERED);
 	proxy->client_counts = client_counts_create();
+	proxy->meters = meters_create();
+	proxy->recent = recent_create();
+	if (proxy->meters == NULL || proxy->recent == NULL)
+		return false;
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
 	    proxy->client_limits == NULL || proxy->client_counts == NULL)
 		return false;
@@ -599,6 +627,7 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 	pthread_mutex_init(&proxy->mutex, NULL);
 	pthread_mutex_init(&proxy->names, NULL);
 	proxy->log = log;
+	proxy->started_us = clock_us();
 	proxy_lock(proxy);
 	proxy->settings = settings_hold(settings);
 	proxy_unlock(proxy);
@@ -706,6 +735,56 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	return !moves || serve_on(proxy, fd, settings, error, error_size);
 }
 
+bool service_set_threshold(struct proxy *proxy, const struct settings_rate *threshold, char *error, size_t error_size)
+{
+	unsigned generation;
+	char why[SETTINGS_ERROR_MAX];
+	struct settings *before = service_settings(proxy, &generation);
+	struct settings *settings = settings_with_threshold(before, threshold, why);
+	settings_release(before);
+	if (settings == NULL) {
+		snprintf(error, error_size, "%s", why);
+		return false;
+	}
+	struct limiter_options limiting = limiter_options(settings);
+	snprintf(error, error_size, "no memory for that threshold");
+	if (!group_configure(proxy->group, settings, error, error_size) ||
+	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+		settings_release(settings);
+		return false;
+	}
+	proxy_lock(proxy);
+	before = proxy->settings;
+	proxy->settings = settings_hold(settings);
+	atomic_fetch_add(&proxy->settings_generation, 1);
+	proxy_unlock(proxy);
+	settings_release(before);
+	if (settings->redis_addr != NULL && proxy->store != NULL) {
+		struct redis_store_report store;
+		redis_store_report(proxy->store, &store);
+		set_share(proxy, settings, store.is_up);
+	}
+	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "the threshold is now %u in %g s", threshold->count,
+	          (double)threshold->window_us / 1e6);
+	settings_release(settings);
+	return true;
+}
+
+bool service_set_caps(struct proxy *proxy, unsigned default_cap, const struct host_limits *limits)
+{
+	unsigned generation;
+	struct settings *settings = service_settings(proxy, &generation);
+	struct hosts_settings caps = hosts_settings(settings);
+	caps.default_cap = default_cap;
+	caps.limits = limits;
+	bool good = hosts_configure(proxy->hosts, &caps) == 0;
+	settings_release(settings);
+	if (good)
+		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "new caps: %u for each host, %zu of another number", default_cap,
+		          limits->count);
+	return good;
+}
+
 unsigned proxy_port(struct proxy *proxy)
 {
 	struct address address;
@@ -721,7 +800,7 @@ static void log_counts(struct proxy *proxy)
 	size_t count = reports == NULL ? 0 : balancer_report(proxy->balancer, reports, BALANCER_TARGETS_MAX);
 	for (size_t i = 0; i < count && i < BALANCER_TARGETS_MAX; i++)
 		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "target %s was %s: requests=%llu failures=%llu", reports[i].name,
-		          reports[i].state == BALANCER_IN ? "in" : "out", (unsigned long long)reports[i].requests_total,
+		          reports[i].state == BALANCER_IN ? "in" : reports[i].state == BALANCER_OUT ? "out" : "drained", (unsigned long long)reports[i].requests_total,
 		          (unsigned long long)reports[i].failures_total);
 	free(reports);
 	struct limiter_report limits;
@@ -737,6 +816,7 @@ static void log_counts(struct proxy *proxy)
 
 void proxy_drain(struct proxy *proxy)
 {
+	atomic_store(&proxy->is_draining, true);
 	proxy_lock(proxy);
 	struct serving *serving = proxy->serving;
 	proxy_unlock(proxy);
@@ -791,6 +871,8 @@ void proxy_destroy(struct proxy *proxy)
 	limiter_destroy(proxy->limiter);
 	client_limits_destroy(proxy->client_limits);
 	client_counts_destroy(proxy->client_counts);
+	meters_destroy(proxy->meters);
+	recent_destroy(proxy->recent);
 	balancer_destroy(proxy->balancer);
 	upstreams_destroy(proxy->upstreams);
 	settings_release(settings);

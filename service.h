@@ -13,7 +13,9 @@
 #include "lib/crew.h"
 #include "lib/hosts.h"
 #include "lib/lookup.h"
+#include "lib/meters.h"
 #include "lib/probe.h"
+#include "lib/recent.h"
 #include "lib/redis_store.h"
 #include "lib/resolver.h"
 #include "lib/settings.h"
@@ -40,6 +42,8 @@ struct proxy {
 	struct group *group; /* of nodes that share the threshold, if there is one */
 	struct client_limits *client_limits;
 	struct client_counts *client_counts;
+	struct meters *meters;     /* what was done, and how long it took */
+	struct recent *recent;     /* the last requests, while somebody looks */
 	/* forward */
 	struct hosts *hosts;       /* connections to each host, and their caps; NULL unless that is the mode */
 	struct lookups *lookups;   /* who the hosts' names are asked of */
@@ -53,6 +57,8 @@ struct proxy {
 	atomic_ullong traced_total;
 	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
+	atomic_bool is_draining;
+	uint64_t started_us;
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
 	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
 	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
@@ -93,6 +99,18 @@ struct service_greeting {
 	bool is_unwanted;
 };
 enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_greeting *greeting);
+/* Another threshold, at once: nothing is refilled, nobody dropped, and who waits is under the new one. It stays until the settings are
+   read again. False, and a line in error, when it can't be: then nothing has changed. */
+bool service_set_threshold(struct proxy *proxy, const struct settings_rate *threshold, char *error, size_t error_size);
+/* The same for the caps of a forward proxy: all at once. */
+bool service_set_caps(struct proxy *proxy, unsigned default_cap, const struct host_limits *limits);
+
+/* A request has ended: it is counted, and shown to those who look. refused_by: the limit that refused it, or NULL. is_tunnel: how long
+   it was open says nothing about how fast anybody is. */
+void service_count(struct proxy *proxy, unsigned stripe, const struct log_access *record, const char *refused_by, bool is_tunnel);
+
+/* Connections of clients that are being served. */
+unsigned service_connections(struct proxy *proxy);
 
 /* The crew's job, in proxy.c. */
 extern const struct crew_job proxy_crew_job;

@@ -58,6 +58,7 @@ struct road {
 	struct conn client, server;
 	struct packet_reader request, answer;
 	struct line_sleeper sleeper; /* a message in line waits with it */
+	unsigned stripe;             /* of the meters: this thread's own */
 
 	/* this connection */
 	struct address peer, own;
@@ -71,6 +72,7 @@ struct road {
 	struct line_turn turn; /* of threshold */
 	struct switch_turn at_server;
 	char why[PACKET_WHY_MAX];
+	const char *refused_by; /* the limit that refused it, or NULL */
 	unsigned over_limit_s; /* 0: this is no matter of limits */
 	uint64_t begun_us; /* 0: nothing of it has come yet */
 	struct log_access record;
@@ -108,6 +110,8 @@ static enum step refuse_over_limit(struct road *r, const char *limit, uint64_t a
 {
 	uint64_t after_s = (after_us + US_PER_S - 1) / US_PER_S;
 	enum step step = refuse(r, 429, "over %s", limit);
+	r->refused_by = limit;
+	meters_count_refusal(r->proxy->meters, limit);
 	r->over_limit_s = after_s == 0 ? 1 : after_s > 86400 ? 86400 : (unsigned)after_s;
 	atomic_fetch_add_explicit(&r->proxy->refused_total, 1, memory_order_relaxed);
 	return step;
@@ -553,6 +557,7 @@ static void account(struct road *r)
 		describe_message(r);
 	r->record.bytes_in = r->request.length;
 	r->record.total_us = clock_us() - r->begun_us;
+	service_count(r->proxy, r->stripe, &r->record, r->refused_by, false);
 	if (log_wants_access(r->proxy->log))
 		log_access(r->proxy->log, &r->record);
 	line_give_back(&r->turn);
@@ -590,6 +595,7 @@ static bool serve_message(struct road *r)
 		return false;
 	take_settings(r);
 	r->sleeper.client_has_more = false;
+	r->refused_by = NULL;
 	r->traces = log_wants_traces(r->proxy->log);
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	trace(r, "read     %zu bytes from %s", r->request.length, r->peer_text);
@@ -716,6 +722,7 @@ static void *begin_thread(void *context, struct worker *worker)
 	r->proxy = proxy;
 	r->worker = worker;
 	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = client_has_sent_more, .context = r };
+	r->stripe = meters_stripe(proxy->meters);
 	conn_init(&r->server, -1, r->buffers[1], READ_BYTES);
 	r->settings = service_settings(proxy, &r->settings_generation);
 	return r;

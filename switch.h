@@ -75,6 +75,18 @@ bool packet_switch_failed(struct packet_switch *sw, const struct switch_turn *tu
 /* Gives the turn back. */
 void packet_switch_done(struct packet_switch *sw, const struct switch_turn *turn);
 
+/* For the status page: a server of the table. */
+struct packet_switch_row {
+	char id[PACKET_ID_MAX], policy[PACKET_ID_MAX];
+	char address[ADDRESS_TEXT_MAX];
+	struct balancer_report report;
+};
+/* Copies up to capacity servers, policy by policy. Returns how many there are. Any thread. */
+size_t packet_switch_report(struct packet_switch *sw, struct packet_switch_row *rows, size_t capacity);
+/* An operator's hand: takes the servers at this address out of their turns, or lets them back in. One that sets itself up anew is in.
+   False when there is none. Any thread. */
+bool packet_switch_drain(struct packet_switch *sw, const char *address, bool drain);
+
 /* The crew's job; its context is a struct proxy of service.h, with a packet_switch in it. */
 extern const struct crew_job switch_crew_job;
 

@@ -312,6 +312,60 @@ void packet_switch_done(struct packet_switch *sw, const struct switch_turn *turn
 	balancer_done(balancer_of(sw, turn->policy), &turn->pick);
 }
 
+/* ---- for those who look ------------------------------------------------------------------------------------------ */
+
+/* The members of a policy that its balancer knows: the names tell which report is whose. */
+static size_t report_policy(struct policy *policy, struct balancer_report *reports, struct packet_switch_row *rows,
+                            size_t capacity)
+{
+	size_t known = balancer_report(policy->balancer, reports, SWITCH_SERVERS_MAX + 1), count = 0;
+	for (size_t i = 0; i < policy->count && count < capacity; i++) {
+		const struct member *member = policy->members[i];
+		for (size_t k = 0; k < known && k <= SWITCH_SERVERS_MAX; k++) {
+			if (strncmp(reports[k].name, member->name, sizeof reports[k].name - 1) != 0)
+				continue;
+			struct packet_switch_row *row = &rows[count++];
+			memcpy(row->id, member->id, sizeof row->id);
+			memcpy(row->policy, policy->name, sizeof row->policy);
+			address_text(&member->address, row->address);
+			row->report = reports[k];
+			break;
+		}
+	}
+	return count;
+}
+
+size_t packet_switch_report(struct packet_switch *sw, struct packet_switch_row *rows, size_t capacity)
+{
+	struct balancer_report *reports = calloc(SWITCH_SERVERS_MAX + 1, sizeof *reports);
+	size_t count = 0;
+	if (reports == NULL)
+		return 0;
+	packet_switch_lock(sw);
+	for (size_t i = 0; i < sw->policy_count; i++)
+		count += report_policy(sw->policies[i], reports, rows + count, capacity - count);
+	packet_switch_unlock(sw);
+	free(reports);
+	return count;
+}
+
+bool packet_switch_drain(struct packet_switch *sw, const char *address, bool drain)
+{
+	bool found = false;
+	packet_switch_lock(sw);
+	for (size_t i = 0; i < sw->policy_count; i++)
+		for (size_t k = 0; k < sw->policies[i]->count; k++) {
+			char there[ADDRESS_TEXT_MAX];
+			address_text(&sw->policies[i]->members[k]->address, there);
+			if (strcmp(there, address) == 0)
+				found = balancer_drain(sw->policies[i]->balancer, sw->policies[i]->members[k]->name, drain) || found;
+		}
+	packet_switch_unlock(sw);
+	if (found && !drain)
+		prober_kick(sw->prober);
+	return found;
+}
+
 /* ---- probes ---------------------------------------------------------------------------------------------------- */
 
 /* The probe thread asks what is to be done. A probe's slot says which policy's balancer wants to hear of it as well. */

@@ -7,12 +7,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "console.h"
 #include "lib/clock.h"
 #include "lib/thread.h"
 #include "proxy.h"
+#include "roster.h"
 
 struct service {
 	struct service *next;
+	struct roster *roster;
 	struct proxy *proxy;
 	uint64_t drain_us;
 	uint64_t drain_deadline_us; /* while it drains */
@@ -25,6 +28,8 @@ struct service {
 
 struct weir {
 	struct log *log;
+	struct roster *roster;
+	struct console *console;  /* the status page and the API; NULL: not wanted */
 	struct service *running;  /* in the order of their making */
 	struct service *draining; /* a reload has no more use for them */
 };
@@ -49,8 +54,15 @@ static struct service *create_service(struct weir *weir, struct settings *settin
 		free(service);
 		return NULL;
 	}
+	service->roster = weir->roster;
 	service->drain_us = settings->drain_timeout_us;
 	service->is_wanted = true;
+	if (!roster_add(weir->roster, service->proxy)) {
+		snprintf(error, error_size, "out of memory");
+		proxy_destroy(service->proxy);
+		free(service);
+		return NULL;
+	}
 	struct service **place = &weir->running;
 	while (*place != NULL)
 		place = &(*place)->next;
@@ -68,6 +80,7 @@ static void *run_to_its_end(void *argument)
 {
 	struct service *service = argument;
 	service->none_cut = proxy_finish(service->proxy, service->drain_deadline_us);
+	roster_remove(service->roster, service->proxy);
 	proxy_destroy(service->proxy);
 	atomic_store(&service->has_finished, true);
 	return NULL;
@@ -93,6 +106,20 @@ struct weir *weir_create(const struct configuration *configuration, struct log *
 		return NULL;
 	}
 	weir->log = log;
+	weir->roster = roster_create(log);
+	if (weir->roster == NULL) {
+		snprintf(error, error_size, "out of memory");
+		free(weir);
+		return NULL;
+	}
+	const struct settings_globals *globals = &configuration->globals;
+	if (globals->admin != NULL) {
+		weir->console = console_open(weir->roster, globals->admin, globals->admin_token, error, error_size);
+		if (weir->console == NULL) {
+			weir_stop(weir);
+			return NULL;
+		}
+	}
 	for (size_t i = 0; i < configuration->service_count; i++) {
 		if (create_service(weir, configuration->services[i], error, error_size) != NULL)
 			continue;
@@ -107,7 +134,7 @@ bool weir_start(struct weir *weir, char *error, size_t error_size)
 	for (struct service *service = weir->running; service != NULL; service = service->next)
 		if (!proxy_start(service->proxy, error, error_size))
 			return false;
-	return true;
+	return weir->console == NULL || console_start(weir->console, error, error_size);
 }
 
 /* Moves services that are wanted no more over to those that drain. */
@@ -166,6 +193,13 @@ static void note(struct trouble *trouble, const struct settings *settings, const
 	trouble->is_there = true;
 }
 
+static void note_line(struct trouble *trouble, const char *error)
+{
+	if (!trouble->is_there)
+		snprintf(trouble->first, sizeof trouble->first, "%.1000s", error);
+	trouble->is_there = true;
+}
+
 /* Those that run already take on their new settings. */
 static void change_services(struct weir *weir, const struct configuration *configuration, struct trouble *trouble)
 {
@@ -200,7 +234,31 @@ static void start_missing(struct weir *weir, const struct configuration *configu
 	}
 }
 
-bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+/* Another admin address or token: the new one is opened before the old one closes, so that there is always one; at the same address
+   the old one has to go first. */
+static void change_console(struct weir *weir, const struct settings_globals *globals, struct trouble *trouble)
+{
+	char error[SETTINGS_ERROR_MAX];
+	struct console *before = weir->console, *console = NULL;
+	if (before != NULL && globals->admin != NULL && console_is(before, globals->admin, globals->admin_token))
+		return;
+	if (before != NULL && (globals->admin == NULL || console_is_at(before, globals->admin))) {
+		console_stop(before);
+		before = weir->console = NULL;
+	}
+	if (globals->admin == NULL)
+		return;
+	console = console_open(weir->roster, globals->admin, globals->admin_token, error, sizeof error);
+	if (console != NULL && console_start(console, error, sizeof error)) {
+		console_stop(before);
+		weir->console = console;
+		return;
+	}
+	console_stop(console);
+	note_line(trouble, error);
+}
+
+static bool change_all(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
 {
 	finish_drained(weir);
 	for (struct service *service = weir->running; service != NULL; service = service->next)
@@ -214,14 +272,30 @@ bool weir_reload(struct weir *weir, const struct configuration *configuration, c
 		start_missing(weir, configuration, &trouble);
 	drain_unwanted(weir);
 	finish_in_background(weir);
+	change_console(weir, &configuration->globals, &trouble);
 	if (trouble.is_there)
 		snprintf(error, error_size, "%s", trouble.first);
 	return !trouble.is_there;
 }
 
+bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+{
+	roster_begin_change(weir->roster, CLOCK_NEVER);
+	bool is_good = change_all(weir, configuration, error, error_size);
+	roster_end_change(weir->roster);
+	roster_note_reload(weir->roster, is_good);
+	return is_good;
+}
+
+void weir_reload_refused(struct weir *weir)
+{
+	roster_note_reload(weir->roster, false);
+}
+
 bool weir_stop(struct weir *weir)
 {
 	bool none_cut = true;
+	roster_note_drain(weir->roster);
 	for (struct service *service = weir->running; service != NULL; service = service->next)
 		service->is_wanted = false;
 	drain_unwanted(weir);
@@ -230,6 +304,8 @@ bool weir_stop(struct weir *weir)
 		weir->draining = service->next;
 		none_cut = finish(service) && none_cut;
 	}
+	console_stop(weir->console); /* the last: until here it says that weir drains */
+	roster_destroy(weir->roster);
 	free(weir);
 	return none_cut;
 }

@@ -25,6 +25,9 @@ bool weir_start(struct weir *weir, char *error, size_t error_size);
    One thread at a time. */
 bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size);
 
+/* The configuration that was read anew is wrong, and nothing was changed: the metrics say so. */
+void weir_reload_refused(struct weir *weir);
+
 /* Drains all services, each within its drain_timeout, and frees; also what never started. Returns true if no connection had to be cut. */
 bool weir_stop(struct weir *weir);
 

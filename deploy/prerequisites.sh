@@ -1,23 +1,24 @@
 #!/bin/sh
-# deploy/prerequisites.sh build|demo|test|lint|fuzz|bench|terminals|all: installs the packages that a part lacks.
+# deploy/prerequisites.sh build|demo|test|lint|fuzz|bench|terminals|browser|all: installs the packages that a part lacks.
 #
 # Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
 # merely recommends comes along.
 #
-# nginx, haproxy and redis are here for the tests, which start their own on ports of their own. On Debian such a package also
+# nginx, haproxy, redis and prometheus are here for the tests, which start their own on ports of their own. On Debian such a package also
 # starts a server at once and at every boot, on a port of its own choice: nobody asked for that, so all are held back.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
 demo="$build redis-server" # for run_demo.sh
-test="$build libcunit1-dev python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux" # gcc brings its sanitizers
+test="$build libcunit1-dev python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus" # gcc brings its sanitizers; promtool is in prometheus
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
 bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
 terminals="tmux" # for run_demo.sh --terminals
-services="nginx haproxy redis-server"
+browser="chromium fonts-dejavu-core" # 300 MB: the tests of the status page in a browser are skipped without it
+services="nginx haproxy redis-server prometheus"
 
 fail() {
 	echo "deploy/prerequisites.sh: $*" >&2
@@ -32,8 +33,9 @@ lint) wanted=$lint ;;
 fuzz) wanted=$fuzz ;;
 bench) wanted=$bench ;;
 terminals) wanted=$terminals ;;
-all) wanted="$demo $test $lint $fuzz $bench $terminals" ;;
-*) fail "say which: build, demo, test, lint, fuzz, bench, terminals or all" ;;
+browser) wanted=$browser ;;
+all) wanted="$demo $test $lint $fuzz $bench $terminals $browser" ;;
+*) fail "say which: build, demo, test, lint, fuzz, bench, terminals, browser or all" ;;
 esac
 
 is_installed() {

@@ -31,6 +31,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "text.h"
+
 /* An escaped byte takes up to six: four values of a request, or one message, always fit with all that stands around them. */
 #define LINE_MAX_BYTES 16384
 #define VALUE_MAX_BYTES 512
@@ -54,9 +56,22 @@ struct log {
 	/* The mutex guards the sinks' paths, and opening. Writers use fd without it: a number stays open, on one file or
 	   another, for as long as the log lives. */
 	struct sink main_sink, access_sink;
+	pthread_mutex_t events_mutex;
+	uint64_t event_count GUARDED_BY(log_events_mutex);
+	struct log_event events[LOG_EVENTS_MAX] GUARDED_BY(log_events_mutex);
 };
 
 LOCK_VERBS(log, mutex, log_mutex)
+
+static void events_lock(struct log *log) ACQUIRE(log_events_mutex) UNCHECKED
+{
+	pthread_mutex_lock(&log->events_mutex);
+}
+
+static void events_unlock(struct log *log) RELEASE(log_events_mutex) UNCHECKED
+{
+	pthread_mutex_unlock(&log->events_mutex);
+}
 
 /* A line being made. Full is silent: a cut line is better than none. */
 struct line {
@@ -270,6 +285,7 @@ struct log *log_create(const struct log_options *options, char *error, size_t er
 		free(log);
 		return NULL;
 	}
+	pthread_mutex_init(&log->events_mutex, NULL);
 	log->main_sink.fd = log->access_sink.fd = -1;
 	log_lock(log);
 	bool good = apply(log, options, error, error_size);
@@ -291,6 +307,7 @@ void log_destroy(struct log *log)
 		close(log->access_sink.fd);
 	free(log->main_sink.path);
 	free(log->access_sink.path);
+	pthread_mutex_destroy(&log->events_mutex);
 	pthread_mutex_destroy(&log->mutex);
 	free(log);
 }
@@ -370,9 +387,36 @@ static const char *level_name(enum log_level level)
 	return "error";
 }
 
+/* Keeps a line for those who look at the status page. */
+static void keep_event(struct log *log, enum log_level level, const char *service, const struct line *message)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	events_lock(log);
+	struct log_event *event = &log->events[log->event_count % LOG_EVENTS_MAX];
+	event->number = ++log->event_count;
+	event->time_ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+	event->level = level;
+	text_clean(service != NULL ? service : "", service != NULL ? strlen(service) : 0, event->service, sizeof event->service);
+	text_clean(message->bytes, message->length, event->text, sizeof event->text);
+	events_unlock(log);
+}
+
+size_t log_events(struct log *log, struct log_event *out, size_t capacity)
+{
+	events_lock(log);
+	uint64_t last = log->event_count, kept = last < LOG_EVENTS_MAX ? last : LOG_EVENTS_MAX;
+	size_t count = kept < capacity ? (size_t)kept : capacity;
+	for (size_t i = 0; i < count; i++)
+		out[i] = log->events[(last - count + i) % LOG_EVENTS_MAX];
+	events_unlock(log);
+	return count;
+}
+
 void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...)
 {
-	if (!log_shows(log, level))
+	bool is_shown = log_shows(log, level);
+	if (!is_shown && level < LOG_LEVEL_INFO)
 		return;
 	struct line message;
 	message.length = 0; /* an initialiser would clear all 16 KiB of it, each time */
@@ -382,6 +426,10 @@ void log_write(struct log *log, enum log_level level, const char *service, const
 	va_end(arguments);
 	if (message.length > MESSAGE_MAX_BYTES)
 		message.length = MESSAGE_MAX_BYTES;
+	if (level >= LOG_LEVEL_INFO)
+		keep_event(log, level, service, &message);
+	if (!is_shown)
+		return;
 
 	struct line line;
 	line.length = 0;

@@ -10,6 +10,7 @@
 #define WEIR_LOG_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -47,6 +48,18 @@ bool log_shows(struct log *log, enum log_level level);
 
 /* One line. service names the service it is about, or is NULL. */
 void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...) PRINTF_LIKE(4, 5);
+
+/* The last lines of level info and above, whatever level is written: what has changed, in words. For the status page. */
+#define LOG_EVENTS_MAX 64
+struct log_event {
+	uint64_t number;  /* counted up from 1 */
+	int64_t time_ms;  /* of the wall clock */
+	enum log_level level;
+	char service[64]; /* "" when it is about no service */
+	char text[240];
+};
+/* Copies up to capacity of the latest, the oldest first. Returns how many. */
+size_t log_events(struct log *log, struct log_event *out, size_t capacity);
 
 /* Are traces wanted? Asked before anything is put into making one: off, a trace costs the look at one number. */
 bool log_wants_traces(struct log *log);

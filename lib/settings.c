@@ -266,6 +266,11 @@ void settings_release(struct settings *settings)
 {
 	if (!settings || atomic_fetch_sub(&settings->holders, 1) > 1)
 		return;
+	if (settings->base != NULL) { /* all else in it is the base's */
+		settings_release(settings->base);
+		free(settings);
+		return;
+	}
 	clear_values(settings, SCOPE_SERVICE);
 	for (size_t i = 0; i < settings->rule_count; i++)
 		value_clear_rule(&settings->rules[i]);
@@ -327,6 +332,36 @@ static bool check_backlogs(struct settings *s, char *error)
 	return true;
 }
 
+bool settings_parse_rate(const char *text, struct settings_rate *out, char *why, size_t why_size)
+{
+	char reason[VALUE_WHY_MAX] = "";
+	*out = (struct settings_rate){ .count = 0 };
+	if (value_rate(text, out, reason) == VALUE_GOOD)
+		return true;
+	snprintf(why, why_size, "%s", reason);
+	return false;
+}
+
+struct settings *settings_with_threshold(struct settings *settings, const struct settings_rate *threshold, char error[SETTINGS_ERROR_MAX])
+{
+	struct settings *base = settings->base != NULL ? settings->base : settings;
+	struct settings *copy = malloc(sizeof *copy);
+	if (copy == NULL) {
+		settings_fail_memory(error);
+		return NULL;
+	}
+	memcpy(copy, base, sizeof *copy);
+	atomic_init(&copy->holders, 1);
+	copy->threshold = *threshold;
+	copy->backlog_requests = 0;
+	if (!check_backlogs(copy, error)) {
+		free(copy);
+		return NULL;
+	}
+	copy->base = settings_hold(base);
+	return copy;
+}
+
 /* What several values of one service must be together. */
 static bool check_service(struct settings *s, char *error)
 {
@@ -381,7 +416,8 @@ static bool read_globals(struct configuration *c, const struct ini_file *file, c
 		if (file->stanzas[i].is_globals && !fill_from_stanza(&f, &file->stanzas[i]))
 			return false;
 	return fill_from_given(&f, command->environment, command->environment_count) &&
-	       fill_from_given(&f, command->flags, command->flag_count) && fill_from_defaults(&f);
+	       fill_from_given(&f, command->flags, command->flag_count) && fill_from_defaults(&f) &&
+	       settings_read_global_secrets(&c->globals, error);
 }
 
 static bool read_stanzas(struct configuration *c, const struct ini_file *file, const struct settings_command *command,

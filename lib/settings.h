@@ -159,6 +159,7 @@ struct settings {
 	struct tls *tls_client, *tls_server;
 	char *warnings; /* lines, without the last one's end; NULL: none */
 	struct settings_origins *origins;
+	struct settings *base; /* held: of settings_with_threshold(), whose other values are the base's own; else NULL */
 	atomic_uint holders; /* see settings_hold() */
 };
 
@@ -221,5 +222,15 @@ void settings_print_reference(FILE *out); /* Markdown, for docs/settings.md */
 /* A service's settings outlive the configuration they came from while someone holds them. Any thread. */
 struct settings *settings_hold(struct settings *settings);
 void settings_release(struct settings *settings);
+
+/* The same settings with another threshold, and what is worked out from it: held by the caller. NULL, and error, when it can't be
+   (the backlog would be too long, no memory). settings is held by the result. Any thread. */
+struct settings *settings_with_threshold(struct settings *settings, const struct settings_rate *threshold,
+                                         char error[SETTINGS_ERROR_MAX]);
+/* Reads a host as host_limits does: "host", "host:port", "[v6]", "[v6]:port", and gives the name it is counted by. NULL, or what is
+   wrong. Any thread. */
+const char *settings_parse_host(const char *text, size_t length, char name[HOSTS_NAME_MAX]);
+/* Reads a rate as the settings write it: "100", "600/m", "0.5/s". False, and why, when it is none. Any thread. */
+bool settings_parse_rate(const char *text, struct settings_rate *out, char *why, size_t why_size);
 
 #endif

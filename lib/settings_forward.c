@@ -32,8 +32,7 @@ static size_t count_items(const char *text)
 
 /* ---- host_limits ---- */
 
-/* "host", "host:port", "[v6]", "[v6]:port". NULL, or what is wrong. */
-static const char *read_host(const char *text, size_t length, char name[HOSTS_NAME_MAX])
+const char *settings_parse_host(const char *text, size_t length, char name[HOSTS_NAME_MAX])
 {
 	const char *end = text + length, *colon = NULL;
 	uint64_t port = 80;
@@ -71,7 +70,7 @@ static enum value_result split_item(char *item, char name[HOSTS_NAME_MAX], const
 	size_t length = (size_t)(equals - item);
 	while (length > 0 && (item[length - 1] == ' ' || item[length - 1] == '\t'))
 		length--;
-	const char *reason = read_host(item, length, name);
+	const char *reason = settings_parse_host(item, length, name);
 	return reason ? wrong_item(item, reason, why) : VALUE_GOOD;
 }
 

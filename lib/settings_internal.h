@@ -181,6 +181,8 @@ bool value_is_hostname(const char *text);
 bool value_is_ipv6(const char *text);
 bool value_is_bind(const char *text);
 bool value_is_url_path(const char *text);
+bool value_is_stats_path(const char *text);
+bool value_is_admin(const char *text);
 bool value_is_file(const char *text);
 bool value_is_files(const char *text); /* comma-separated */
 bool value_is_server_name(const char *text);
@@ -295,6 +297,7 @@ void settings_command_free(struct settings_command *command);
 
 /* Reads the files that hold values of this service, and looks at those that it will read later. */
 bool settings_read_secrets(struct settings *settings, char *error);
+bool settings_read_global_secrets(struct settings_globals *globals, char *error);
 
 /* ---- keys and certificates (settings_tls.c) ---- */
 

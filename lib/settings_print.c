@@ -77,10 +77,20 @@ static const char *default_in_words(const struct settings_row *row)
 	return row->default_text ? row->default_text : "none";
 }
 
+static bool has_later_rows(void)
+{
+	for (size_t i = 0; i < settings_row_count; i++)
+		if (settings_rows[i].is_later)
+			return true;
+	return false;
+}
+
 static void print_not_built(FILE *out)
 {
 	size_t column = 0;
 
+	if (!has_later_rows())
+		return;
 	fprintf(out, "\nKnown, and not built yet:");
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
@@ -104,6 +114,7 @@ void settings_print_help(FILE *out)
 	fputs("weir: a rate-limited HTTP proxy.\n\n"
 	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
 	      "  weir packet --port 2100\n"
+	      "  weir top --admin 127.0.0.1:9100       what a running weir does, in a terminal\n"
 	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n\n"
 	      "  -c FILE               read an INI file: every stanza whose hostname is this machine's, or that has "
 	      "none\n"
@@ -194,6 +205,8 @@ void settings_print_reference(FILE *out)
 			        row->heading);
 		print_reference_row(row, out);
 	}
+	if (!has_later_rows())
+		return;
 	fputs("\n## Known, not built yet\n\nThese keys are refused, but for the value that changes nothing.\n\n"
 	      "| key | changes nothing | meaning |\n|---|---|---|\n",
 	      out);

@@ -49,37 +49,39 @@ static const char *read_only_line(const char *path, char line[SECRET_MAX + 1])
 	return end > 0 ? NULL : "nothing in it";
 }
 
-static bool fail_file(const struct settings_row *row, struct settings *s, const char *path, const char *reason, char *error)
+static bool fail_file(const struct settings_row *row, struct settings_origins *origins, const char *path, const char *reason,
+                      char *error)
 {
 	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX];
-	bool from_file = settings_origin_of(row, s->origins)->source == SOURCE_FILE;
+	bool from_file = settings_origin_of(row, origins)->source == SOURCE_FILE;
 
-	settings_say_place(row, s->origins, place);
+	settings_say_place(row, origins, place);
 	return settings_fail(error, "%s: %s%s%s: %s; allowed: a file with %s as its only line", place, from_file ? row->name : "",
 	                     from_file ? ": " : "", settings_quote(path, quoted), reason, row->holds);
 }
 
-/* The file's line becomes the value of the row that it holds, unless that was set by somebody who goes before. */
-static bool read_secret(const struct settings_row *row, struct settings *s, char *error)
+/* The file's line becomes the value of the row that it holds, unless that was set by somebody who goes before. holder: the struct
+   settings, or the struct settings_globals, that the rows are fields of. */
+static bool read_secret(const struct settings_row *row, void *holder, struct settings_origins *origins, char *error)
 {
 	const struct settings_row *held = settings_row_find(row->holds);
-	const char *path = *(char **)((char *)s + row->offset);
-	char **value = (char **)((char *)s + held->offset);
+	const char *path = *(char **)((char *)holder + row->offset);
+	char **value = (char **)((char *)holder + held->offset);
 	char line[SECRET_MAX + 1];
 
-	enum settings_source its_source = settings_origin_of(row, s->origins)->source;
-	enum settings_source held_source = settings_origin_of(held, s->origins)->source;
+	enum settings_source its_source = settings_origin_of(row, origins)->source;
+	enum settings_source held_source = settings_origin_of(held, origins)->source;
 	if (!path || (*value && held_source > its_source))
 		return true;
 	if (*value && held_source == its_source)
-		return fail_file(row, s, path, "the value itself is set as well", error);
+		return fail_file(row, origins, path, "the value itself is set as well", error);
 	const char *why = read_only_line(path, line);
 	if (!why && held->check && !held->check(line))
 		why = held->allowed;
 	char *copy = why ? NULL : strdup(line);
 	explicit_bzero(line, sizeof line);
 	if (why)
-		return fail_file(row, s, path, why, error);
+		return fail_file(row, origins, path, why, error);
 	if (!copy)
 		return settings_fail_memory(error);
 	free(*value);
@@ -106,9 +108,19 @@ bool settings_read_secrets(struct settings *settings, char *error)
 		const struct settings_row *row = &settings_rows[i];
 		if (row->scope != SCOPE_SERVICE || row->is_later)
 			continue;
-		if (row->holds && !read_secret(row, settings, error))
+		if (row->holds && !read_secret(row, settings, settings->origins, error))
 			return false;
 		if (row->holds_users && !check_users(row, settings, error))
+			return false;
+	}
+	return true;
+}
+
+bool settings_read_global_secrets(struct settings_globals *globals, char *error)
+{
+	for (size_t i = 0; i < settings_row_count; i++) {
+		const struct settings_row *row = &settings_rows[i];
+		if (row->scope == SCOPE_GLOBAL && !row->is_later && row->holds && !read_secret(row, globals, globals->origins, error))
 			return false;
 	}
 	return true;

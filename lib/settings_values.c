@@ -22,6 +22,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "admin.h"
+
 #define US_PER_S UINT64_C(1000000)
 
 enum value_result value_wrong(char *why, const char *reason)
@@ -222,6 +224,18 @@ bool value_is_url_path(const char *text)
 		if (*text <= ' ' || *text > '~' || *text == '#')
 			return false;
 	return true;
+}
+
+bool value_is_stats_path(const char *text)
+{
+	size_t length = strlen(text);
+	return value_is_url_path(text) && length > 1 && text[length - 1] != '/' && strchr(text, '?') == NULL;
+}
+
+bool value_is_admin(const char *text)
+{
+	struct admin_place place;
+	return admin_parse_place(text, &place);
 }
 
 bool value_is_file(const char *text)

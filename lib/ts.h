@@ -15,6 +15,8 @@
  * THE ORDER OF LOCKS, outermost first. Each may be taken while those above it are held, never the other way round.
  * Most are never nested at all; the list is here so that the day they are, there is one answer.
  *
+ *      roster_mutex        roster.c         which services there are, and who looks at them
+ *      live_mutex          live.c           the latest picture for the status page, and who waits for the next
  *      names_mutex         service.c        one change of the list of targets at a time
  *      proxy_mutex         service.c        the settings in force, the resolver, the crew
  *      crew_mutex          lib/crew.c       the list of workers
@@ -36,7 +38,10 @@
  *      upstreams_mutex     lib/upstream.c   the list of all targets' pools
  *      upstream_mutex      lib/upstream.c   idle and leased connections of one target
  *      tls_mutex           lib/tls_stream.c the TLS sessions that one target has given us
+ *      meters_mutex        lib/meters.c     the names of the limits that have refused
+ *      recent_mutex        lib/recent.c     the last requests, while somebody looks
  *      log_mutex           lib/log.c        one line at a time
+ *      log_events_mutex    lib/log.c        the last lines, for the status page
  *
  * No lock is held across a system call that can block.
  *
@@ -63,7 +68,9 @@ struct TSA(capability("mutex")) lock_role {
 	char never_used;
 };
 
-extern struct lock_role names_mutex;
+extern struct lock_role roster_mutex;
+extern struct lock_role live_mutex ACQUIRED_AFTER(roster_mutex);
+extern struct lock_role names_mutex ACQUIRED_AFTER(live_mutex);
 extern struct lock_role proxy_mutex ACQUIRED_AFTER(names_mutex);
 extern struct lock_role crew_mutex ACQUIRED_AFTER(proxy_mutex);
 extern struct lock_role resolver_mutex ACQUIRED_AFTER(crew_mutex);
@@ -84,7 +91,10 @@ extern struct lock_role auth_mutex ACQUIRED_AFTER(redis_mutex);
 extern struct lock_role upstreams_mutex ACQUIRED_AFTER(auth_mutex);
 extern struct lock_role upstream_mutex ACQUIRED_AFTER(upstreams_mutex);
 extern struct lock_role tls_mutex ACQUIRED_AFTER(upstream_mutex);
-extern struct lock_role log_mutex ACQUIRED_AFTER(tls_mutex);
+extern struct lock_role meters_mutex ACQUIRED_AFTER(tls_mutex);
+extern struct lock_role recent_mutex ACQUIRED_AFTER(meters_mutex);
+extern struct lock_role log_mutex ACQUIRED_AFTER(recent_mutex);
+extern struct lock_role log_events_mutex ACQUIRED_AFTER(log_mutex);
 
 /* The two verbs of one kind of lock: struct TYPE has a pthread_mutex_t FIELD of role ROLE. */
 #define LOCK_VERBS(type, field, role)                                   \

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct upstream {
 	char address_text[ADDRESS_TEXT_MAX];
 	bool has_address;
 	struct address address;
+	atomic_ullong answers_total, answers_us;
 	pthread_mutex_t mutex;
 	struct idle *idle GUARDED_BY(upstream_mutex); /* oldest first */
 	size_t count GUARDED_BY(upstream_mutex);
@@ -146,6 +148,42 @@ const char *upstream_host(const struct upstream *upstream)
 const char *upstream_address(const struct upstream *upstream)
 {
 	return upstream->has_address ? upstream->address_text : upstream->name;
+}
+
+void upstream_answered(struct upstream *upstream, uint64_t us)
+{
+	atomic_fetch_add_explicit(&upstream->answers_total, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&upstream->answers_us, us, memory_order_relaxed);
+}
+
+static int compare_reports(const void *one, const void *other)
+{
+	return strcmp(((const struct upstream_report *)one)->address, ((const struct upstream_report *)other)->address);
+}
+
+size_t upstreams_report(struct upstreams *all, struct upstream_report *reports, size_t capacity)
+{
+	size_t count = 0;
+	upstreams_lock(all);
+	for (struct upstream *upstream = all->first; upstream != NULL && count < capacity; upstream = upstream->next) {
+		struct upstream_report *report = &reports[count++];
+		snprintf(report->address, sizeof report->address, "%s", upstream_address(upstream));
+		report->answers_total = atomic_load_explicit(&upstream->answers_total, memory_order_relaxed);
+		report->answers_us = atomic_load_explicit(&upstream->answers_us, memory_order_relaxed);
+	}
+	upstreams_unlock(all);
+	if (count > 1)
+		qsort(reports, count, sizeof *reports, compare_reports);
+	return count;
+}
+
+const struct upstream_report *upstream_report_find(const struct upstream_report *reports, size_t count, const char *address)
+{
+	struct upstream_report key;
+	if (count == 0)
+		return NULL;
+	snprintf(key.address, sizeof key.address, "%s", address);
+	return bsearch(&key, reports, count, sizeof *reports, compare_reports);
 }
 
 /* Takes the connection used last. fd -1 when there is none young enough. */

@@ -29,6 +29,16 @@ void upstreams_destroy(struct upstreams *all);
    call. Never blocks. Any thread. */
 void upstreams_reap(struct upstreams *all, uint64_t idle_max_us);
 
+/* What there is to know of one target, for the status page. */
+struct upstream_report {
+	char address[ADDRESS_TEXT_MAX + 256]; /* as upstream_address() */
+	uint64_t answers_total, answers_us;   /* how many heads of answers came, and how long they took together */
+};
+/* Copies up to capacity, sorted by address. Returns how many it copied. */
+size_t upstreams_report(struct upstreams *all, struct upstream_report *reports, size_t capacity);
+/* The report of that address, or NULL. */
+const struct upstream_report *upstream_report_find(const struct upstream_report *reports, size_t count, const char *address);
+
 /* One target. name is how the settings call its host ("api.example:80"), for the Host of requests that have none.
    address NULL: the name did not resolve; every lease fails. Strings are copied. NULL when out of memory. */
 struct upstream *upstream_create(struct upstreams *all, const char *name, const struct address *address);
@@ -38,6 +48,9 @@ void upstream_destroy(struct upstream *upstream);
 const char *upstream_name(const struct upstream *upstream);    /* as configured */
 const char *upstream_host(const struct upstream *upstream);    /* for Host: the name; "localhost" for a unix socket */
 const char *upstream_address(const struct upstream *upstream); /* "127.0.0.1:9001"; the name while there is no address */
+
+/* It answered after so long. Any thread. */
+void upstream_answered(struct upstream *upstream, uint64_t us);
 
 /* What kind of connection is wanted. */
 struct upstream_wish {

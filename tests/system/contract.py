@@ -13,7 +13,6 @@ RELOADED = r'settings (are|stay) in force'
 DRAINING = r'SIGTERM'
 
 ALL_OUT_BODY = b'All servers is off'
-NOT_BUILT = 'not built yet'
 
 # What a sanitizer writes when it has found something.
 SANITIZER = re.compile(r'ERROR: AddressSanitizer|ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:'
@@ -46,14 +45,12 @@ BUILT_SETTINGS = {
     'host_limits': 'example.com=3, example.com:8443=0, [::1]=7', 'cap_backlog': '1.5',
     'host_rate': '5', 'host_rates': 'example.com=600/m, [::1]:8080=0.5/s', 'host_backlog': '1.5', 'proxy_protocol': 'on', 'send_proxy': 'v2', 'parent': '[::1]:3128',
     'connect_allow': '*:443, *.example.com:80, 10.0.0.0/8:*, [::1]:8080', 'redis_addr': '127.0.0.1:6379',
-    'redis_db': '3', 'redis_fail': 'local', 'id': '7', 'unicast': '127.0.0.255:7788', 'partition': 'strict',
+    'redis_db': '3', 'redis_fail': 'local', 'stats_path': '/stats', 'id': '7', 'unicast': '127.0.0.255:7788', 'partition': 'strict',
     'ssl': 'yes', 'ssl_name': 'api.example',
 }
 
-# Keys whose function comes later: refused with NOT_BUILT, so that nothing parses and does nothing.
-LATER_SETTINGS = {
-}
-SECRETS = ('redis_password', 'cluster_secret', 'parent_auth')
+# Where the status page and the API are, in the log.
+ADMIN = re.compile(r'the API are at (http://(?P<host>\S+):(?P<port>\d+)/|unix:(?P<path>\S+))')
 
 # Environment variables that weir listens to; the harness clears them so that a test starts from nothing.
 ENVIRONMENT = re.compile(r'^(WEIR_|DPRL_|REDIS_|LOG_LEVEL$)')

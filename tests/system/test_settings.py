@@ -308,23 +308,6 @@ def values_of_ten_kibibytes_arrive_whole(t):
     t.equal(settings['threshold'], ('5', 'weir.ini:3'))
 
 
-def keys_of_later_issues_are_refused_as_not_built_yet(t):
-    for key, value in contract.LATER_SETTINGS.items():
-        path = t.file('weir.ini', f'[main]\nendpoint = 127.0.0.1:1\n{key} = {value}\n')
-        error = _refuses(t, ['-c', path, '--node', 'main', '--check'], contract.NOT_BUILT, 'weir.ini:3', key)
-        if key in contract.SECRETS:
-            t.check(value not in error, f'the secret is shown: {error!r}')
-        flag = '--' + key.replace('_', '-')
-        error = _refuses(t, ['reverse', '--endpoint', '127.0.0.1:1', f'{flag}={value}', '--check'], contract.NOT_BUILT)
-        if key in contract.SECRETS:
-            t.check(value not in error, f'the secret is shown: {error!r}')
-
-
-def later_keys_with_a_value_that_changes_nothing_are_accepted(t):
-    path = t.file('weir.ini', '[main]\nendpoint = 127.0.0.1:1\nssl = no\nproxy_protocol = off\nhost_rate = 0\n')
-    t.check('endpoint' in _check(t, '-c', path, '--node', 'main'), 'endpoint')
-
-
 # Starting
 
 def a_port_that_is_taken_is_a_run_time_failure(t):

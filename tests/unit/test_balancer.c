@@ -643,9 +643,51 @@ static void many_threads_leave_every_count_right(void)
 		CU_ASSERT_TRUE(items[i][0] == 1 && items[i][1] == 1 && items[i][2] == 1);
 }
 
+static void the_report_says_whose_turn_is_next(void)
+{
+	static const enum balancer_policy policies[] = { BALANCER_ROUNDROBIN, BALANCER_LEASTCONN };
+	uint64_t dice = 7;
+
+	for (size_t p = 0; p < sizeof(policies) / sizeof(policies[0]); p++) {
+		struct balancer *b = make(policies[p], false, 1, 1);
+		struct balancer_pick held[8] = { { .item = NULL } };
+		unsigned rounds = 0;
+
+		CU_ASSERT_EQUAL_FATAL(set(b, "A3B1C2D1", 0, 0), 0);
+		for (unsigned i = 0; i < 400; i++) {
+			struct balancer_report reports[4];
+			struct balancer_tried tried = { .count = 0 };
+			struct balancer_pick pick;
+			size_t next = 4, count_of_next = 0;
+
+			dice = dice * UINT64_C(6364136223846793005) + 1;
+			balancer_drain(b, (const char *[]){ "A", "B", "C", "D" }[dice >> 62], (dice >> 40) % 3 == 0);
+			CU_ASSERT_EQUAL_FATAL(balancer_report(b, reports, 4), 4);
+			for (size_t k = 0; k < 4; k++)
+				if (reports[k].is_next) {
+					next = k;
+					count_of_next++;
+				}
+			bool picked = balancer_pick(b, 0, &tried, &pick);
+			CU_ASSERT_EQUAL(count_of_next, picked ? 1 : 0);
+			CU_ASSERT_TRUE(!picked || pick.item == &released[next]);
+			rounds += picked;
+			if (held[i % 8].item != NULL)
+				balancer_done(b, &held[i % 8]);
+			held[i % 8] = picked ? pick : (struct balancer_pick){ .item = NULL };
+		}
+		CU_ASSERT_TRUE(rounds > 200);
+		for (size_t i = 0; i < 8; i++)
+			if (held[i].item != NULL)
+				balancer_done(b, &held[i]);
+		balancer_destroy(b);
+	}
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
+		TEST(the_report_says_whose_turn_is_next),
 		TEST(equal_weights_take_strict_turns),
 		TEST(a_dead_target_leaves_a_gap_and_returns_to_its_place),
 		TEST(unequal_weights_are_served_smoothly),

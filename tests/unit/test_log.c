@@ -188,9 +188,32 @@ static void lines_that_a_full_pipe_has_no_room_for_are_counted(void)
 	}
 }
 
+static void the_last_lines_are_kept_whatever_level_is_written(void)
+{
+	struct log_options options = { .path = "/dev/null", .level = LOG_LEVEL_ERROR };
+	struct log *log = log_create(&options, error, sizeof error);
+	struct log_event *events = calloc(LOG_EVENTS_MAX, sizeof *events);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(log);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(events);
+	log_write(log, LOG_LEVEL_DEBUG, "main", "too small to keep");
+	CU_ASSERT_EQUAL(log_events(log, events, LOG_EVENTS_MAX), 0);
+	for (int i = 1; i <= LOG_EVENTS_MAX + 3; i++)
+		log_write(log, LOG_LEVEL_INFO, i % 2 == 0 ? "main" : NULL, "line %d\n\xff", i);
+	CU_ASSERT_EQUAL(log_events(log, events, LOG_EVENTS_MAX), LOG_EVENTS_MAX);
+	CU_ASSERT_EQUAL(events[0].number, 4);
+	CU_ASSERT_STRING_EQUAL(events[0].text, "line 4??");
+	CU_ASSERT_STRING_EQUAL(events[0].service, "main");
+	CU_ASSERT_STRING_EQUAL(events[1].service, "");
+	CU_ASSERT_EQUAL(log_events(log, events, 2), 2);
+	CU_ASSERT_EQUAL(events[1].number, LOG_EVENTS_MAX + 3);
+	free(events);
+	log_destroy(log);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
+		TEST(the_last_lines_are_kept_whatever_level_is_written),
 		TEST(a_line_has_a_time_a_level_a_service_and_an_end),
 		TEST(nobody_can_begin_a_line_of_his_own),
 		TEST(an_access_line_is_the_combined_format_and_more),

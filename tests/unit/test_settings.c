@@ -556,7 +556,7 @@ static void a_variable_that_is_wrong_is_named_and_an_empty_one_is_not_set(void)
 	variable("WEIR_=5", "unknown setting \"WEIR_\" in the environment (weir --help lists what is allowed)");
 	variable("WEIR_port=5", "unknown setting \"WEIR_port\" in the environment; did you mean WEIR_PORT? "
 	                        "(weir --help lists what is allowed)");
-	variable("WEIR_STATS_PATH=/stats", "WEIR_STATS_PATH: not built yet");
+	variable("WEIR_STATS_PATH=/stats", NULL);
 	variable("WEIR_SSL=maybe", "WEIR_SSL: \"maybe\" was read; allowed: no, yes");
 	variable("WEIR_SSL=off", NULL);
 	variable("REDIS_ADDR=localhost:6379", NULL);
@@ -1807,45 +1807,37 @@ static void a_file_of_users_is_looked_through(void)
 	unlink(path);
 }
 
-/* ---- what is not built ---- */
+/* ---- where it is looked at ---- */
 
-static void what_is_not_built_is_refused_wherever_it_stands(void)
+static void an_admin_address_is_refused_when_it_is_none(void)
 {
-	expect_error(key("stats_path = /stats"), "weir.ini:3: \"stats_path\" is not built yet");
-	expect_error(file("[globals]\nadmin = 127.0.0.1:9\n[a]\nendpoint = t:1\n"),
-	             "weir.ini:2: \"admin\" is not built yet");
-	expect_error(command("reverse", "--stats-path", "/stats", NULL), "--stats-path: not built yet");
+	expect_error(file("[globals]\nadmin = nine\n[a]\nendpoint = t:1\n"),
+	             "weir.ini:2: admin: \"nine\" was read; allowed: a port, address:port, localhost:port, *:port or unix:/path; "
+	             "IPv6 in brackets");
+	expect_error(file("[a]\nendpoint = t:1\nstats_path = stats\n"),
+	             "weir.ini:3: stats_path: \"stats\" was read; allowed: a path such as /stats: of visible ASCII characters without ? "
+	             "and #, no / at the end");
 }
 
-static void every_later_key_is_refused_but_for_its_neutral_values(void)
+static void another_threshold_keeps_all_else_and_outlives_what_it_came_from(void)
 {
-	unsigned later = 0, neutral = 0;
-	for (size_t i = 0; i < settings_row_count; i++) {
-		const struct settings_row *row = &settings_rows[i];
-		char text[256], flag[SETTINGS_NAME_MAX + 2], wanted[128];
-		const char *suffix = row->is_prefix ? ".x" : "";
-		if (!row->is_later)
-			continue;
-		later++;
-		const char *format = row->scope == SCOPE_GLOBAL ? "[globals]\n%s%s = %s\n[a]\nendpoint=t:1\n"
-		                                                : "[a]\n%s%s = %s\nendpoint=t:1\n";
-		snprintf(text, sizeof text, format, row->name, suffix, "gibberish");
-		snprintf(wanted, sizeof wanted, "weir.ini:2: \"%s%s\" is not built yet", row->name, suffix);
-		expect_error_with(file(text), wanted);
-		settings_spell_flag(row->name, flag);
-		strcat(flag, suffix);
-		snprintf(wanted, sizeof wanted, "%.*s: not built yet", (int)(strlen(flag) - strlen(suffix)), flag);
-		expect_error_with(command("reverse", "--endpoint=t:1", flag, "gibberish", NULL), wanted);
-		if (!row->neutral)
-			continue;
-		neutral++;
-		char value[32];
-		snprintf(value, sizeof value, "%.*s", (int)strcspn(row->neutral, "|"), row->neutral);
-		snprintf(text, sizeof text, format, row->name, suffix, value);
-		expect_good(file(text));
-		expect_good(command("reverse", "--endpoint=t:1", flag, value, NULL));
-	}
-	CU_ASSERT(later > 0 && neutral <= later);
+	struct configuration *c = file("[a]\nendpoint = t:1\nthreshold = 100\nbacklog = 2\nstats_path = /s\n");
+	struct settings_rate rate = { .count = 7, .window_us = 1000000 }, large = { .count = 1000000, .window_us = 1000000 };
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	struct settings *first = settings_with_threshold(c->services[0], &rate, error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(first);
+	CU_ASSERT_PTR_NULL(settings_with_threshold(c->services[0], &large, error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, "threshold x backlog"));
+	rate.count = 9;
+	struct settings *second = settings_with_threshold(first, &rate, error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(second);
+	configuration_free(c);
+	settings_release(first);
+	CU_ASSERT_EQUAL(second->threshold.count, 9);
+	CU_ASSERT_EQUAL(second->backlog_requests, 18);
+	CU_ASSERT_STRING_EQUAL(second->stats_path, "/s");
+	CU_ASSERT_EQUAL(second->endpoint.count, 1);
+	settings_release(second);
 }
 
 /* ---- secrets ---- */
@@ -2332,8 +2324,8 @@ int main(void)
 		TEST(a_secret_may_stand_in_a_file_of_its_own),
 		TEST(a_file_that_holds_no_secret_is_refused_and_its_content_not_shown),
 		TEST(a_file_of_users_is_looked_through),
-		TEST(what_is_not_built_is_refused_wherever_it_stands),
-		TEST(every_later_key_is_refused_but_for_its_neutral_values),
+		TEST(an_admin_address_is_refused_when_it_is_none),
+		TEST(another_threshold_keeps_all_else_and_outlives_what_it_came_from),
 		TEST(a_secret_is_in_no_error),
 		TEST(a_secret_is_masked_when_it_is_printed),
 		TEST(the_stanzas_of_this_machine_run),

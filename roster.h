@@ -1,0 +1,62 @@
+/* roster.h: which services there are right now, for those who look at them from outside the road.
+ *
+ * A reload makes and ends services while somebody reads the status page. Whoever looks takes hold of all that are there, and a service
+ * that leaves is freed when nobody holds it any more:
+ *
+ *      reload:   roster_add() … roster_remove(): takes it off the list, then waits for those that hold it ──► proxy_destroy()
+ *      looking:  roster_hold() … roster_release()          a moment: nothing in between may block
+ *
+ * Changes from outside (the API) and reloads take turns by roster_begin_change(): it is no lock, for a reload may wait for
+ * names to resolve, and nobody should hold a mutex that long.
+ *
+ * Any thread.
+ */
+#ifndef WEIR_ROSTER_H
+#define WEIR_ROSTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/log.h"
+#include "proxy.h"
+
+struct roster;
+
+/* NULL when out of memory. log outlives it. */
+struct roster *roster_create(struct log *log);
+void roster_destroy(struct roster *roster); /* empty, and held by nobody */
+
+/* False when out of memory. */
+bool roster_add(struct roster *roster, struct proxy *proxy);
+/* Waits until nobody holds it. One that is not there: nothing. */
+void roster_remove(struct roster *roster, struct proxy *proxy);
+
+struct roster_view {
+	struct roster *roster;
+	struct roster_entry **entries;
+	struct proxy **proxies; /* in the order of their making */
+	size_t count;
+};
+/* False when out of memory: then nothing is held. */
+bool roster_hold(struct roster *roster, struct roster_view *view);
+void roster_release(struct roster_view *view);
+
+/* Waits for its turn, at most until deadline_us. False: somebody else still changes. */
+bool roster_begin_change(struct roster *roster, uint64_t deadline_us);
+void roster_end_change(struct roster *roster);
+
+/* What is known of the process as a whole. */
+struct roster_facts {
+	struct log *log;
+	uint64_t started_us;     /* clock_us() */
+	int64_t started_s;       /* of the wall clock */
+	bool is_draining;
+	bool last_reload_is_good; /* also when there was none */
+	int64_t last_reload_s;   /* when settings last came into force, of the wall clock */
+};
+void roster_facts(struct roster *roster, struct roster_facts *facts);
+void roster_note_drain(struct roster *roster);
+void roster_note_reload(struct roster *roster, bool is_good);
+
+#endif

@@ -1,0 +1,424 @@
+/* top.c: `weir top`: what the status page shows, in a terminal: for a classroom without a browser, and for a night on a serial line.
+ *
+ *      each second:  GET /api/status of another weir ──► one screen of text ──► written in one piece over the last one
+ *
+ * It is a client like any other and knows nothing of the inside: the same JSON that everybody may read, over a connection of its own
+ * each time. Rates are what has been added since the last look. Where the output is no terminal there are no cursor movements
+ * and no colours, so that it can be kept in a file; NO_COLOR is obeyed (no-color.org).
+ *
+ * Bytes from the other side are shown, never obeyed: the text is JSON, whose control characters are escapes, and those are taken out
+ * before a byte reaches the terminal.
+ */
+#include "top.h"
+
+#include <jansson.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "lib/admin.h"
+#include "lib/clock.h"
+#include "lib/conn.h"
+#include "lib/flags.h"
+#include "lib/http.h"
+#include "lib/text.h"
+
+#define ANSWER_MAX_BYTES (16u * 1024u * 1024u)
+#define ASK_US (5 * US_PER_S)
+#define NAMES_MAX 256u
+#define BAR_CELLS 40
+
+struct options {
+	const char *admin, *token_file;
+	uint64_t interval_us;
+	bool once;
+};
+
+/* What one service's counters were at the last look. */
+struct before {
+	char name[128];
+	double at_s, requests, started, refused;
+};
+
+struct screen {
+	struct text text;
+	bool is_terminal, has_colours;
+	double now_s;
+	struct before past[NAMES_MAX], next[NAMES_MAX];
+	size_t past_count, next_count;
+};
+
+/* ---- asking --------------------------------------------------------------------------------------------------------- */
+
+/* Connects to a place as admin is written, and also to a host by its name. -1 and *why. */
+static int connect_to(const char *place, char host[256], const char **why)
+{
+	struct admin_place parsed;
+	struct address address;
+	bool is_place = admin_parse_place(place, &parsed);
+	if (is_place) {
+		const char *bind = strcmp(parsed.bind, "::") == 0 ? "::1" : strcmp(parsed.bind, "0.0.0.0") == 0 ? "127.0.0.1" : parsed.bind;
+		bool is_unix = strncmp(bind, "unix:", 5) == 0;
+		if (is_unix ? !address_unix(bind + 5, &address) : !address_parse(bind, parsed.port, &address))
+			is_place = false;
+		snprintf(host, 256, strchr(bind, ':') != NULL && !is_unix ? "[%s]" : "%s", is_unix ? "localhost" : bind);
+	}
+	const char *colon = strrchr(place, ':');
+	*why = "no such host";
+	if (!is_place) {
+		struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *found = NULL;
+		if (colon == NULL || colon == place || (size_t)(colon - place) >= 256)
+			return -1;
+		snprintf(host, 256, "%.*s", (int)(colon - place), place);
+		if (getaddrinfo(host, colon + 1, &hints, &found) != 0 || found->ai_addrlen > sizeof address.storage)
+			return -1;
+		memset(&address, 0, sizeof address);
+		memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
+		address.length = found->ai_addrlen;
+		freeaddrinfo(found);
+	}
+	int fd = conn_socket(&address);
+	*why = "it can't be connected to";
+	if (fd < 0 || conn_connect(fd, &address, clock_us() + ASK_US) == CONN_OK)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* Reads the whole answer: it ends with the connection. */
+static bool read_all(int fd, struct text *answer)
+{
+	char bytes[16384];
+	struct conn conn;
+	uint64_t deadline_us = clock_us() + ASK_US;
+	conn_init(&conn, fd, bytes, sizeof bytes);
+	enum conn_result result;
+	while ((result = conn_fill(&conn, deadline_us)) == CONN_OK && answer->length < ANSWER_MAX_BYTES) {
+		text_add_bytes(answer, conn_bytes(&conn), conn_available(&conn));
+		conn_init(&conn, fd, bytes, sizeof bytes);
+	}
+	return result == CONN_END && !answer->has_failed;
+}
+
+/* The JSON of an answer that is 200; NULL and *why. */
+static json_t *parse_answer(const struct text *answer, const char **why)
+{
+	struct http_scan scan = { .is_response = true };
+	struct http_head head;
+	size_t length = 0;
+	*why = "its answer is no HTTP";
+	if (answer->bytes == NULL || http_scan(&scan, answer->bytes, answer->length, &length) != HTTP_SCAN_COMPLETE ||
+	    http_parse_response(answer->bytes, length, HTTP_GET, &head).status != 0)
+		return NULL;
+	*why = head.status == 401 || head.status == 403 ? "it refuses us (admin_token?)" : "it is no admin address";
+	return head.status == 200 ? json_loadb(answer->bytes + length, answer->length - length, 0, NULL) : NULL;
+}
+
+static json_t *ask(const struct options *options, const char *token, const char **why)
+{
+	char host[256], bytes[1024];
+	struct text answer = { .bytes = NULL };
+	json_t *status = NULL;
+	int fd = connect_to(options->admin, host, why);
+	if (fd < 0)
+		return NULL;
+	struct conn conn;
+	conn_init(&conn, fd, bytes, sizeof bytes);
+	int length = snprintf(bytes, sizeof bytes, "GET /api/status HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n%s%s%s\r\n", host,
+	                      token[0] != '\0' ? "Authorization: Bearer " : "", token, token[0] != '\0' ? "\r\n" : "");
+	struct iovec part = { .iov_base = bytes, .iov_len = length > 0 && length < (int)sizeof bytes ? (size_t)length : 0 };
+	*why = "it did not answer";
+	if (conn_send(&conn, &part, 1, clock_us() + ASK_US, NULL) == CONN_OK && read_all(fd, &answer))
+		status = parse_answer(&answer, why);
+	close(fd);
+	text_free(&answer);
+	return status;
+}
+
+/* ---- words ---------------------------------------------------------------------------------------------------------- */
+
+enum colour { PLAIN = 0, BOLD = 1, RED = 31, GREEN = 32, YELLOW = 33, QUIET = 2 };
+
+static void paint(struct screen *screen, enum colour colour, const char *format, ...) PRINTF_LIKE(3, 4);
+static void paint(struct screen *screen, enum colour colour, const char *format, ...)
+{
+	char line[1024];
+	va_list arguments;
+	va_start(arguments, format);
+	vsnprintf(line, sizeof line, format, arguments);
+	va_end(arguments);
+	if (screen->has_colours && colour != PLAIN)
+		text_add(&screen->text, "\033[%dm%s\033[0m", (int)colour, line);
+	else
+		text_add(&screen->text, "%s", line);
+}
+
+/* The rest of a line is cleared, for a longer one may have stood there. */
+static void end_line(struct screen *screen)
+{
+	text_add(&screen->text, screen->is_terminal ? "\033[K\n" : "\n");
+}
+
+static double number(const json_t *object, const char *key)
+{
+	return json_number_value(json_object_get(object, key));
+}
+
+/* A string of theirs, made harmless. */
+static const char *words(const json_t *object, const char *key, char out[128])
+{
+	const char *value = json_string_value(json_object_get(object, key));
+	text_clean(value != NULL ? value : "", value != NULL ? strlen(value) : 0, out, 128);
+	return out;
+}
+
+static void paint_bar(struct screen *screen, double used, double all, enum colour colour)
+{
+	int filled = all > 0 ? (int)(used / all * BAR_CELLS + 0.5) : 0;
+	filled = filled < 0 ? 0 : filled > BAR_CELLS ? BAR_CELLS : filled;
+	char bar[BAR_CELLS + 1];
+	memset(bar, '#', (size_t)filled);
+	memset(bar + filled, '.', (size_t)(BAR_CELLS - filled));
+	bar[BAR_CELLS] = '\0';
+	paint(screen, colour, "[%s]", bar);
+}
+
+/* ---- one service ------------------------------------------------------------------------------------------------------ */
+
+static struct before *find_before(struct screen *screen, const char *name)
+{
+	for (size_t i = 0; i < screen->past_count; i++)
+		if (strcmp(screen->past[i].name, name) == 0)
+			return &screen->past[i];
+	return NULL;
+}
+
+static void paint_rates(struct screen *screen, const json_t *service, const char *name)
+{
+	struct before now = { .at_s = screen->now_s, .requests = number(service, "requests_total"),
+		              .started = number(service, "started_total"), .refused = number(service, "refused_total") };
+	snprintf(now.name, sizeof now.name, "%s", name);
+	const struct before *past = find_before(screen, name);
+	double s = past != NULL ? now.at_s - past->at_s : 0;
+	if (s > 0 && now.requests >= past->requests)
+		paint(screen, PLAIN, "  requests %.0f (%.1f/s)  started %.0f (%.1f/s)  refused %.0f (%.1f/s)", now.requests,
+		      (now.requests - past->requests) / s, now.started, (now.started - past->started) / s, now.refused,
+		      (now.refused - past->refused) / s);
+	else
+		paint(screen, PLAIN, "  requests %.0f  started %.0f  refused %.0f", now.requests, now.started, now.refused);
+	if (screen->next_count < NAMES_MAX)
+		screen->next[screen->next_count++] = now;
+	const json_t *answers = json_object_get(service, "answers");
+	double errors = number(answers, "5xx");
+	paint(screen, errors > 0 ? RED : PLAIN, "  5xx %.0f", errors);
+	paint(screen, PLAIN, "  connections %.0f", number(service, "connections"));
+	end_line(screen);
+}
+
+static void paint_limits(struct screen *screen, const json_t *service)
+{
+	double threshold = number(service, "threshold"), waiting = number(service, "waiting"), room = number(service, "backlog_requests");
+	if (threshold > 0) {
+		double used = threshold - number(service, "available");
+		paint(screen, PLAIN, "  window ");
+		paint_bar(screen, used, threshold, used >= threshold ? YELLOW : GREEN);
+		paint(screen, PLAIN, " %.0f of %.0f in %g s", used, threshold, number(service, "window_s"));
+		end_line(screen);
+	}
+	if (room > 0) {
+		paint(screen, PLAIN, "  line   ");
+		paint_bar(screen, waiting, room, waiting >= room ? RED : YELLOW);
+		paint(screen, PLAIN, " %.0f of %.0f wait", waiting, room);
+		end_line(screen);
+	}
+	const json_t *times = json_object_get(service, "times"), *total = json_object_get(times, "total");
+	if (number(total, "count") > 0) {
+		const json_t *wait = json_object_get(times, "wait");
+		paint(screen, QUIET, "  half of all requests under %.1f ms, 95 %% under %.1f ms; waiting: %.1f, %.1f ms", number(total, "p50_s") * 1e3,
+		      number(total, "p95_s") * 1e3, number(wait, "p50_s") * 1e3, number(wait, "p95_s") * 1e3);
+		end_line(screen);
+	}
+}
+
+static void paint_targets(struct screen *screen, const json_t *service)
+{
+	char address[128], state[128];
+	size_t i;
+	json_t *target;
+	json_array_foreach(json_object_get(service, "targets"), i, target)
+	{
+		words(target, "state", state);
+		bool is_in = strcmp(state, "in") == 0;
+		paint(screen, PLAIN, "  %s %-40.60s ", json_is_true(json_object_get(target, "next")) ? ">" : " ", words(target, "address", address));
+		paint(screen, is_in ? GREEN : strcmp(state, "out") == 0 ? RED : YELLOW, "%-6s", state);
+		double answers = number(target, "answers_total");
+		paint(screen, PLAIN, " weight %-3.0f active %-4.0f requests %-9.0f failures %-6.0f", number(target, "weight"),
+		      number(target, "active"), number(target, "requests_total"), number(target, "failures_total"));
+		if (answers > 0)
+			paint(screen, QUIET, " %.1f ms", number(target, "answers_s") / answers * 1e3);
+		end_line(screen);
+	}
+}
+
+static void paint_hosts(struct screen *screen, const json_t *service)
+{
+	char name[128];
+	size_t i;
+	json_t *host;
+	json_array_foreach(json_object_get(service, "hosts"), i, host)
+	{
+		double active = number(host, "active"), limit = number(host, "limit");
+		if (i >= 20)
+			break;
+		paint(screen, PLAIN, "    %-38.60s ", words(host, "host", name));
+		if (limit > 0)
+			paint_bar(screen, active, limit, active >= limit ? RED : GREEN);
+		paint(screen, PLAIN, limit > 0 ? " %.0f of %.0f" : " %.0f connections", active, limit);
+		end_line(screen);
+	}
+}
+
+static void paint_group(struct screen *screen, const json_t *service)
+{
+	char state[128], address[128];
+	const json_t *group = json_object_get(service, "group");
+	size_t i;
+	json_t *node;
+	if (group == NULL)
+		return;
+	paint(screen, PLAIN, "  group %s: node %.0f, master %.0f, epoch %.0f", words(group, "address", address), number(group, "self"),
+	      number(group, "master"), number(group, "epoch"));
+	end_line(screen);
+	json_array_foreach(json_object_get(group, "nodes"), i, node)
+	{
+		paint(screen, PLAIN, "    node %-5.0f %-6s heard %.0f ms ago  started %.0f", number(node, "id"), words(node, "state", state),
+		      number(node, "age_ms"), number(node, "started_total"));
+		end_line(screen);
+	}
+}
+
+static void paint_service(struct screen *screen, const json_t *service)
+{
+	char name[128], mode[128];
+	words(service, "name", name);
+	paint(screen, BOLD, "%s", name);
+	paint(screen, QUIET, "  %s, port %.0f%s", words(service, "mode", mode), number(service, "port"),
+	      json_is_true(json_object_get(service, "draining")) ? ", draining" : "");
+	end_line(screen);
+	paint_rates(screen, service, name);
+	paint_limits(screen, service);
+	paint_targets(screen, service);
+	paint_hosts(screen, service);
+	paint_group(screen, service);
+	end_line(screen);
+}
+
+/* ---- the screen --------------------------------------------------------------------------------------------------------- */
+
+/* Only as many lines as there is room for: a longer text would scroll, and the next screen would stand below. */
+static void cut_to_height(struct text *text)
+{
+	struct winsize size;
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row < 2)
+		return;
+	unsigned lines = 0;
+	for (size_t i = 0; i < text->length; i++)
+		if (text->bytes[i] == '\n' && ++lines == size.ws_row - 1u)
+			text->length = i;
+}
+
+static bool show(struct screen *screen, const struct options *options, const char *token)
+{
+	const char *why = "";
+	char version[128], clock_text[16];
+	json_t *status = ask(options, token, &why), *service;
+	time_t now = time(NULL);
+	struct tm parts;
+	size_t i;
+	strftime(clock_text, sizeof clock_text, "%H:%M:%S", localtime_r(&now, &parts));
+	if (status == NULL) {
+		fprintf(stderr, "weir top: %s: %s\n", options->admin, why);
+		return false;
+	}
+	screen->now_s = (double)clock_us() / 1e6;
+	screen->next_count = 0;
+	text_add(&screen->text, screen->is_terminal ? "\033[?7l\033[H" : ""); /* a long line is cut, not wrapped */
+	paint(screen, BOLD, "weir %s", words(status, "version", version));
+	paint(screen, QUIET, "  at %s, up %.0f s, %s%s%s", options->admin, number(status, "uptime_s"), clock_text,
+	      json_is_true(json_object_get(status, "draining")) ? ", draining" : "",
+	      json_is_false(json_object_get(status, "last_reload_good")) ? ", the last reload was refused" : "");
+	end_line(screen);
+	end_line(screen);
+	json_array_foreach(json_object_get(status, "services"), i, service)
+		paint_service(screen, service);
+	json_decref(status);
+	if (screen->is_terminal) {
+		cut_to_height(&screen->text);
+		text_add(&screen->text, "\033[J\033[?7h");
+	}
+	memcpy(screen->past, screen->next, sizeof screen->past);
+	screen->past_count = screen->next_count;
+	bool good = !screen->text.has_failed && fwrite(screen->text.bytes, 1, screen->text.length, stdout) == screen->text.length &&
+	            fflush(stdout) == 0;
+	text_free(&screen->text);
+	return good;
+}
+
+/* The file's first line. */
+static bool read_token(const char *path, char token[512])
+{
+	token[0] = '\0';
+	if (path == NULL)
+		return true;
+	FILE *file = fopen(path, "re");
+	bool good = file != NULL && fgets(token, 512, file) != NULL;
+	if (file != NULL)
+		fclose(file);
+	token[strcspn(token, "\r\n")] = '\0';
+	if (!good)
+		fprintf(stderr, "weir top: --token-file: \"%s\" can't be read\n", path);
+	return good;
+}
+
+int top_main(int argc, char **argv)
+{
+	static const char usage[] = "weir top [--admin HOST:PORT] [--interval SECONDS] [--once]\n"
+				    "Shows what a running weir does, from its admin address, again and again.\n";
+	struct options options = { .admin = "127.0.0.1:9100", .interval_us = US_PER_S };
+	const struct flag table[] = {
+		{ .name = "admin", .kind = FLAG_TEXT, .into.text = &options.admin, .value = "HOST:PORT",
+		  .help = "the admin address of the weir to look at, as its setting admin says (127.0.0.1:9100)" },
+		{ .name = "interval", .kind = FLAG_SECONDS, .into.number = &options.interval_us, .lowest = 100000, .highest = 3600 * US_PER_S,
+		  .value = "SECONDS", .help = "from one look to the next (1)" },
+		{ .name = "once", .kind = FLAG_SWITCH, .into.on = &options.once, .help = "look once, and end" },
+		{ .name = "token-file", .kind = FLAG_TEXT, .into.text = &options.token_file, .value = "FILE",
+		  .help = "file that holds the admin_token, where Host is not one that is let in without" },
+	};
+	char error[FLAGS_ERROR_BYTES], token[512];
+	size_t count = sizeof table / sizeof table[0];
+	enum flags_result result = flags_read(table, count, argc, argv, error);
+	if (result != FLAGS_READ)
+		return flags_finish(result, "weir top", usage, table, count, error);
+	if (!read_token(options.token_file, token))
+		return 2;
+	struct screen *screen = calloc(1, sizeof *screen);
+	if (screen == NULL)
+		return 1;
+	screen->is_terminal = isatty(STDOUT_FILENO);
+	screen->has_colours = screen->is_terminal && getenv("NO_COLOR") == NULL;
+	if (screen->is_terminal)
+		printf("\033[2J");
+	bool good = show(screen, &options, token);
+	struct timespec pause = { .tv_sec = (time_t)(options.interval_us / US_PER_S), .tv_nsec = (long)(options.interval_us % US_PER_S) * 1000 };
+	while (good && !options.once) {
+		nanosleep(&pause, NULL);
+		good = show(screen, &options, token);
+	}
+	free(screen);
+	return good ? 0 : 1;
+}
