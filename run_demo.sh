@@ -33,6 +33,7 @@ scene_titles=(
 	"The message switch: whose turn it is"
 	"The message switch: a server is killed under load, and revived"
 	"Three workers share a cap through Redis, and one is killed"
+	"Three nodes share one threshold, and their master is killed"
 )
 
 usage() {
@@ -508,16 +509,16 @@ scene_2() {
 # ---- scene 3
 # -------------------------------------------------------------------------------------------------------------
 
-# The shortest time, in seconds, in which six requests arrived at the targets. Read from their log, whose times are
-# those at which the kernel received the bytes: on one machine that is while weir sends them.
-tightest_six() {
-	sort -n "$1" | awk '
+# tightest COUNT FILE: the shortest time, in seconds, in which so many requests arrived at the targets. Read from their
+# log, whose times are those at which the kernel received the bytes: on one machine that is while weir sends them.
+tightest() {
+	sort -n "$2" | awk -v count="$1" '
 		{ at[NR] = $1 }
 		END {
 			best = 1e9
-			for (i = 6; i <= NR; i++)
-				if (at[i] - at[i - 5] < best)
-					best = at[i] - at[i - 5]
+			for (i = count; i <= NR; i++)
+				if (at[i] - at[i - count + 1] < best)
+					best = at[i] - at[i - count + 1]
 			printf "%.3f\n", best
 		}'
 }
@@ -561,7 +562,7 @@ scene_3() {
 	finish client
 	served=$(count_status client 200) refused=$(count_status client 429)
 	echo "    refused:  $refused, at once$(show_retry_after client)"
-	tightest=$(tightest_six "$tmp/arrivals")
+	tightest=$(tightest 6 "$tmp/arrivals")
 	echo "    any six requests in a row took at least $tightest s to start"
 	check "every request got an answer" [ "$stopped_with" -eq 0 ]
 	check "20 served: 5 at once and 15 that waited" [ "$served" -eq 20 ]
@@ -1144,6 +1145,212 @@ scene_9() {
 }
 
 refusal_says_why() { grep -q ' 500$' "$tmp/refusal" && grep -q "cap of $cap connections to $host" "$tmp/refusal"; }
+
+# ---- scene 10
+# ------------------------------------------------------------------------------------------------------------
+
+throttle=20 # starts a second, of all nodes together
+
+# A UDP port for the group. Not tried out: nodes on one machine share it, so a port that others use would not refuse
+# ours. Below 32768 the kernel hands out none by itself.
+find_group_port() {
+	local i
+	for ((i = 0; i < 1000; i++)); do
+		group_port=$((20000 + RANDOM % 12000))
+		cat /proc/net/udp* | awk -v port="$(printf ':%04X' $group_port)" '
+			substr($2, length($2) - 4) == port { taken = 1 }
+			END { exit taken }' && return 0
+	done
+	fail "no free UDP port from 20000 to 31999"
+}
+
+# start_node ID: in front of target ID.
+start_node() {
+	set -- "node$1" reverse --port 0 --bind 127.0.0.1 --endpoint "127.0.0.1:${port_of[target$1]}" --id "$1" \
+		--unicast "127.255.255.255:$group_port" --threshold $throttle --backlog 2
+	show_command "weir ${*:2}"
+	start "$1" "$bin/weir" "${@:2}"
+	if ! wait_until 10 speaks_or_ended "$1" 'listens on.*port=([0-9]+)' || [ -z "${port_of[$1]:-}" ]; then
+		fail "$1 does not start"
+	fi
+}
+
+# all_say WORDS NAME...: succeeds if the log of each has them.
+all_say() {
+	local words=$1 name
+	shift
+	for name; do
+		grep -q "$words" "$tmp/$name.err" || return 1
+	done
+}
+
+# load_node ID COUNT: a client that sends so many requests to that node, all at once.
+load_node() {
+	start "client$1" "$bin/client_demo" --url "http://127.0.0.1:${port_of[node$1]}/" --count "$2" --concurrency "$2" \
+		--timeout 30 --expect 200
+}
+
+clients_end_well() {
+	local id bad=0
+	for id; do
+		finish "client$id"
+		[ "$stopped_with" -eq 0 ] || bad=1
+	done
+	return $bad
+}
+
+arrived() { wc -l <"$tmp/arrivals"; }
+
+# begin_bars: of the arrivals from now on. There is a row for each second, counted from the first of them.
+begin_bars() {
+	bars_after=$(arrived) bars_first='' bars_second=0 notes=()
+}
+
+# note WORDS: what happens now, to be said at the end of the row of this second.
+note() {
+	local second=0
+	[ -z "$bars_first" ] || second=$(((${EPOCHREALTIME/./} - bars_first) / 1000000))
+	notes[second]+="${notes[second]:+; }$*"
+}
+
+new_arrivals() { tail -n "+$((bars_after + 1))" "$tmp/arrivals" | sort -n; }
+
+# The second that is next: for each request the number of the target, which is that of its node.
+show_bar() {
+	new_arrivals | awk -v first="${bars_first:0:-6}.${bars_first: -6}" -v second=$bars_second -v most=$throttle \
+		-v note="${notes[bars_second]:+  <- ${notes[bars_second]}}" -v plain="$plain" -v colours="${letter_colours[*]:1:3}" '
+		BEGIN { split(colours, colour, " ") }
+		$1 - first >= second && $1 - first < second + 1 {
+			id = substr($2, 7)
+			row = row colour[id] id plain
+			count++
+		}
+		END {
+			room = (most > count ? most - count : 0)
+			printf "    second %d: %s%*s| %2d started%s\n", second + 1, row, room, "", count, note
+		}'
+	bars_second=$((bars_second + 1))
+}
+
+# Those whose seconds have been over for a while: what arrived must have been written down as well.
+show_bars_so_far() {
+	if [ -z "$bars_first" ]; then
+		[ "$(arrived)" -gt "$bars_after" ] || return 0
+		bars_first=$(new_arrivals | sed -n '1 { s/ .*//; s/\.//; p; }')
+	fi
+	while [ "${EPOCHREALTIME/./}" -ge $((bars_first + bars_second * 1000000 + 1250000)) ]; do
+		show_bar
+	done
+}
+
+bars_reach() {
+	show_bars_so_far
+	[ "$(arrived)" -ge "$1" ]
+}
+
+# bars_until COUNT: goes on until so many requests have arrived, since the scene began.
+bars_until() { wait_until 30 bars_reach "$1" || fail "only $(arrived) requests arrived, of $1"; }
+
+# end_bars COUNT: when so many have arrived, and the rest is shown without waiting for its seconds to be over.
+end_bars() {
+	local last
+	bars_until "$1"
+	last=$(new_arrivals | sed -n '$ { s/ .*//; s/\.//; p; }')
+	while [ $((bars_first + bars_second * 1000000)) -le "$last" ]; do
+		show_bar
+	done
+}
+
+# most_of TARGET: the most requests that it got within a second.
+most_of() {
+	sort -n "$tmp/arrivals" | awk -v name="$1" '
+		$2 == name {
+			at[++count] = $1
+			while (at[count] - at[first + 1] >= 1)
+				first++
+			if (count - first > most)
+				most = count - first
+		}
+		END { print most + 0 }'
+}
+
+# The longest time without arrivals from a line on, in seconds.
+longest_quiet() {
+	sort -n "$tmp/arrivals" | awk -v from="$1" '
+		NR > from && $1 - last > longest { longest = $1 - last }
+		{ last = $1 }
+		END { printf "%.2f\n", longest }'
+}
+
+# What node ID says about the group, from when it lost its master.
+group_log() { sed -nE '/node 1 is gone/,$ s/^[^ ]+ [a-z]+ +reverse: ((node|the group) .*)/\1/p' "$tmp/node$1.err"; }
+
+# follow_node_2 ID...: succeeds if each says that it does, now that node 1 is gone.
+follow_node_2() {
+	local id
+	for id; do
+		group_log "$id" | grep -q '^node 2 is the master of the group' || return 1
+	done
+}
+
+scene_10() {
+	local id group_port bars_after bars_first bars_second killed_with=0 killed tightest quiet
+	local notes=()
+	cat <<-END
+		  Three nodes, each before a server of its own, share one throttle: together they may start $throttle requests a
+		  second, for the sake of a database behind all three. They find each other by broadcast, and the one with the
+		  lowest id is master. 25 requests come to node 1, then 25 to node 2, then 25 to node 3. Each sign below is a
+		  request that arrives, and says through which node; the line stands at $throttle.
+
+	END
+	: >"$tmp/arrivals"
+	start_targets 3 --log "$tmp/arrivals"
+	find_group_port
+	for id in 1 2 3; do
+		start_node $id
+	done
+	check "all three say that node 1 is master" wait_until 20 all_say 'node 1 is the master of the group' node1 node2 node3
+	show_command "client_demo --url http://127.0.0.1:${port_of[node1]}/ --count 25 --concurrency 25   # then 2, then 3"
+	begin_bars
+	note "the load is on node 1"
+	load_node 1 25
+	bars_until 25
+	note "it moves on to node 2"
+	load_node 2 25
+	bars_until 50
+	note "it moves on to node 3"
+	load_node 3 25
+	end_bars 75
+	check "all 75 were served" clients_end_well 1 2 3
+	check "a node that is asked alone is not held to a third: $(most_of target1) a second through node 1" \
+		[ "$(most_of target1)" -gt $((throttle / 3 + 1)) ]
+
+	echo "  Now 35 requests come to node 2 and 35 to node 3, and in the middle of it the master is killed (kill -9)."
+	show_command "client_demo --url http://127.0.0.1:${port_of[node2]}/ --count 35 --concurrency 35   # and 3"
+	begin_bars
+	load_node 2 35
+	load_node 3 35
+	bars_until 100
+	kill -KILL "${pid_of[node1]}"
+	wait "${pid_of[node1]}" 2>/dev/null || killed_with=$?
+	unset "pid_of[node1]"
+	killed=$(arrived)
+	note "node 1, the master, is killed"
+	end_bars 145
+	for id in 2 3; do
+		group_log $id | sed "s/^/    node $id says: /"
+	done
+	tightest=$(tightest $((throttle + 1)) "$tmp/arrivals") quiet=$(longest_quiet "$killed")
+	echo "    for $quiet s nothing started; any $((throttle + 1)) requests in a row took at least $tightest s to start"
+	check "node 1 was killed" [ $killed_with -eq 137 ]
+	check "nodes 2 and 3 say that it is gone" all_say 'node 1 is gone from the group' node2 node3
+	check "both say that node 2 is master now" wait_until 10 follow_node_2 2 3
+	check "node 2 waited until what the dead master gave was over: more than a second" is_at_least "$quiet" 1
+	check "those who waited kept their places: all 70 were served" clients_end_well 2 3
+	check "the targets saw what the clients saw: 145 requests" [ "$(arrived)" -eq 145 ]
+	check "in no second, from first to last, did more than $throttle start" is_about_a_second "$tightest"
+	end_scene node2 node3
+}
 
 # ---- the classroom
 # ------------------------------------------------------------------------------------------------------------
