@@ -447,3 +447,24 @@ def a_slot_that_died_while_a_connection_was_made_is_replaced(t):
     text = node.log.text()
     connected, sent = text.index('connect  to'), text.index('send     ')
     t.check(' wait     ' in text[connected:sent], f'no second wait between these: {text[connected:sent]}')
+
+
+def _late_us(node):
+    """What a node that stopped says of how late its starts were, all together."""
+    node.stop()
+    return int(re.search(r'late_us=(\d+)', node.log.text()).group(1))
+
+
+@takes(30)
+def a_host_that_does_not_answer_a_connect_holds_no_group_back(t):
+    """The host was asked when the first packet left: how long it takes to answer is not lateness, for which a master makes
+    the whole group wait."""
+    full = t.full_backlog()
+    t.cleanup(full.close)
+    node = Weir(t, ['forward', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                    '--connect-allow', '127.0.0.1:*', '--connect-timeout', 3])
+    node.wait_log(MASTER.format(1))
+    with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+        sock.sendall(f'CONNECT {full.address} HTTP/1.1\r\nHost: {full.address}\r\n\r\n'.encode())
+        t.check(b' 504 ' in sock.recv(4096), 'nobody is there')
+    t.check(_late_us(node) < 1000000, f'the start counts from when it left: {node.log.text()[-300:]}')
