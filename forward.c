@@ -332,7 +332,8 @@ static enum step open_connection(struct road *r)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
 	/* The name service may have taken longer than a slot lives. */
-	enum step step = r->exchange.request.method == HTTP_CONNECT ? admit_renew_slot(r) : STEP_ON;
+	bool starts_here = r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL;
+	enum step step = starts_here ? admit_renew_slot(r) : STEP_ON;
 	if (step != STEP_ON)
 		return step;
 	for (size_t i = 0; i < found.count && fd < 0 && !is_gone; i++) {

@@ -468,3 +468,20 @@ def a_host_that_does_not_answer_a_connect_holds_no_group_back(t):
         sock.sendall(f'CONNECT {full.address} HTTP/1.1\r\nHost: {full.address}\r\n\r\n'.encode())
         t.check(b' 504 ' in sock.recv(4096), 'nobody is there')
     t.check(_late_us(node) < 1000000, f'the start counts from when it left: {node.log.text()[-300:]}')
+
+
+def a_slot_that_died_while_a_parent_was_connected_to_is_replaced(t):
+    slow = _Slow(t)
+    node = Weir(t, ['forward', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                    '--parent', slow.address, '--connect-timeout', 10, '--trace'])
+    node.wait_log(MASTER.format(1))
+    before = slow.knocking()
+    with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+        sock.sendall(b'CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n')
+        t.until(lambda: slow.knocking() > before, 20, 'weir asks for a connection')
+        slow.open()
+        t.check(b' 200 ' in sock.recv(4096), 'a tunnel')
+    node.wait_log('end      200')
+    text = node.log.text()
+    connected, asked = text.index('connect  to'), text.index('parent   200')
+    t.check(' wait     ' in text[connected:asked], f'no second wait between these: {text[connected:asked]}')
