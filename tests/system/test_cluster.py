@@ -485,3 +485,21 @@ def a_slot_that_died_while_a_parent_was_connected_to_is_replaced(t):
     text = node.log.text()
     connected, asked = text.index('connect  to'), text.index('parent   200')
     t.check(' wait     ' in text[connected:asked], f'no second wait between these: {text[connected:asked]}')
+
+
+@takes(30)
+def a_server_that_takes_a_message_slowly_holds_no_group_back(t):
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+        node = Weir(t, ['packet', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                        '--response-timeout', 3])
+        node.wait_log(MASTER.format(1))
+        with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+            sock.sendall(b'{"type":1,"id":100,"privPoliId":111,"listenport":%d}' % listener.getsockname()[1])
+            node.wait_log('received a setup message')
+            payload = b'\\u0001' * 1000000      # more than sockets hold
+            sock.sendall(b'{"type":0,"srcid":1,"privPoliId":111,"payload":"%s"}' % payload)
+            t.check(b'"error"' in sock.recv(4096), 'the server read nothing of it')
+    t.check(_late_us(node) < 1000000, f'the start counts from its first bytes: {node.log.text()[-300:]}')
