@@ -288,7 +288,7 @@ static enum step step_of(struct road *r, enum line_answer answer, uint64_t begun
 static enum step take_slot(struct road *r)
 {
 	r->turn.limiter = r->proxy->limiter;
-	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
+	r->turn.group = r->proxy->group;
 	r->sleeper.client_fd = r->client.fd;
 	uint64_t begun_us = clock_us();
 	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), begun_us);

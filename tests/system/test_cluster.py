@@ -503,3 +503,25 @@ def a_server_that_takes_a_message_slowly_holds_no_group_back(t):
             sock.sendall(b'{"type":0,"srcid":1,"privPoliId":111,"payload":"%s"}' % payload)
             t.check(b'"error"' in sock.recv(4096), 'the server read nothing of it')
     t.check(_late_us(node) < 1000000, f'the start counts from its first bytes: {node.log.text()[-300:]}')
+
+
+@takes(40)
+def who_stood_in_line_when_its_service_joined_a_group_uses_no_dead_slot(t):
+    slow = _Slow(t)
+    alone = f'[one]\nmode = reverse\nport = 0\nendpoint = {slow.address}\nthreshold = 1\nbacklog = 5\n' \
+        'connect_timeout = 30\n'
+    node, path = t.weir_of_file(alone, '--trace')
+    before = slow.knocking()
+    clients = [t.client(node, seconds=60) for _ in range(2)]
+    clients[0].send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')      # holds the only slot as long as it is not sent
+    t.until(lambda: slow.knocking() > before, 20, 'weir asks for a connection')
+    clients[1].send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    t.until(lambda: node.log.text().count('read     ') == 2, 20, 'the second is read')
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(f'{alone}unicast = {_group()}\nid = 1\n')
+    node.signal(signal.SIGHUP)
+    t.until(lambda: slow.knocking() > before + 1, 30, 'the second has a slot of the master')
+    slow.open()
+    t.equal([client.response().status for client in clients], [200, 200])
+    node.stop()
+    t.check(node.log.text().count(' wait     ') >= 2, f'its dead slot was not replaced: {node.log.text()}')
