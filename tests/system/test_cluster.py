@@ -4,6 +4,7 @@ the group fares, no window of one second may hold more than the threshold.
 
 In namespaces of their own, on a network that breaks: test_cluster_network.py. Thousands of hours of it: tests/sim.
 """
+import contextlib
 import os
 import random
 import re
@@ -340,6 +341,28 @@ def a_reload_brings_a_service_into_a_group_and_out_of_it(t):
     load.stop()
     weir.stop()
     _check_window(t, arrivals, 40)
+
+
+@takes(30)
+def a_reload_whose_group_cannot_be_joined_changes_nothing(t):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, socket.create_server(('127.0.0.1', 0)) as host:
+        taken.bind(('127.0.0.1', 0))
+        name = f'127.0.0.1:{host.getsockname()[1]}'
+        text = f'[f]\nmode = forward\nport = 0\nid = 1\nunicast = {_group()}\nconnect_allow = 127.0.0.1:*\n'
+        node, path = t.weir_of_file(text + 'max_connections = 1\n')
+        with open(path, 'w', encoding='utf-8') as file:
+            peers = f'127.0.0.1:{taken.getsockname()[1]}'
+            file.write(re.sub('unicast = .*', f'peers = {peers}', text) + 'max_connections = 5\n')
+        node.signal(signal.SIGHUP)
+        node.wait_log('is taken')
+        statuses = []
+        with contextlib.ExitStack() as open_ones:
+            for _ in range(2):
+                sock = open_ones.enter_context(socket.create_connection(('127.0.0.1', node.port), t.s(10)))
+                sock.sendall(f'CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n\r\n'.encode())
+                statuses.append(int(sock.recv(4096).split()[1]))
+        t.equal(statuses[0], 200)
+        t.check(statuses[1] != 200, 'the cap of the settings in force holds')
 
 
 # The other modes
