@@ -238,7 +238,7 @@ enum step admit_take_slot(struct road *r)
 	if (r->turn.has_slot)
 		return STEP_ON;
 	r->turn.limiter = r->proxy->limiter;
-	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
+	r->turn.group = r->proxy->group;
 	enum step step = take_turn(r, &r->turn, THRESHOLD);
 	/* In a group the master has the threshold, and Redis only the caps. */
 	bool is_shared = r->settings->redis_addr != NULL && r->settings->threshold.count > 0 && !group_gives_slots(r->settings);

@@ -233,7 +233,6 @@ struct trouble {
 	enum destination_answer refused;
 	enum conn_result result;
 	int error;
-	bool was_asked; /* something may have left for the host: a SYN */
 };
 
 /* Did this system find out by itself that it can't connect? When in doubt, no. */
@@ -265,9 +264,16 @@ static int connect_to(struct road *r, const struct address *address, struct trou
 		return -1;
 	}
 	cut_attach(worker_cut(r->worker), CUT_UPSTREAM, fd);
-	trouble->result = conn_connect(fd, address, clock_us() + r->settings->connect_timeout_us);
+	uint64_t deadline_us = clock_us() + r->settings->connect_timeout_us;
+	trouble->result = conn_ask_to_connect(fd, address, deadline_us);
 	trouble->error = trouble->result == CONN_OK ? 0 : errno;
-	trouble->was_asked = trouble->was_asked || !never_left(trouble);
+	/* The first packet of a tunnel is on its way: how long the host takes to answer it is no lateness of the start. */
+	if (r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL && !never_left(trouble))
+		admit_use_slot(r);
+	if (trouble->result == CONN_OK) {
+		trouble->result = conn_await_connected(fd, address, deadline_us);
+		trouble->error = trouble->result == CONN_OK ? 0 : errno;
+	}
 	if (trouble->result == CONN_OK)
 		return fd;
 	cut_detach(worker_cut(r->worker), CUT_UPSTREAM);
@@ -326,15 +332,14 @@ static enum step open_connection(struct road *r)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
 	/* The name service may have taken longer than a slot lives. */
-	enum step step = r->exchange.request.method == HTTP_CONNECT ? admit_renew_slot(r) : STEP_ON;
+	bool starts_here = r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL;
+	enum step step = starts_here ? admit_renew_slot(r) : STEP_ON;
 	if (step != STEP_ON)
 		return step;
 	for (size_t i = 0; i < found.count && fd < 0 && !is_gone; i++) {
 		fd = connect_to(r, &found.addresses[i], &trouble);
 		is_gone = fd < 0 && conn_has_hung_up(&r->exchange.client) && admit_client_is_gone(r);
 	}
-	if (trouble.was_asked && r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL)
-		admit_use_slot(r);
 	if (is_gone) /* a name may have many addresses, and each of them connect_timeout */
 		return road_over(r, "client went away while its host was connected to");
 	if (fd < 0)

@@ -301,8 +301,8 @@ static void came(void *context, const unsigned char *bytes, size_t length, const
 {
 	struct group *g = context;
 	struct cluster_message message;
-	uint64_t now_us = clock_us();
 	group_lock(g);
+	uint64_t now_us = clock_us(); /* behind the lock: to the state machine time does not go back */
 	enum cluster_wire_result result = cluster_wire_read(g->wire, bytes, length, now_us, &message);
 	g->dropped_total[result]++;
 	if (result == CLUSTER_WIRE_GOOD) {
@@ -332,8 +332,8 @@ static uint64_t tick(void *context)
 {
 	struct group *g = context;
 	struct news news;
-	uint64_t now_us = clock_us();
 	group_lock(g);
+	uint64_t now_us = clock_us();
 	uint64_t next_us = cluster_tick(g->cluster, now_us), look_us = end_patience(g, now_us);
 	gather_news(g, now_us, &news);
 	group_unlock(g);
@@ -484,10 +484,12 @@ static bool run_thread(struct group *g, const struct settings *settings, char *e
 {
 	log_write(g->log, LOG_LEVEL_INFO, g->name, "node %u of the group %s%s", settings->id, settings->group_address,
 	          settings->cluster_secret != NULL ? "" : "; without a cluster_secret anybody on this network can take part");
+	atomic_store(&g->is_member, true); /* before its first look at the line: who comes after that kicks */
 	int failed = gossip_start(g->gossip);
-	atomic_store(&g->is_member, failed == 0);
-	if (failed != 0)
+	if (failed != 0) {
+		atomic_store(&g->is_member, false);
 		snprintf(error, error_size, "no thread for the group: %s", strerror(failed));
+	}
 	return failed == 0;
 }
 

@@ -122,7 +122,7 @@ enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper,
 enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper)
 {
 	turn->waited = false;
-	if (!turn->has_slot || turn->group == NULL)
+	if (!turn->has_slot || turn->ticket.until_us == UINT64_MAX) /* a slot of our own does not die */
 		return LINE_GO;
 	/* Before the question: from the answer "no" on the ticket is in line, and may be woken. */
 	if (!line_can_sleep(sleeper)) {

@@ -40,7 +40,9 @@ struct line_sleeper {
 
 struct line_turn {
 	struct limiter *limiter;
-	struct group *group; /* NULL, or whose master gives the limiter's slots: it hears of it when the line has grown */
+	/* The service's, in a group or not: a reload may bring those into one who stand in line already. It hears of it when
+	   the line has grown. NULL: the limiter's slots are never given. */
+	struct group *group;
 	struct limiter_ticket ticket;
 	bool has_slot;
 	bool waited; /* the last line_take() or line_renew() was not answered at once */

@@ -40,7 +40,7 @@ static enum step refuse_nonsense(struct road *r)
 	                   "the parent proxy's answer to CONNECT is malformed or too long");
 }
 
-static enum step send_question(struct road *r, uint64_t deadline_us)
+static enum step send_question(struct road *r)
 {
 	struct exchange *x = &r->exchange;
 	size_t sent_bytes = 0;
@@ -51,6 +51,10 @@ static enum step send_question(struct road *r, uint64_t deadline_us)
 	struct iovec part = { .iov_base = x->head, .iov_len = rewrite_connect(&how, x->head, x->head_capacity) };
 	if (part.iov_len == 0)
 		return road_refuse(r, 400, "http_request_error", "the name is too long for a parent proxy");
+	enum step step = admit_renew_slot(r); /* the connection may have taken longer than a slot lives */
+	if (step != STEP_ON)
+		return step;
+	uint64_t deadline_us = clock_us() + r->settings->response_timeout_us;
 	enum conn_result result = conn_send(&x->upstream, &part, 1, deadline_us, &sent_bytes);
 	if (sent_bytes > 0)
 		admit_use_slot(r);
@@ -105,8 +109,8 @@ static enum step read_head(struct road *r, uint64_t deadline_us)
 enum step parent_open_tunnel(struct road *r)
 {
 	struct http_head *answer = &r->exchange.response;
+	enum step step = send_question(r);
 	uint64_t deadline_us = clock_us() + r->settings->response_timeout_us;
-	enum step step = send_question(r, deadline_us);
 	if (step == STEP_ON)
 		step = read_head(r, deadline_us);
 	for (int interim = 0; step == STEP_ON && answer->status < 200; interim++) {

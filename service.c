@@ -679,13 +679,36 @@ static int open_beside(struct proxy *proxy, const struct settings *settings, cha
 	return fd;
 }
 
+static bool try_to_share(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
+{
+	struct redis_store_options store = store_options(settings);
+	return (proxy->store == NULL || redis_store_configure(proxy->store, &store) == 0) &&
+	       (proxy->hosts == NULL || configure_forward(proxy, settings, error, error_size)) &&
+	       group_configure(proxy->group, settings, error, error_size);
+}
+
+/* Tells the new settings to all that can refuse them: the last may, when the others have them already. Then those are told
+   the old ones again, as far as there is memory. */
+static bool configure_sharing(struct proxy *proxy, const struct settings *settings, char *error, size_t error_size)
+{
+	char ignored[SETTINGS_ERROR_MAX];
+	unsigned generation;
+	struct limiter_options limiting = limiter_options(settings);
+	if (try_to_share(proxy, settings, error, error_size) &&
+	    limiter_configure(proxy->limiter, &limiting, clock_us()) == 0)
+		return true;
+	struct settings *old = service_settings(proxy, &generation);
+	try_to_share(proxy, old, ignored, sizeof ignored);
+	settings_release(old);
+	return false;
+}
+
 /* Everything that can fail comes first; then the new settings are in force. */
 bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, size_t error_size)
 {
 	unsigned generation;
 	struct settings *old = service_settings(proxy, &generation);
 	struct balancer_options balancing = balancer_options(settings);
-	struct limiter_options limiting = limiter_options(settings);
 	bool moves = listens_elsewhere(old, settings), is_other = old->mode != settings->mode;
 	settings_release(old);
 	if (is_other) {
@@ -699,11 +722,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 		return false;
 	bool names_are_known = resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	int fd = moves ? open_beside(proxy, settings, error, error_size) : -1;
-	struct redis_store_options store = store_options(settings);
-	if ((moves && fd < 0) || (proxy->store != NULL && redis_store_configure(proxy->store, &store) != 0) ||
-	    (proxy->hosts != NULL && !configure_forward(proxy, settings, error, error_size)) ||
-	    !group_configure(proxy->group, settings, error, error_size) ||
-	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+	if ((moves && fd < 0) || !configure_sharing(proxy, settings, error, error_size)) {
 		if (fd >= 0)
 			close_listener(fd);
 		resolver_stop(resolver);

@@ -288,7 +288,7 @@ static enum step step_of(struct road *r, enum line_answer answer, uint64_t begun
 static enum step take_slot(struct road *r)
 {
 	r->turn.limiter = r->proxy->limiter;
-	r->turn.group = group_gives_slots(r->settings) ? r->proxy->group : NULL;
+	r->turn.group = r->proxy->group;
 	r->sleeper.client_fd = r->client.fd;
 	uint64_t begun_us = clock_us();
 	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), begun_us);
@@ -426,6 +426,22 @@ static enum attempt connect_in_time(struct road *r, enum step *step, const char 
 	}
 }
 
+/* The slot is used when the first bytes have left: a server that takes the rest slowly makes no start late. */
+static enum conn_result send_message(struct road *r, size_t *sent_bytes)
+{
+	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length }, *next = &part;
+	int count = 1;
+	size_t more_bytes = 0;
+	enum conn_result result = conn_try_send(&r->server, &next, &count, sent_bytes);
+	settle_slot(r, *sent_bytes);
+	if (result != CONN_WOULD_BLOCK)
+		return result;
+	result = conn_send(&r->server, next, count, clock_us() + r->settings->response_timeout_us, &more_bytes);
+	settle_slot(r, more_bytes);
+	*sent_bytes += more_bytes;
+	return result;
+}
+
 /* One try at the server whose turn it is. */
 static enum attempt try_server(struct road *r, enum step *step, const char **why_not)
 {
@@ -437,12 +453,9 @@ static enum attempt try_server(struct road *r, enum step *step, const char **why
 	          "forwarding the data message of client %s to server id %s (%s), payload of %zu bytes",
 	          r->message.source, r->at_server.id, upstream_address(r->at_server.upstream), r->message.payload_bytes);
 	trace(r, "connect  to server id %s (%s)", r->at_server.id, upstream_address(r->at_server.upstream));
-	struct iovec part = { .iov_base = r->request.bytes, .iov_len = r->request.length };
 	size_t sent_bytes = 0;
 	uint64_t begun_us = clock_us();
-	enum conn_result sent =
-		conn_send(&r->server, &part, 1, clock_us() + r->settings->response_timeout_us, &sent_bytes);
-	settle_slot(r, sent_bytes);
+	enum conn_result sent = send_message(r, &sent_bytes);
 	trace(r, "send     %zu bytes to server id %s", sent_bytes, r->at_server.id);
 	*why_not = sent == CONN_TIMEOUT ? "it does not take the message" : "it closed the connection";
 	/* One that has seen enough may answer before it has taken all. */

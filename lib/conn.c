@@ -312,26 +312,31 @@ static int error_of_peer(int fd)
 
 /* A connect() that blocks has no deadline of its own short of minutes, so this one call is made on a socket that doesn't
    block, and poll() waits for the outcome. */
-enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us)
+enum conn_result conn_ask_to_connect(int fd, const struct address *to, uint64_t deadline_us)
 {
 	uint64_t none_set_us = 0;
 	if (to->any.sa_family == AF_UNIX)
 		socket_may_block(fd, SO_SNDTIMEO, &none_set_us, clock_left_us(deadline_us));
-	int error = connect(fd, &to->any, to->length) == 0 ? 0 : errno;
-	if (error == EAGAIN && to->any.sa_family == AF_UNIX) {
+	if (connect(fd, &to->any, to->length) == 0 || errno == EINPROGRESS)
+		return CONN_OK;
+	if (errno != EAGAIN || to->any.sa_family != AF_UNIX)
+		return CONN_BROKEN;
+	errno = ETIMEDOUT;
+	return CONN_TIMEOUT;
+}
+
+/* One that is connected already is writable at once, and has no error. */
+enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t deadline_us)
+{
+	int error = 0;
+	socklen_t length = sizeof error;
+	enum conn_result result = to->any.sa_family == AF_UNIX ? CONN_OK : conn_wait(fd, false, deadline_us);
+	if (result != CONN_OK) {
 		errno = ETIMEDOUT;
-		return CONN_TIMEOUT;
+		return result;
 	}
-	if (error == EINPROGRESS) {
-		enum conn_result result = conn_wait(fd, false, deadline_us);
-		if (result != CONN_OK) {
-			errno = ETIMEDOUT;
-			return result;
-		}
-		socklen_t length = sizeof error;
-		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-			error = errno;
-	}
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+		error = errno;
 	if (error == 0)
 		error = error_of_peer(fd);
 	if (error != 0) {
@@ -345,6 +350,12 @@ enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadlin
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	}
 	return CONN_OK;
+}
+
+enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us)
+{
+	enum conn_result result = conn_ask_to_connect(fd, to, deadline_us);
+	return result == CONN_OK ? conn_await_connected(fd, to, deadline_us) : result;
 }
 
 void conn_close_idle(int fd, struct tls_stream *tls)

@@ -115,6 +115,10 @@ enum conn_result conn_wait(int fd, bool for_read, uint64_t deadline_us);
 int conn_socket(const struct address *to);
 /* Connects it. CONN_OK, CONN_TIMEOUT, or CONN_BROKEN with errno. The socket stays the caller's to close. */
 enum conn_result conn_connect(int fd, const struct address *to, uint64_t deadline_us);
+/* The same in two steps, for who wants to know when the question has left: it asks without waiting for the answer (a unix
+   socket's may be waited for), and waits for it. After CONN_OK the other must be called. */
+enum conn_result conn_ask_to_connect(int fd, const struct address *to, uint64_t deadline_us);
+enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t deadline_us);
 
 /* Says "no more from me" on a connection that may still be read from. With TLS: in words first, for without them the peer could not
    tell the end from a cut. CONN_OK, CONN_TIMEOUT or CONN_BROKEN. */

@@ -4,6 +4,7 @@ the group fares, no window of one second may hold more than the threshold.
 
 In namespaces of their own, on a network that breaks: test_cluster_network.py. Thousands of hours of it: tests/sim.
 """
+import contextlib
 import os
 import random
 import re
@@ -342,6 +343,28 @@ def a_reload_brings_a_service_into_a_group_and_out_of_it(t):
     _check_window(t, arrivals, 40)
 
 
+@takes(30)
+def a_reload_whose_group_cannot_be_joined_changes_nothing(t):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken, socket.create_server(('127.0.0.1', 0)) as host:
+        taken.bind(('127.0.0.1', 0))
+        name = f'127.0.0.1:{host.getsockname()[1]}'
+        text = f'[f]\nmode = forward\nport = 0\nid = 1\nunicast = {_group()}\nconnect_allow = 127.0.0.1:*\n'
+        node, path = t.weir_of_file(text + 'max_connections = 1\n')
+        with open(path, 'w', encoding='utf-8') as file:
+            peers = f'127.0.0.1:{taken.getsockname()[1]}'
+            file.write(re.sub('unicast = .*', f'peers = {peers}', text) + 'max_connections = 5\n')
+        node.signal(signal.SIGHUP)
+        node.wait_log('is taken')
+        statuses = []
+        with contextlib.ExitStack() as open_ones:
+            for _ in range(2):
+                sock = open_ones.enter_context(socket.create_connection(('127.0.0.1', node.port), t.s(10)))
+                sock.sendall(f'CONNECT {name} HTTP/1.1\r\nHost: {name}\r\n\r\n'.encode())
+                statuses.append(int(sock.recv(4096).split()[1]))
+        t.equal(statuses[0], 200)
+        t.check(statuses[1] != 200, 'the cap of the settings in force holds')
+
+
 # The other modes
 
 @takes(30)
@@ -447,3 +470,81 @@ def a_slot_that_died_while_a_connection_was_made_is_replaced(t):
     text = node.log.text()
     connected, sent = text.index('connect  to'), text.index('send     ')
     t.check(' wait     ' in text[connected:sent], f'no second wait between these: {text[connected:sent]}')
+
+
+def _late_us(node):
+    """What a node that stopped says of how late its starts were, all together."""
+    node.stop()
+    return int(re.search(r'late_us=(\d+)', node.log.text()).group(1))
+
+
+@takes(30)
+def a_host_that_does_not_answer_a_connect_holds_no_group_back(t):
+    """The host was asked when the first packet left: how long it takes to answer is not lateness, for which a master makes
+    the whole group wait."""
+    full = t.full_backlog()
+    t.cleanup(full.close)
+    node = Weir(t, ['forward', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                    '--connect-allow', '127.0.0.1:*', '--connect-timeout', 3])
+    node.wait_log(MASTER.format(1))
+    with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+        sock.sendall(f'CONNECT {full.address} HTTP/1.1\r\nHost: {full.address}\r\n\r\n'.encode())
+        t.check(b' 504 ' in sock.recv(4096), 'nobody is there')
+    t.check(_late_us(node) < 1000000, f'the start counts from when it left: {node.log.text()[-300:]}')
+
+
+def a_slot_that_died_while_a_parent_was_connected_to_is_replaced(t):
+    slow = _Slow(t)
+    node = Weir(t, ['forward', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                    '--parent', slow.address, '--connect-timeout', 10, '--trace'])
+    node.wait_log(MASTER.format(1))
+    before = slow.knocking()
+    with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+        sock.sendall(b'CONNECT a.example:443 HTTP/1.1\r\nHost: a.example:443\r\n\r\n')
+        t.until(lambda: slow.knocking() > before, 20, 'weir asks for a connection')
+        slow.open()
+        t.check(b' 200 ' in sock.recv(4096), 'a tunnel')
+    node.wait_log('end      200')
+    text = node.log.text()
+    connected, asked = text.index('connect  to'), text.index('parent   200')
+    t.check(' wait     ' in text[connected:asked], f'no second wait between these: {text[connected:asked]}')
+
+
+@takes(30)
+def a_server_that_takes_a_message_slowly_holds_no_group_back(t):
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(('127.0.0.1', 0))
+        listener.listen()
+        node = Weir(t, ['packet', '--port', 0, '--id', 1, '--unicast', _group(), '--threshold', 50, '--backlog', 5,
+                        '--response-timeout', 3])
+        node.wait_log(MASTER.format(1))
+        with socket.create_connection(('127.0.0.1', node.port), t.s(30)) as sock:
+            sock.sendall(b'{"type":1,"id":100,"privPoliId":111,"listenport":%d}' % listener.getsockname()[1])
+            node.wait_log('received a setup message')
+            payload = b'\\u0001' * 1000000      # more than sockets hold
+            sock.sendall(b'{"type":0,"srcid":1,"privPoliId":111,"payload":"%s"}' % payload)
+            t.check(b'"error"' in sock.recv(4096), 'the server read nothing of it')
+    t.check(_late_us(node) < 1000000, f'the start counts from its first bytes: {node.log.text()[-300:]}')
+
+
+@takes(40)
+def who_stood_in_line_when_its_service_joined_a_group_uses_no_dead_slot(t):
+    slow = _Slow(t)
+    alone = f'[one]\nmode = reverse\nport = 0\nendpoint = {slow.address}\nthreshold = 1\nbacklog = 5\n' \
+        'connect_timeout = 30\n'
+    node, path = t.weir_of_file(alone, '--trace')
+    before = slow.knocking()
+    clients = [t.client(node, seconds=60) for _ in range(2)]
+    clients[0].send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')      # holds the only slot as long as it is not sent
+    t.until(lambda: slow.knocking() > before, 20, 'weir asks for a connection')
+    clients[1].send(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+    t.until(lambda: node.log.text().count('read     ') == 2, 20, 'the second is read')
+    with open(path, 'w', encoding='utf-8') as file:
+        file.write(f'{alone}unicast = {_group()}\nid = 1\n')
+    node.signal(signal.SIGHUP)
+    t.until(lambda: slow.knocking() > before + 1, 30, 'the second has a slot of the master')
+    slow.open()
+    t.equal([client.response().status for client in clients], [200, 200])
+    node.stop()
+    t.check(node.log.text().count(' wait     ') >= 2, f'its dead slot was not replaced: {node.log.text()}')
