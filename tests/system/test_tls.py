@@ -543,6 +543,49 @@ def an_upgrade_becomes_a_tunnel_over_tls_on_both_sides(t):
             t.equal(client.rest(), b'last words')
 
 
+def a_tunnel_that_is_cut_does_not_end_with_a_goodbye(t):
+    """Whoever hears close_notify believes that all of it came."""
+    ca = Authority(t)
+    pair = _local(ca)
+    ended = []
+
+    def speaks_and_is_cut(conn):
+        if conn.request() is None:
+            return
+        conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhalf of it')
+
+    def listens(conn):
+        if conn.request() is None:
+            return
+        conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello')
+        try:
+            conn.rest()
+            ended.append('cut' if conn.ragged or conn.reset else 'goodbye')
+        except OSError:
+            ended.append('cut')
+
+    def tunnel(handler, **more):
+        origin = t.origin(handler=handler, tls=pair.server())
+        weir = t.weir(f'localhost:{origin.port}', **_ssl(ca), **_https(pair), **more)
+        client = t.client(weir, tls=ca.client(), name='localhost')
+        client.send(request(fields=['Connection: Upgrade', 'Upgrade: echo']))
+        t.equal(client.head().status, 101)
+        return client
+
+    client = tunnel(speaks_and_is_cut)
+    t.equal(client.rest(), b'half of it', 'what came before the cut')
+    t.check(client.ragged or client.reset, 'the client heard a goodbye that the target never said')
+    client = tunnel(listens)
+    t.equal(client.exactly(5), b'hello')
+    client.close()
+    t.until(lambda: ended, what='the end at the target')
+    t.equal(ended, ['cut'], 'the target heard a goodbye that the client never said')
+    client = tunnel(listens, tunnel_timeout=0.5)
+    t.equal(client.exactly(5), b'hello')
+    t.equal(client.rest(), b'')
+    t.check(client.ragged or client.reset, 'a tunnel that was given up ended with a goodbye')
+
+
 def a_proxy_header_comes_before_the_handshake_on_both_sides(t):
     ca = Authority(t)
     pair = _local(ca)
