@@ -92,7 +92,8 @@ static enum attempt judge(struct road *r, enum exchange_result result, bool was_
 	   the rest of the request did not come: whoever can take targets out of the rotation by saying nothing, will. */
 	bool was_stale = was_reused && !silent && !x->has_answer_bytes;
 	const char *why = conn_why(&x->upstream);
-	if (!was_stale && !exchange_client_is_waited_for(x))
+	bool refused_us = x->upstream.tls != NULL && tls_was_refused(x->upstream.tls); /* however slow its client is */
+	if (!was_stale && (refused_us || !exchange_client_is_waited_for(x)))
 		*blame = silent ? "it was silent for response_timeout" :
 		         *why ? why : "it closed the connection without an answer";
 	if (is_repeatable(r))

@@ -5,12 +5,13 @@
     target side    wrk, plain ─► the proxy under test ──► two origins that speak TLS
 
 What bench/run.py says about equal conditions holds here too: the CPU time for a request is what is compared, rounds are
-interleaved, and an error makes the run fail. On top of that, equal cryptography, which is checked before each measurement:
-TLS 1.3 with TLS_AES_256_GCM_SHA384, an ECDSA P-256 key, and on the target side a check of the certificate and its name.
+interleaved, and an error makes the run fail. On top of that, equal cryptography, which is checked before each measurement, on
+both sides: TLS 1.3 with TLS_AES_256_GCM_SHA384, an ECDSA P-256 key, full handshakes where they are to be full, resumed
+ones where a client may resume; and on the target side a check of the certificate and its name.
 
     keepalive   64 connections, each used over and over: what encrypting costs
-    handshake   a new connection for each request, always a full handshake (target side: the origin gives no tickets)
-    resumed     target side: a new connection for each request, the session resumed where the proxy does that
+    handshake   a new connection for each request, always a full handshake: no session can be resumed
+    resumed     a new connection for each request, the session resumed (target side: where the proxy does that)
     bulk        64 KiB an answer on connections that are kept: what the bytes cost
 
 plain keepalive and plain bulk are weir with no TLS anywhere: what a request costs without.
@@ -33,15 +34,29 @@ from ground import BenchError, Program
 CIPHER = ("TLSv1.3", "TLS_AES_256_GCM_SHA384")
 BULK_BYTES = 64 * 1024
 PLAIN = ("plain keepalive", "plain bulk")
-CASES = ("client keepalive", "client handshake", "client bulk", "target keepalive", "target handshake", "target resumed",
-         "target bulk")
+CASES = ("client keepalive", "client handshake", "client resumed", "client bulk", "target keepalive", "target handshake",
+         "target resumed", "target bulk")
 ORIGINS = ("plain", "kept", "full", "resuming")
+
+CHECKS = 6  # requests of which the last two, one to each origin, would resume what the first ones were given
+
+# wrk resumes whatever it can. A server that refuses tickets and keeps no sessions has nothing to resume; weir has no setting
+# for that, but its library has.
+NO_TICKETS = """
+openssl_conf = library
+[library]
+ssl_conf = programs
+[programs]
+system_default = defaults
+[defaults]
+Options = -SessionTicket
+"""
 
 HAPROXY = """
 global
     nbthread {workers}
     maxconn 4096
-    tune.ssl.default-dh-param 2048
+    {cache}
 defaults
     mode http
     option forwardfor
@@ -82,13 +97,18 @@ class Ground(run.Ground):
         with open(os.path.join(folder, "bulk"), "wb") as file:
             file.write(b"x" * BULK_BYTES)
         self.all_origins = {name: ground.free_ports(2) for name in ORIGINS}
-        self.side = "client"
+        self.side, self.kind = "client", "keepalive"
+        self.no_tickets = self._write("no_tickets.cnf", NO_TICKETS)
+        self.checks = os.path.join(folder, "checks.log")
 
     def stage(self, case):
         """Which side speaks TLS, and to whom the proxies speak."""
-        self.side, kind = case.split()
+        self.side, self.kind = case.split()
         kinds = {"handshake": "full", "resumed": "resuming"}
-        self.origins = self.all_origins["plain" if self.side != "target" else kinds.get(kind, "kept")]
+        self.origins = self.all_origins["plain" if self.side != "target" else kinds.get(self.kind, "kept")]
+
+    def forbids_tickets(self):
+        return (self.side, self.kind) == ("client", "handshake")
 
     def origin(self):
         """One nginx with all the origins. Those of which each request wants a new connection close after one."""
@@ -101,7 +121,9 @@ class Ground(run.Ground):
         for name, ports in self.all_origins.items():
             listen = " ".join(f"listen 127.0.0.1:{port}{'' if name == 'plain' else ' ssl'} backlog=4096;" for port in ports)
             servers += (f'server {{ {listen} {more[name]} root {self.folder}; '
-                        f'location = / {{ default_type text/plain; return 200 "{answer}"; }} location = /bulk {{ }} }}\n')
+                        f'location = / {{ default_type text/plain; return 200 "{answer}"; }} location = /bulk {{ }} '
+                        f'location = /check {{ access_log {self.checks} checks; return 204; }} }}\n')
+        servers = "log_format checks '$ssl_protocol $ssl_cipher $ssl_session_reused';\n" + servers
         return self._nginx("origin", self.all_origins["plain"][0], 1, servers)
 
     def nginx(self):
@@ -109,6 +131,7 @@ class Ground(run.Ground):
         servers = " ".join(f"server 127.0.0.1:{origin} max_fails=0;" for origin in self.origins)
         is_client, is_target = self.side == "client", self.side == "target"
         pair = f"ssl_certificate {self.crt}; ssl_certificate_key {self.key}; ssl_protocols TLSv1.2 TLSv1.3;" if is_client else ""
+        pair += " ssl_session_tickets off;" if self.forbids_tickets() else ""
         upstream = f"""proxy_ssl_verify on; proxy_ssl_trusted_certificate {self.crt}; proxy_ssl_name localhost;
             proxy_ssl_server_name on; proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_ssl_session_reuse on;""" if is_target else ""
         return self._nginx("nginx", port, run.WORKERS, f"""
@@ -130,7 +153,9 @@ class Ground(run.Ground):
         port = ground.free_port()
         path = self._write("haproxy.cfg", HAPROXY.format(
             workers=run.WORKERS, port=port, origins=self.origins,
-            bind=f" ssl crt {self.pem} alpn http/1.1 ssl-min-ver TLSv1.2" if self.side == "client" else "",
+            cache="tune.ssl.cachesize 0" if self.forbids_tickets() else "",
+            bind=f" ssl crt {self.pem} alpn http/1.1 ssl-min-ver TLSv1.2{' no-tls-tickets' if self.forbids_tickets() else ''}"
+            if self.side == "client" else "",
             server=f" ssl verify required ca-file {self.crt} sni str(localhost) verifyhost localhost"
             if self.side == "target" else ""))
         return Program("haproxy", ["haproxy", "-db", "-q", "-f", path], port, self.folder)
@@ -143,22 +168,50 @@ class Ground(run.Ground):
             command += ["--tls-keyfile", self.key, "--tls-crtfile", self.crt]
         if self.side == "target":
             command += ["--ssl", "yes", "--cafile", self.crt, "--ssl-name", "localhost"]
+        if self.forbids_tickets():
+            command = ["env", f"OPENSSL_CONF={self.no_tickets}", *command]
         return Program("weir", command, port, self.folder)
 
-    def check_cipher(self, name, port):
-        """Is what is about to be measured the same cryptography? On the target side the origins decide it, for all alike."""
-        if self.side != "client":
-            return
-        context = ssl.create_default_context(cafile=self.crt)
-        with contextlib.closing(context.wrap_socket(ground.socket.create_connection(("127.0.0.1", port), 5),
-                                                    server_hostname="localhost")) as sock:
-            spoken = (sock.version(), sock.cipher()[0])
-        if spoken != CIPHER:
-            raise BenchError(f"{name} speaks {spoken}, not {CIPHER}: no fair comparison")
+    def check(self, name, port):
+        """Is what is about to be measured the same cryptography?"""
+        if self.side in ("client", "target"):
+            seen = self._seen_by_clients(port) if self.side == "client" else self._seen_by_origins(port)
+            spoken, resumed = {said[:2] for said in seen}, [said[2] for said in seen]
+            if spoken != {CIPHER}:
+                raise BenchError(f"{name} speaks {spoken}, not {CIPHER}: no fair comparison")
+            if self.kind == "handshake" and any(resumed):
+                raise BenchError(f"{name} resumes sessions: these are no full handshakes")
+            if (self.side, self.kind) == ("client", "resumed") and not resumed[-1]:
+                raise BenchError(f"{name} lets no session be resumed: no fair comparison")
+
+    def _seen_by_clients(self, port):
+        """A client that resumes what it can."""
+        context, session, seen = ssl.create_default_context(cafile=self.crt), None, []
+        for _ in range(CHECKS):
+            with contextlib.closing(context.wrap_socket(ground.socket.create_connection(("127.0.0.1", port), 5),
+                                                        server_hostname="localhost", session=session)) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                while sock.recv(4096):
+                    pass                            # the ticket comes before the end
+                seen.append((sock.version(), sock.cipher()[0], sock.session_reused))
+                session = sock.session
+        return seen
+
+    def _seen_by_origins(self, port):
+        open(self.checks, "a", encoding="ascii").close()
+        before = os.path.getsize(self.checks)
+        for _ in range(CHECKS):
+            ground.get(port, "/check")
+        with open(self.checks, encoding="ascii") as log:
+            log.seek(before)
+            seen = [tuple(line.split()) for line in log]
+        if len(seen) != CHECKS:
+            raise BenchError(f"the origins have seen {len(seen)} of {CHECKS} requests")
+        return [(version, cipher, reused == "r") for version, cipher, reused in seen]
 
 
 def load(grounds, case, port, seconds, connections):
-    extra = ["-H", "Connection: close"] if case == "client handshake" else []
+    extra = ["-H", "Connection: close"] if case in ("client handshake", "client resumed") else []
     command = ground.wrk_command("report.lua", port, seconds, connections, extra,
                                  "https" if grounds.side == "client" else "http")
     if case.endswith("bulk"):
@@ -173,7 +226,7 @@ def load(grounds, case, port, seconds, connections):
 
 
 def measure(grounds, name, case, program, options):
-    grounds.check_cipher(name, program.port)
+    grounds.check(name, program.port)
     load(grounds, case, program.port, run.WARM_UP_SECONDS, options.connections)
     before = program.cpu_seconds()
     result = load(grounds, case, program.port, options.seconds, options.connections)
@@ -181,6 +234,8 @@ def measure(grounds, name, case, program, options):
     errors = {kind: count for kind, count in result["errors"].items() if count}
     if errors or result["requests"] == 0:
         raise BenchError(f"{name}, {case}: {result['requests']} requests, errors {errors}\n{program.log()}")
+    if case.endswith("bulk") and result["bytes"] < result["requests"] * BULK_BYTES:
+        raise BenchError(f"{name}, {case}: {result['bytes']} bytes in {result['requests']} answers of {BULK_BYTES}")
     result["requests_per_s"] = result["requests"] / (result["duration_us"] / 1e6)
     result["cpu_us_per_request"] = (after - before) * 1e6 / result["requests"]
     return result

@@ -375,12 +375,17 @@ void conn_close(struct conn *conn)
 	conn->tls = NULL;
 }
 
+void conn_forgo_goodbye(struct conn *conn)
+{
+	tls_free(conn->tls);
+	conn->tls = NULL;
+}
+
 void conn_close_hard(struct conn *conn)
 {
 	struct linger now = { .l_onoff = 1, .l_linger = 0 };
 	setsockopt(conn->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-	tls_free(conn->tls); /* without a goodbye */
-	conn->tls = NULL;
+	conn_forgo_goodbye(conn);
 	conn_close(conn);
 }
 

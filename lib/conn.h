@@ -128,6 +128,9 @@ enum conn_result conn_end_sending(struct conn *conn, uint64_t deadline_us);
    the peer goes on sending, until it ends, is silent for silence_us, or the deadline comes. A plain close() with unread bytes
    would send a reset, and a reset destroys an answer that the peer has not read yet (RFC 9112 §9.6). */
 void conn_linger(struct conn *conn, uint64_t silence_us, uint64_t deadline_us);
+/* What was said is not all of it: no goodbye of TLS will be said, so that the peer takes the end, which is all that may follow, for
+   the cut that it is. On a plain connection nothing: there an end is an end. */
+void conn_forgo_goodbye(struct conn *conn);
 /* Closes with a reset: the peer must not take what it has for a whole message. */
 void conn_close_hard(struct conn *conn);
 /* With TLS a goodbye goes before it, if it can be said at once. */

@@ -24,6 +24,8 @@
  *
  * Where one side is TLS its bytes are to be made or read here, and there is nothing to splice. There an end is a record of its
  * own (close_notify), which may find no room and then waits for it like data; and an end without one is a break, not an end.
+ * A break is passed on as one: neither side hears a goodbye that the other has not said, or it would take half for the whole
+ * (RFC 8446 §6.1).
  *
  * Source: RFC 9110 §9.3.6 (CONNECT), §7.8 (Upgrade); splice(2), pipe(7).
  */
@@ -254,5 +256,9 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 	give_pipe_back(&down);
 	let_calls_block(client->fd, true);
 	let_calls_block(target->fd, true);
+	if (result != CONN_END) {
+		conn_forgo_goodbye(client);
+		conn_forgo_goodbye(target);
+	}
 	return result;
 }

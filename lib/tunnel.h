@@ -13,7 +13,8 @@ struct tunnel_counts {
 
 /* Relays until both sides have ended (CONN_END), one is broken (CONN_BROKEN), or nothing has moved for idle_us (CONN_TIMEOUT).
    What waits in the connections' buffers goes first, and what is kept there stays: the log still speaks of the request.
-   The connections stay the caller's to close, blocking as before; meanwhile they are not. Where both are plain, bytes may pass
+   The connections stay the caller's to close, blocking as before; meanwhile they are not. Unless both sides have ended, nothing
+   but closing may follow: TLS is gone from them, for its goodbye would say that all of it came. Where both are plain, bytes may pass
    from one to the other inside the kernel. */
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts);
 

@@ -485,6 +485,56 @@ def a_client_that_hangs_up_in_line_gives_its_place_back(t):
     t.equal(len(origin.requests), 1)
 
 
+def _refuses_late(t, ca, behind_bytes):
+    """An origin that looks at our part of the handshake, and refuses it, only when so much has come behind it."""
+    context = _local(ca).server(ssl.TLSVersion.TLSv1_3, Authority(t, 'Client Authority').crt)
+
+    def handler(conn):
+        heard, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = context.wrap_bio(heard, said, server_side=True)
+        for count in (1, behind_bytes):
+            while len(conn.buffer) < count and conn.fill(conn._until(20), 'a flight of the handshake'):
+                pass
+            heard.write(conn.take(len(conn.buffer)))
+            try:
+                server.do_handshake()
+                server.read(1)
+            except ssl.SSLError:
+                pass
+            conn.send(said.read())
+        conn.hold()
+
+    return t.origin(handler=handler)
+
+
+def a_target_that_refuses_us_is_out_though_the_client_is_still_sending(t):
+    ca, piece = Authority(t), os.urandom(8000)
+    origin = _refuses_late(t, ca, 2 * len(piece))
+    weir = t.weir(origin, **_ssl(ca))
+    client = t.client(weir)
+    client.send(request('POST', '/', ['Content-Length: 40000']) + piece)
+    t.until(lambda: origin.received_bytes > len(piece), what='the first piece')
+    client.send(piece)
+    weir.wait_log('leaves the rotation: it refused the TLS handshake: alert 116, certificate required')
+    t.equal(client.response().status, 502)
+
+
+def a_body_keeps_its_beginning_when_more_comes_while_its_second_try_waits(t):
+    """What has come is looked at, for its sender has finished sending: bytes, that must not take the place of the body's."""
+    ca, body = Authority(t), os.urandom(6000)
+    pair = _local(ca)
+    refuses, good = _refuses_late(t, ca, len(body)), _target(t, ca, pair, lambda request: answer(request.body))
+    weir = t.weir(refuses, f'127.0.0.1:{good.port}', probe_interval=60, threshold='0.5/s', burst=1, backlog=60,
+                  **_ssl(ca), **_https(pair))
+    client = t.client(weir, tls=ca.client(), name='localhost')
+    client.send(request('POST', '/', body=body))
+    weir.wait_log('leaves the rotation')
+    client.send(request('POST', '/', body=body[::-1]))
+    socket.socket.shutdown(client.sock, socket.SHUT_WR)     # without a goodbye: Python would read nothing after that
+    t.equal(client.response().body, body)
+    t.equal(good.requests[0].body, body)
+
+
 def requests_sent_together_are_answered_in_order(t):
     ca = Authority(t)
     weir = t.weir(t.origin(lambda request: answer(request.target.encode() + request.body)), **_https(_local(ca)))
@@ -541,6 +591,49 @@ def an_upgrade_becomes_a_tunnel_over_tls_on_both_sides(t):
         else:
             client.finish()
             t.equal(client.rest(), b'last words')
+
+
+def a_tunnel_that_is_cut_does_not_end_with_a_goodbye(t):
+    """Whoever hears close_notify believes that all of it came."""
+    ca = Authority(t)
+    pair = _local(ca)
+    ended = []
+
+    def speaks_and_is_cut(conn):
+        if conn.request() is None:
+            return
+        conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhalf of it')
+
+    def listens(conn):
+        if conn.request() is None:
+            return
+        conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nhello')
+        try:
+            conn.rest()
+            ended.append('cut' if conn.ragged or conn.reset else 'goodbye')
+        except OSError:
+            ended.append('cut')
+
+    def tunnel(handler, **more):
+        origin = t.origin(handler=handler, tls=pair.server())
+        weir = t.weir(f'localhost:{origin.port}', **_ssl(ca), **_https(pair), **more)
+        client = t.client(weir, tls=ca.client(), name='localhost')
+        client.send(request(fields=['Connection: Upgrade', 'Upgrade: echo']))
+        t.equal(client.head().status, 101)
+        return client
+
+    client = tunnel(speaks_and_is_cut)
+    t.equal(client.rest(), b'half of it', 'what came before the cut')
+    t.check(client.ragged or client.reset, 'the client heard a goodbye that the target never said')
+    client = tunnel(listens)
+    t.equal(client.exactly(5), b'hello')
+    client.close()
+    t.until(lambda: ended, what='the end at the target')
+    t.equal(ended, ['cut'], 'the target heard a goodbye that the client never said')
+    client = tunnel(listens, tunnel_timeout=0.5)
+    t.equal(client.exactly(5), b'hello')
+    t.equal(client.rest(), b'')
+    t.check(client.ragged or client.reset, 'a tunnel that was given up ended with a goodbye')
 
 
 def a_proxy_header_comes_before_the_handshake_on_both_sides(t):
