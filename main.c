@@ -202,7 +202,7 @@ static bool drop_rights(const char *name, struct log *log, char error[ERROR_MAX]
 		return true;
 	struct passwd *user = getpwnam(name);
 	if (user == NULL) {
-		snprintf(error, ERROR_MAX, "user: there is no user \"%s\"", name);
+		snprintf(error, ERROR_MAX, "user: \"%s\" was read; allowed: a user that this machine knows", name);
 		return false;
 	}
 	if (user->pw_uid == geteuid())

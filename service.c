@@ -606,11 +606,13 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	struct resolver *resolver = start_resolver(proxy, settings);
 	if (resolver == NULL)
 		return false;
+	/* The first request should find its targets; a name service that is slow should not keep the port shut. The probe
+	   thread runs already: were the resolver there for it to see, it would say of names not yet asked for that they do
+	   not resolve. */
+	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	proxy_lock(proxy);
 	proxy->resolver = resolver;
 	proxy_unlock(proxy);
-	/* The first request should find its targets; a name service that is slow should not keep the port shut. */
-	resolver_wait_first(resolver, clock_us() + settings->connect_timeout_us);
 	log_warnings(proxy, settings);
 	take_names(proxy);
 	prober_kick(proxy->prober); /* a name that does not resolve is a target that is out: its probe is due */

@@ -64,6 +64,7 @@ struct settings_row {
 	const char *default_text;  /* NULL: not set */
 	const char *default_of_mode[3]; /* instead of default_text, by enum settings_mode */
 	const char *default_says;  /* what the help says it is, when default_text would not tell */
+	bool default_is_several;   /* no one value means the same: --check prints default_says, as a comment */
 	const char *heading;       /* the group that begins with this row */
 	const char *help;
 	const char *also;          /* a further name, in the environment and as a flag */

@@ -28,7 +28,7 @@ static void print_value(const struct settings_row *row, const struct settings_or
 	char said[SETTINGS_ORIGIN_MAX];
 
 	settings_origin_say(row, origins, origin, said);
-	if (!origin->text)
+	if (!origin->text || (row->default_is_several && origin->source == SOURCE_DEFAULT))
 		fprintf(out, "# %s%s is not set%s%s    # %s\n", row->name, settings_row_suffix(row->name),
 		        row->default_says ? ": " : "", row->default_says ? row->default_says : "", said);
 	else if (row->is_secret)

@@ -454,6 +454,14 @@ def only_names_that_do_not_resolve_is_all_servers_off(t):
     t.equal([response.status, response.body], [500, contract.ALL_OUT_BODY])
 
 
+def names_that_nobody_has_asked_for_yet_are_not_said_not_to_resolve(t):
+    """The probe thread looks at the targets while weir still starts; many names, so that it does so in the middle."""
+    for _ in range(5):
+        weir = t.weir(*(f'localhost:{port}' for port in range(1, 101)))
+        t.check('does not resolve' not in weir.log.text(), weir.log.text())
+        weir.stop()
+
+
 def a_name_is_resolved_and_its_address_is_a_target(t):
     a = t.origin(name='A')
     weir = t.weir(f'localhost:{a.port}')

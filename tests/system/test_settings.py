@@ -377,6 +377,12 @@ def daemon_goes_to_the_background_and_sigterm_ends_it(t):
         os.close(handle)
 
 
+def a_user_that_nobody_knows_is_named_and_weir_ends(t):
+    result = t.run('reverse', '--endpoint', '127.0.0.1:1', '--port', '0', '--user', 'no-such-user')
+    t.equal(result.err, 'weir: user: "no-such-user" was read; allowed: a user that this machine knows\n')
+    t.equal(result.code, 1)
+
+
 def user_is_who_weir_becomes(t):
     if os.getuid() != 0:
         t.skip('only root can become another user')

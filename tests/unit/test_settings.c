@@ -1687,6 +1687,26 @@ static void the_status_of_caps_is_500_unless_a_status_was_set(void)
 	configuration_free(c);
 }
 
+/* reject_status = 429 in it would be read back as 429 for caps as well. */
+static void what_check_prints_and_reads_back_keeps_the_status_of_caps(void)
+{
+	struct configuration *c = key("port = 1");
+	char *text = printed(c);
+	configuration_free(c);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\n# reject_status is not set: 429 for rates, 500 for caps    # default\n"));
+	struct configuration *again = file(text);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(again);
+	CU_ASSERT_EQUAL(first(again)->reject_status, 429);
+	CU_ASSERT_EQUAL(first(again)->cap_reject_status, 500);
+	configuration_free(again);
+	free(text);
+	c = key("reject_status = 429");
+	text = printed(c);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "\nreject_status = 429    # weir.ini:3\n"));
+	configuration_free(c);
+	free(text);
+}
+
 static unsigned cap_and_database(struct configuration *c)
 {
 	unsigned both = first(c)->max_connections * 100 + first(c)->redis_db;
@@ -2320,6 +2340,7 @@ int main(void)
 		TEST(what_may_be_reached_is_a_list),
 		TEST(addresses_of_redis_are_checked),
 		TEST(the_status_of_caps_is_500_unless_a_status_was_set),
+		TEST(what_check_prints_and_reads_back_keeps_the_status_of_caps),
 		TEST(the_other_names_of_caps_and_redis_go_where_variables_and_flags_go),
 		TEST(a_secret_may_stand_in_a_file_of_its_own),
 		TEST(a_file_that_holds_no_secret_is_refused_and_its_content_not_shown),
