@@ -90,6 +90,9 @@ enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t af
 static bool client_has_sent_more(struct road *r)
 {
 	const struct http_head *request = &r->exchange.request;
+	/* A drain ends the input of connections that look idle: of one whose request had just come, too (crew_drain). */
+	if (worker_is_draining(r->worker))
+		return true;
 	/* A try before this one may have taken the body, and another is to have it again: looking must not run over it. */
 	if (r->exchange.client_is_untouched)
 		r->exchange.client.start = r->exchange.client.kept;

@@ -259,7 +259,8 @@ static enum step set_up_server(struct road *r)
 static bool client_has_sent_more(void *context)
 {
 	struct road *r = context;
-	return conn_unread(&r->client) > 0;
+	/* A drain ends the input of connections that look idle: of one whose message had just come, too (crew_drain). */
+	return worker_is_draining(r->worker) || conn_unread(&r->client) > 0;
 }
 
 /* What the answer of the line means for the message that stood there since begun_us. */

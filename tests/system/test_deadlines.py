@@ -254,6 +254,20 @@ def idle_connections_do_not_hold_up_the_leaving(t):
         client.closed()
 
 
+def requests_that_come_at_the_moment_of_the_drain_are_served_though_they_wait(t):
+    weir = t.weir(t.origin(), drain_timeout=20, threshold=20, burst=1, backlog=2)
+    clients = [t.client(weir) for _ in range(12)]
+    for client in clients:
+        t.equal(client.ask().status, 200)
+    weir.signal(signal.SIGSTOP)     # the drain finds threads asleep whose requests have come
+    for client in clients:
+        client.send(request())
+    weir.signal(signal.SIGTERM)
+    weir.signal(signal.SIGCONT)
+    t.equal([response.status for response in t.parallel([client.response for client in clients])], [200] * 12)
+    t.equal(weir.wait_exit(), 0)
+
+
 def drain_timeout_bounds_the_leaving(t):
     origin = _slow_origin(t, threading.Event())
     weir = t.weir(origin, drain_timeout=0.5)
