@@ -34,6 +34,8 @@
 #define LOOK_AT_LINE_US (20 * US_PER_MS) /* how often who has no answer looks whether somebody's patience is over */
 #define DROPS_LOGGED_US US_PER_S
 #define NOTES_MAX 32u
+/* So long after it was given a start may still be used: how far ahead a master gives, and the latest start (cluster.c). */
+#define GIVEN_AHEAD_US (150 * US_PER_MS)
 
 /* What is to be told to a person. */
 struct note {
@@ -60,6 +62,7 @@ struct group {
 	uint64_t answered_us GUARDED_BY(cluster_mutex);  /* when the master last answered */
 	bool gave_in_vain GUARDED_BY(cluster_mutex);     /* what it gave was too late for use */
 	uint64_t asks_from_us GUARDED_BY(cluster_mutex); /* it asks for no starts before */
+	uint64_t repeated_us GUARDED_BY(cluster_mutex);  /* when a note was taken that a peer can cause at will */
 	struct note notes[NOTES_MAX] GUARDED_BY(cluster_mutex);
 	size_t note_count GUARDED_BY(cluster_mutex);
 	uint64_t received_total GUARDED_BY(cluster_mutex), sent_total GUARDED_BY(cluster_mutex);
@@ -186,6 +189,11 @@ static uint64_t draw(void *context)
 static void happened(void *context, enum cluster_event event, unsigned id, uint64_t number) REQUIRES(cluster_mutex)
 {
 	struct group *g = context;
+	bool may_repeat = event == CLUSTER_FULL || event == CLUSTER_DISAGREES; /* with each datagram of that node, if it wants */
+	if (may_repeat && g->repeated_us != 0 && clock_us() - g->repeated_us < US_PER_S)
+		return;
+	if (may_repeat)
+		g->repeated_us = clock_us();
 	if (g->note_count < NOTES_MAX)
 		g->notes[g->note_count++] = (struct note){ event, id, number };
 }
@@ -529,9 +537,11 @@ static bool join(struct group *g, const struct settings *settings, char *error, 
 	gossip_stop(g->gossip);
 	say_goodbye(g);
 	gossip_use(g->gossip, sockets);
-	/* The others know nothing of what started here in the last window, by slots of our own or of another group. */
+	/* The others know nothing of what started here in the last window, by slots of our own or of another group; nor of what that
+	   one gave ahead. */
 	uint64_t window_us = g->window_us > settings->threshold.window_us ? g->window_us : settings->threshold.window_us;
-	struct membership before = swap_membership(g, next, g->is_started ? clock_us() + window_us : 0);
+	uint64_t patient_us = window_us + GIVEN_AHEAD_US;
+	struct membership before = swap_membership(g, next, g->is_started ? clock_us() + patient_us : 0);
 	free_membership(&before);
 	return !g->is_started || run_thread(g, settings, error, error_size);
 }

@@ -492,7 +492,8 @@ static bool set_name(struct tls_stream *stream, const char *host)
 		return X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(stream->ssl), name) == 1;
 	if (name[length - 1] == '.')
 		name[length - 1] = '\0';
-	SSL_set_hostflags(stream->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	/* A common name is no name any more (RFC 9525 §2). */
+	SSL_set_hostflags(stream->ssl, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT);
 	return SSL_set1_host(stream->ssl, name) == 1 && SSL_set_tlsext_host_name(stream->ssl, name) == 1;
 }
 

@@ -90,6 +90,7 @@ def a_certificate_that_is_wrong_takes_the_target_out_and_the_log_says_why(t):
         (ca.issue('other', 'DNS:other.example,DNS:more.example'), {},
          r'certificate is refused: hostname mismatch; wanted was localhost, it is for other\.example, more\.example'),
         (_local(ca), {'ssl_name': 'api.example'}, r'hostname mismatch; wanted was api\.example, it is for localhost'),
+        (ca.issue('localhost'), {}, r'certificate is refused: hostname mismatch; wanted was localhost'), # a common name is no name
         (ca.issue('localhost', 'DNS:localhost', days=-1), {}, r'certificate has expired on \d{4}-\d\d-\d\d; wanted was'),
     ]
     for pair, more, why in cases:
