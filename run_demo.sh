@@ -142,13 +142,15 @@ show_rotation() {
 declare -A pid_of=()
 tmp=''
 
-# start NAME COMMAND...: in the background, its output in $tmp/NAME.out and $tmp/NAME.err.
+# start NAME COMMAND...: in the background, its output in $tmp/NAME.out and $tmp/NAME.err. In a session of its own, as
+# Ctrl-C is for this script: a weir that left first would look like one that fails.
 start() {
 	local name=$1
 	shift
 	# Emptied here and not only there: who reads at once must not find what a namesake said before.
 	: >"$tmp/$name.out"
 	: >"$tmp/$name.err"
+	[ "$(type -t "$1")" = function ] || set -- setsid "$@"
 	"$@" >>"$tmp/$name.out" 2>>"$tmp/$name.err" </dev/null &
 	pid_of[$name]=$!
 }
@@ -192,7 +194,6 @@ wait_until() {
 	done
 }
 
-pane_sessions=() # the shells of the panes of --terminals; each leads a session, in which its commands are
 kept=no
 
 # A line for each process of this machine: its id, its parent's, its session's and its state.
@@ -200,10 +201,11 @@ list_processes() {
 	cat /proc/[0-9]*/stat 2>/dev/null | sed -nE 's/^([0-9]+) \(.*\) (.) ([0-9]+) [0-9]+ ([0-9]+) .*/\1 \3 \4 \2/p'
 }
 
-# Every process that comes from this script or is in one of the panes; not those that are asking here.
+# Every process that comes from the story or is in one of the panes; not those that are asking here.
 still_there() {
-	local asking=$BASHPID
-	list_processes | awk -v top=$$ -v asking="$asking" -v sessions=" ${pane_sessions[*]} " '
+	local asking=$BASHPID sessions=''
+	[ ! -e "$tmp/panes" ] || sessions=$(tr '\n' ' ' <"$tmp/panes")
+	list_processes | awk -v top="$story" -v asking="$asking" -v sessions=" $sessions" '
 		$4 != "Z" { parent[$1] = $2; session[$1] = $3 }
 		END {
 			for (pid in parent) {
@@ -224,36 +226,57 @@ nothing_is_left() {
 # are asked at once, and those that are still there after five seconds are ended.
 end_everything() {
 	local left
-	nothing_is_left || kill -TERM "${left[@]}" 2>/dev/null
+	nothing_is_left || { kill -TERM "${left[@]}" && kill -CONT "${left[@]}"; } 2>/dev/null
 	[ ! -S "$tmp/tmux" ] || tmux_here kill-server 2>/dev/null
 	wait_until 5 nothing_is_left || kill -KILL "${left[@]}" 2>/dev/null
-	wait
 }
 
-ending=no # or the status with which the script ends
-interrupted_with='' # or the status that a signal wants
+# hold_everything: nothing that the story started runs on, so nothing more is started while it is being ended.
+hold_everything() {
+	local left held=''
+	kill -STOP "$story"
+	until nothing_is_left || [ "${left[*]}" = "$held" ]; do
+		kill -STOP "${left[@]}" 2>/dev/null
+		held=${left[*]}
+	done
+}
 
-# interrupted STATUS: a second Ctrl-C, or one at the very end, does not hurry past the ending of what was started.
+# The scenes are played by a process of their own, the story, and this one does nothing but wait for it: bash 5.2 may
+# forget a trapped SIGINT, or go round in its handler for ever, when it comes while it reads the output of a command.
+story=''
+
+# clean_up STATUS: the story's way out, whatever leads to it.
+clean_up() {
+	local status=$1
+	trap - EXIT
+	trap '' TERM HUP PIPE
+	set +e
+	[ "$status" -ne 1 ] || show_logs >&2
+	if [ $kept = no ] || [ "$status" -gt 128 ]; then
+		end_everything 2>/dev/null
+		rm -rf "$tmp"
+	fi
+	exit "$status"
+}
+
+# interrupted STATUS: a second Ctrl-C does not hurry past the ending of what was started.
 interrupted() {
 	trap '' INT TERM HUP PIPE
-	interrupted_with=${interrupted_with:-$1}
-	[ "$ending" != no ] || exit "$1"
-}
-
-clean_up() {
-	local status=${interrupted_with:-$ending}
-	trap - EXIT
-	trap '' INT TERM HUP PIPE
 	set +e
-	if [ $status -eq 1 ] && [ -n "$tmp" ]; then
-		show_logs >&2
+	pid_of[story]=$story
+	if [ -z "$story" ]; then
+		rm -rf "$tmp"
+	elif is_running story; then
+		{
+			hold_everything
+			end_everything
+			kill -KILL "$story"
+			wait
+		} 2>/dev/null
+		rm -rf "$tmp"
 	fi
-	if [ $kept = no ] || [ $status -gt 128 ]; then
-		end_everything 2>/dev/null
-		[ -z "$tmp" ] || rm -rf "$tmp"
-	fi
-	[ $status -le 128 ] || echo "run_demo.sh: interrupted; everything that it started has ended" >&2
-	exit $status
+	echo "run_demo.sh: interrupted; everything that it started has ended" >&2
+	exit "$1"
 }
 
 # With --keep, at the end of the last scene.
@@ -347,7 +370,7 @@ end_scene() {
 run_client() {
 	show_command "client_demo $*"
 	client_status=0
-	"$bin/client_demo" --url "$url" "$@" >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
+	setsid "$bin/client_demo" --url "$url" "$@" >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
 }
 
 # start_client NAME OPTION...: in the background; its answers in $tmp/NAME.out.
@@ -804,7 +827,7 @@ start_packet_server() {
 # run_packet_client ID NUMBER: sends pktfiles/NUMBER.json; what it says in $tmp/client, its status in client_status.
 run_packet_client() {
 	client_status=0
-	"$bin/client_demo" -id "$1" -revproc "${port_of[weir]}" -pkt "$here/pktfiles/$2.json" >"$tmp/client" || client_status=$?
+	setsid "$bin/client_demo" -id "$1" -revproc "${port_of[weir]}" -pkt "$here/pktfiles/$2.json" >"$tmp/client" || client_status=$?
 }
 
 # The log of the switch from a line on, without the times, and only what is about messages.
@@ -901,7 +924,7 @@ scene_7() {
 packet_load() {
 	trap exit TERM # heeded between two packets, so that no client is left behind
 	while :; do
-		"$bin/client_demo" -id 7 -revproc "${port_of[weir]}" -pkt "$here/pktfiles/1.json" |
+		setsid "$bin/client_demo" -id 7 -revproc "${port_of[weir]}" -pkt "$here/pktfiles/1.json" |
 			sed -nE -e 's/^Receiving a response from server id ([^ ]+) .*/\1/p' \
 				-e 's/^Hash of payload is (.*)/\1/p' -e 's/^Receiving an error.*/0\nerror/p' |
 			xargs
@@ -1378,7 +1401,7 @@ open_pane() {
 		tmux_here select-layout tiled
 	fi
 	pane_of[$1]=${made% *}
-	pane_sessions+=("${made#* }")
+	echo "${made#* }" >>"$tmp/panes" # the pane's shell leads a session, in which its commands are
 	tmux_here select-pane -t "${pane_of[$1]}" -T "$2"
 	wait_until 10 pane_says "$1" 1 '^\$' || fail "there is no shell in the pane of $1"
 }
@@ -1582,28 +1605,36 @@ if [ -n "$terminals" ]; then
 	fi
 fi
 
-trap 'ending=$?; clean_up' EXIT
+play() {
+	story=$BASHPID
+	trap '' INT
+	trap 'exit 143' TERM HUP
+	trap 'exit 141' PIPE
+	trap 'clean_up $?' EXIT
+	if [ -n "$terminals" ]; then
+		play_terminals "$terminals"
+		scenes=()
+	fi
+
+	scenes_left=${#scenes[@]}
+	for scene in "${scenes[@]}"; do
+		[ "$scenes_left" -eq ${#scenes[@]} ] || pause "the next scene"
+		scenes_left=$((scenes_left - 1))
+		echo
+		echo "${bold}Scene $scene. ${scene_titles[scene - 1]}$plain"
+		"scene_$scene"
+	done
+	echo
+	if [ $failed_checks -gt 0 ]; then
+		echo "${red}$failed_checks checks failed$plain"
+		exit 1
+	fi
+	echo "${green}everything was seen to be so$plain"
+}
+
 trap 'interrupted 130' INT
 trap 'interrupted 143' TERM HUP
-trap 'interrupted 141' PIPE
 tmp=$(mktemp -d)
-
-if [ -n "$terminals" ]; then
-	play_terminals "$terminals"
-	scenes=()
-fi
-
-scenes_left=${#scenes[@]}
-for scene in "${scenes[@]}"; do
-	[ "$scenes_left" -eq ${#scenes[@]} ] || pause "the next scene"
-	scenes_left=$((scenes_left - 1))
-	echo
-	echo "${bold}Scene $scene. ${scene_titles[scene - 1]}$plain"
-	"scene_$scene"
-done
-echo
-if [ $failed_checks -gt 0 ]; then
-	echo "${red}$failed_checks checks failed$plain"
-	exit 1
-fi
-echo "${green}everything was seen to be so$plain"
+play <&0 &
+story=$!
+wait "$story"
