@@ -386,17 +386,38 @@ unsigned service_connections(struct proxy *proxy)
 	return active;
 }
 
-/* redis_fail = local: while Redis is away this process keeps to its share of the threshold, at least 1. */
-static void set_share(struct proxy *proxy, const struct settings *settings, bool is_up)
+/* What the limiter should have now. With redis_fail = local this process keeps to its share of the threshold while Redis
+   is away, at least 1. */
+static struct limiter_options limits_now(struct proxy *proxy, const struct settings *settings, bool *store_is_up)
 {
 	struct limiter_options options = limiter_options(settings);
-	if (settings->redis_addr == NULL || options.threshold == 0 || proxy->store == NULL || group_gives_slots(settings))
-		return;
+	struct redis_store_report store = { .is_up = false };
+	if (proxy->store != NULL)
+		redis_store_report(proxy->store, &store);
+	*store_is_up = store.is_up;
+	bool is_shared = settings->redis_addr != NULL && proxy->store != NULL && !options.slots_are_given;
+	if (!is_shared || store.is_up || settings->redis_fail != REDIS_FAIL_LOCAL || options.threshold == 0)
+		return options;
 	unsigned workers = redis_store_live_workers(proxy->store, "");
-	if (!is_up && settings->redis_fail == REDIS_FAIL_LOCAL && workers > 1)
+	if (workers > 1)
 		options.threshold = options.threshold / workers > 0 ? options.threshold / workers : 1;
-	if (limiter_configure(proxy->limiter, &options, clock_us()) != 0)
-		log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "no memory for another threshold: the old one stays");
+	return options;
+}
+
+/* Redis comes and goes while settings change: whoever sets the limits looks again afterwards, so that the last word is
+   said by somebody who knew both as they are. */
+static void settle_limits(struct proxy *proxy)
+{
+	bool was_up, is_up;
+	unsigned generation;
+	do {
+		struct settings *settings = service_settings(proxy, &generation);
+		struct limiter_options options = limits_now(proxy, settings, &was_up);
+		if (limiter_configure(proxy->limiter, &options, clock_us()) != 0)
+			log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "no memory for another threshold: the old one stays");
+		limits_now(proxy, settings, &is_up);
+		settings_release(settings);
+	} while (is_up != was_up || generation != atomic_load(&proxy->settings_generation));
 }
 
 static void store_changed(void *context, bool is_up, const char *why)
@@ -406,10 +427,7 @@ static void store_changed(void *context, bool is_up, const char *why)
 		log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "Redis answers: caps and threshold are shared");
 	else
 		log_write(proxy->log, LOG_LEVEL_ERROR, proxy->name, "Redis can't be reached: %s", why);
-	unsigned generation;
-	struct settings *settings = service_settings(proxy, &generation);
-	set_share(proxy, settings, is_up);
-	settings_release(settings);
+	settle_limits(proxy);
 }
 
 static struct hosts_settings hosts_settings(const struct settings *settings)
@@ -695,10 +713,12 @@ static bool configure_sharing(struct proxy *proxy, const struct settings *settin
 {
 	char ignored[SETTINGS_ERROR_MAX];
 	unsigned generation;
-	struct limiter_options limiting = limiter_options(settings);
-	if (try_to_share(proxy, settings, error, error_size) &&
-	    limiter_configure(proxy->limiter, &limiting, clock_us()) == 0)
-		return true;
+	if (try_to_share(proxy, settings, error, error_size)) {
+		bool store_is_up;
+		struct limiter_options limiting = limits_now(proxy, settings, &store_is_up);
+		if (limiter_configure(proxy->limiter, &limiting, clock_us()) == 0)
+			return true;
+	}
 	struct settings *old = service_settings(proxy, &generation);
 	try_to_share(proxy, old, ignored, sizeof ignored);
 	settings_release(old);
@@ -748,6 +768,7 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 	names_unlock(proxy);
 	resolver_stop(resolver_before);
 	settings_release(before);
+	settle_limits(proxy);
 	end_retired(proxy);
 	take_names(proxy);
 	prober_kick(proxy->prober);
@@ -767,7 +788,8 @@ bool service_set_threshold(struct proxy *proxy, const struct settings_rate *thre
 		snprintf(error, error_size, "%s", why);
 		return false;
 	}
-	struct limiter_options limiting = limiter_options(settings);
+	bool store_is_up;
+	struct limiter_options limiting = limits_now(proxy, settings, &store_is_up);
 	snprintf(error, error_size, "no memory for that threshold");
 	if (!group_configure(proxy->group, settings, error, error_size) ||
 	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
@@ -780,11 +802,7 @@ bool service_set_threshold(struct proxy *proxy, const struct settings_rate *thre
 	atomic_fetch_add(&proxy->settings_generation, 1);
 	proxy_unlock(proxy);
 	settings_release(before);
-	if (settings->redis_addr != NULL && proxy->store != NULL) {
-		struct redis_store_report store;
-		redis_store_report(proxy->store, &store);
-		set_share(proxy, settings, store.is_up);
-	}
+	settle_limits(proxy);
 	log_write(proxy->log, LOG_LEVEL_INFO, proxy->name, "the threshold is now %u in %g s", threshold->count,
 	          (double)threshold->window_us / 1e6);
 	settings_release(settings);

@@ -1,4 +1,5 @@
 """A threshold that several workers share through Redis, measured at the target by the kernel's stamps."""
+import signal
 import threading
 
 from harness import takes
@@ -47,3 +48,20 @@ def without_redis_it_is_closed_open_or_local_as_set(t):
         weir.wait_log("Redis can't be reached")
         redis.start()
         t.until(lambda: t.get(weir).status == 200, 15, 'Redis is used again')
+
+
+@takes(60)
+def a_share_stays_a_share_when_settings_are_read_again_without_redis(t):
+    redis = _Redis(t)
+    origin = t.origin()
+    weirs = [t.weir(origin, threshold='20/m', redis_addr=redis.address, redis_fail='local') for _ in range(2)]
+    t.equal([t.get(weir).status for weir in weirs], [200, 200], 'each is known to the other')
+    redis.stop()
+    for weir in weirs:
+        weir.wait_log("Redis can't be reached", 20)
+    one = weirs[0]
+    served = [t.get(one).status for _ in range(15)].count(200)
+    t.check(8 <= served <= 10, f'{served} served of a share of 10')
+    one.signal(signal.SIGHUP)
+    one.wait_log('new settings are in force')
+    t.equal([t.get(one).status for _ in range(5)], [429] * 5, 'after the reload')
