@@ -15,6 +15,9 @@ enum attempt {
 	ATTEMPT_OVER,
 };
 
+/* So often a request goes to one target on a connection of its own, when each closes before the request may start. */
+#define ATTEMPT_FRESH_MAX 4
+
 /* STEP_REFUSED and STEP_OVER as what an attempt came to. */
 enum attempt attempt_of(enum step step);
 

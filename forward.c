@@ -424,13 +424,15 @@ enum step forward_find_target(struct road *r)
 {
 	enum attempt attempt = ATTEMPT_FRESH;
 	uint64_t idle_max_us = attempt_idle_max_us(r);
-	while (attempt == ATTEMPT_FRESH) {
+	for (unsigned fresh = 0; attempt == ATTEMPT_FRESH; fresh++) {
 		const char *blame;
 		bool reused = false;
 		enum step step = get_connection(r, idle_max_us, &reused);
 		if (step != STEP_ON)
 			return step;
 		attempt = attempt_send(r, r->target_text, reused, &blame);
+		if (attempt == ATTEMPT_FRESH && fresh == ATTEMPT_FRESH_MAX)
+			attempt = ATTEMPT_NEXT;
 		if (attempt == ATTEMPT_FRESH)
 			replace_connection(r);
 		else if (attempt != ATTEMPT_ANSWERED)

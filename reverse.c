@@ -111,17 +111,17 @@ static enum attempt try_target(struct road *r, bool fresh)
 	return attempt;
 }
 
-/* One target: perhaps twice, when its idle connection was closed. Each try that starts needs a slot of its own. */
+/* One target: again, when its connection was closed before the request. Each try that starts needs a slot of its own. */
 static enum attempt ask_target(struct road *r)
 {
 	enum attempt attempt = ATTEMPT_FRESH;
-	for (bool fresh = false; attempt == ATTEMPT_FRESH; fresh = true) {
+	for (unsigned fresh = 0; attempt == ATTEMPT_FRESH && fresh <= ATTEMPT_FRESH_MAX; fresh++) {
 		enum step step = admit_take_slot(r);
 		if (step != STEP_ON)
 			return attempt_of(step);
-		attempt = try_target(r, fresh);
+		attempt = try_target(r, fresh > 0);
 	}
-	return attempt;
+	return attempt == ATTEMPT_FRESH ? ATTEMPT_NEXT : attempt;
 }
 
 static enum step refuse_after_last_try(struct road *r)

@@ -39,6 +39,7 @@
 #include "service.h"
 
 #define READ_BYTES (16u * 1024u)
+#define CONNECTIONS_MAX 5 /* for one message to one server, when each closes before the message may start */
 #define LINGER_US (30 * US_PER_S)
 #define LINGER_SILENCE_US (2 * US_PER_S)
 
@@ -412,7 +413,7 @@ static enum attempt connect_to_server(struct road *r, const char **why_not)
 static enum attempt connect_in_time(struct road *r, enum step *step, const char **why_not)
 {
 	*step = STEP_REFUSED;
-	for (;;) {
+	for (unsigned connections = 0; connections < CONNECTIONS_MAX; connections++) {
 		enum attempt attempt = connect_to_server(r, why_not);
 		if (attempt != ATTEMPT_ANSWERED)
 			return attempt;
@@ -425,6 +426,8 @@ static enum attempt connect_in_time(struct road *r, enum step *step, const char 
 			return ATTEMPT_REFUSED;
 		*step = STEP_REFUSED;
 	}
+	*why_not = "it closes connections before their turn has come";
+	return ATTEMPT_NEXT;
 }
 
 /* The slot is used when the first bytes have left: a server that takes the rest slowly makes no start late. */
