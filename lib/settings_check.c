@@ -179,24 +179,39 @@ void settings_list_modes(unsigned modes, char out[SETTINGS_MODES_MAX])
 	}
 }
 
+static bool is_default(const struct settings_row *row, struct settings_origins *origins)
+{
+	const struct settings_origin *origin = settings_origin_of(row, origins);
+	return origin->source == SOURCE_DEFAULT || (row->default_text != NULL && strcmp(origin->text, row->default_text) == 0);
+}
+
+static bool was_said_here(const struct settings_row *row, struct settings_origins *origins)
+{
+	const struct settings_origin *origin = settings_origin_of(row, origins);
+	return (origin->source == SOURCE_FILE || origin->source == SOURCE_FLAG) && !is_default(row, origins);
+}
+
 bool settings_next_idle(const struct settings *settings, size_t *at, char out[SETTINGS_IDLE_MAX])
 {
 	unsigned mode = 1u << (unsigned)settings->mode;
+	char place[SETTINGS_ORIGIN_MAX], here[SETTINGS_MODES_MAX], there[SETTINGS_MODES_MAX];
 
 	for (; *at < settings_row_count; ++*at) {
 		const struct settings_row *row = &settings_rows[*at];
-		if (row->scope != SCOPE_SERVICE || row->only_in == 0 || (row->only_in & mode) != 0)
+		if (row->scope != SCOPE_SERVICE || !was_said_here(row, settings->origins))
 			continue;
-		const struct settings_origin *origin = settings_origin_of(row, settings->origins);
-		if (origin->source != SOURCE_FILE && origin->source != SOURCE_FLAG)
-			continue;
-		if (row->default_text && strcmp(origin->text, row->default_text) == 0)
-			continue;
-		char place[SETTINGS_ORIGIN_MAX], here[SETTINGS_MODES_MAX], there[SETTINGS_MODES_MAX];
+		bool is_elsewhere = row->only_in != 0 && (row->only_in & mode) == 0;
+		bool is_alone = row->needs != NULL && is_default(settings_row_find(row->needs), settings->origins);
 		settings_say_place(row, settings->origins, place);
 		settings_list_modes(mode, here);
 		settings_list_modes(row->only_in, there);
-		snprintf(out, SETTINGS_IDLE_MAX, "%s: %s does nothing in mode %s, only in %s", place, row->name, here, there);
+		if (is_elsewhere)
+			snprintf(out, SETTINGS_IDLE_MAX, "%s: %s does nothing in mode %s, only in %s", place, row->name, here, there);
+		else if (is_alone)
+			snprintf(out, SETTINGS_IDLE_MAX, "%s: %s does nothing without %.*s", place, row->name,
+			         SETTINGS_NAME_MAX, row->needs);
+		if (!is_elsewhere && !is_alone)
+			continue;
 		++*at;
 		return true;
 	}

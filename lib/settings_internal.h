@@ -69,6 +69,7 @@ struct settings_row {
 	const char *help;
 	const char *also;          /* a further name, in the environment and as a flag */
 	bool only_in_file;         /* makes sense in a stanza alone */
+	const char *needs;         /* the setting without which it does nothing; NULL: none */
 	unsigned only_in;          /* the modes in which it does something, as bits; 0: all */
 	bool is_secret;            /* never printed, neither in --check nor in an error */
 	const char *holds;         /* TEXT: a file that holds the value of this other row */

@@ -2239,6 +2239,23 @@ static void what_does_nothing_in_a_mode_is_found_where_it_was_set(void)
 	configuration_free(c);
 }
 
+static void what_does_nothing_without_another_is_found(void)
+{
+	struct configuration *c = file_with("[a]\nendpoint = t:1\nport = 1\nbacklog = 2\nburst = 0\nredis_db = 3\n"
+	                                    "[b]\nendpoint = t:1\nport = 2\nthreshold = 5\nbacklog = 2\nburst = 1\n"
+	                                    "client_rate = 1\n",
+	                                    "--client-burst", "2");
+	static const char *const alone[] = {
+		"weir.ini:4: backlog does nothing without threshold",
+		"--client-burst: client_burst does nothing without client_rate",
+		"weir.ini:6: redis_db does nothing without redis_addr",
+	};
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	expect_idle(c->services[0], alone, 3);
+	expect_idle(c->services[1], NULL, 0);
+	configuration_free(c);
+}
+
 static void help_and_reference_name_every_setting(void)
 {
 	char *help = written(settings_print_help), *reference = written(settings_print_reference);
@@ -2364,6 +2381,7 @@ int main(void)
 		TEST(a_file_is_read_again_from_where_it_was),
 		TEST(settings_outlive_their_configuration_while_they_are_held),
 		TEST(what_does_nothing_in_a_mode_is_found_where_it_was_set),
+		TEST(what_does_nothing_without_another_is_found),
 		TEST(help_and_reference_name_every_setting),
 		TEST(a_guess_is_made_when_few_letters_differ),
 	};
