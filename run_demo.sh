@@ -1550,7 +1550,8 @@ show_panes() {
 # -------------------------------------------------------------------------------------------------------
 
 while [ $# -gt 0 ]; do
-	option=$1 value=''
+	given=$1 option=$1 value=''
+	[[ $option != -[a-z]* ]] || option=-$option # one dash does for two
 	case $option in
 	--*=*) value=${option#*=} option=${option%%=*} ;;
 	--scene | --bin)
@@ -1579,7 +1580,7 @@ while [ $# -gt 0 ]; do
 		;;
 	--list) list_scenes && exit 0 ;;
 	--help) usage && exit 0 ;;
-	*) wrong "unknown option '$option'; allowed: --scene --slow --keep --list --terminals --bin --help" ;;
+	*) wrong "unknown option '$given'; allowed: --scene --slow --keep --list --terminals --bin --help" ;;
 	esac
 done
 if [ -n "$terminals" ] && [ "$slow$keep${#scenes[@]}" != nono0 ]; then

@@ -125,6 +125,7 @@ def list_names_every_scene_once(t):
     ran = _demo(t, '--list')
     lines = ran.out.decode().splitlines()
     t.equal(ran.code, 0)
+    t.equal(_demo(t, '-list').out, ran.out, 'one dash does for two')
     t.equal([line.split()[0] for line in lines], [str(number + 1) for number in range(len(lines))])
     t.check(len(lines) >= 10, ran)
 
