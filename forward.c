@@ -327,7 +327,7 @@ static enum step open_connection(struct road *r)
 	char host[HOST_MAX];
 	unsigned port;
 	where_to_connect(r, host, &port);
-	enum lookup_result result = lookup(r->proxy->lookups, host, port, deadline_us, &found);
+	enum lookup_result result = lookup(r->proxy->lookups, r->record.client, host, port, deadline_us, &found);
 	if (result != LOOKUP_FOUND)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;
