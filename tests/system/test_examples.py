@@ -248,7 +248,8 @@ def the_gateways_serve_https_and_leave_a_dead_target_out(t):
     t.equal((len(statuses), statuses[:3]), (6, ['404'] * 3), 'three at once')
     t.check(set(statuses) <= {'404', '429'} and statuses.count('404') <= 4 + 2 * took_s, f'{statuses} in {took_s:.1f} s')
     trusted = os.path.join(t.tmp, 'gateway-crt.pem')
-    _goes_over(t, example, lambda: _https(t, example.port(8443), trusted, 'POST', '/login', b'x').status, 429)
+    client = t.client(example.port(8443), tls=ssl.create_default_context(cafile=trusted), name='localhost')
+    _goes_over(t, example, lambda: client.ask('POST', '/login', body=b'x').status, 429)
     t.equal(_https(t, example.port(8443), trusted).status, 200, 'elsewhere it may go on')
 
     one.signal(signal.SIGKILL)
@@ -269,9 +270,8 @@ def the_gateways_serve_https_and_leave_a_dead_target_out(t):
     t.equal(_https(t, example.port(8444), t.file('trusted.pem', good)).status, 200, 'a wrong one changes nothing')
 
 
-def _https(t, port, trusted, method='GET', target='/', body=None):
-    context = ssl.create_default_context(cafile=trusted)
-    return t.get(port, target, method, tls=context, name='localhost', body=body)
+def _https(t, port, trusted):
+    return t.get(port, tls=ssl.create_default_context(cafile=trusted), name='localhost')
 
 
 @takes(90)

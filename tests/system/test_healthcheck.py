@@ -97,3 +97,16 @@ def as_process_one_it_drains_on_sigterm_and_reads_its_settings_again_on_sighup(t
     go.set()
     t.equal(slow.response().body, b'whole', 'what was under way')
     t.equal(weir.wait_exit(), 0)
+
+
+def the_commands_of_the_containers_page_say_what_it_says(t):
+    with open(os.path.join(os.path.dirname(__file__), '../../docs/containers.md'), encoding='utf-8') as file:
+        commands = [line.strip() for line in file if line.startswith('    ./weir --healthcheck')]
+    t.equal(len(commands), 2)
+    weir = t.weir(t.refused(), admin=0)
+    port = Admin(t, weir).port
+    t.get(weir)
+    for command, said in zip(commands, ('well', 'not ready')):
+        done = t.run_tool('bash', '-c', command.replace('9100', str(port)).replace('./weir', os.path.join(t.bin, 'weir')),
+                          environment={'WEIR_ADMIN': str(port)})
+        t.equal(done.out.decode().strip(), said, command)
