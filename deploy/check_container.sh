@@ -6,7 +6,8 @@
 #       compose      the services' own command lines, each in a network namespace on one bridge, with names that resolve once a
 #                    service has been started; and then they are asked
 #
-# It takes about two minutes, most of them for packages, and a gigabyte of memory for what it builds; nothing of it is left behind.
+# It takes about two minutes (eight on a machine that has much else to do), most of them for packages, and a gigabyte of
+# memory for what it builds; nothing of it is left behind.
 # Ends with "N passed, N failed". What it can't try: an engine's own part (layers, its cache, DNS, published ports, restart).
 set -eu
 cd "$(dirname "$0")/.."
@@ -14,5 +15,6 @@ cd "$(dirname "$0")/.."
 deploy/prerequisites.sh container
 scratch=$(mktemp -d)
 trap 'rmdir "$scratch"' EXIT
+trap 'exit 1' HUP INT TERM
 # What is mounted is mounted for this process alone, and goes with it.
 unshare --mount --propagation private sh -c 'mount -t tmpfs -o mode=755,size=3g weir "$1" && python3 tests/containers/check.py "$1"' sh "$scratch"
