@@ -68,7 +68,7 @@ LIBRARY = $(O)/libweir.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
-MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/server_demo.o $(O)/client_demo.o
+MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
@@ -121,7 +121,7 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(O)/top.o $(LIBRARY)
+$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
 $(PROGRAMS:%=$(BIN)/%):

@@ -22,6 +22,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "healthcheck.h"
 #include "lib/log.h"
 #include "lib/settings.h"
 #include "lib/thread.h"
@@ -354,6 +355,8 @@ int main(int argc, char **argv)
 	enum configuration_wish wish;
 	if (argc > 1 && strcmp(argv[1], "top") == 0)
 		return top_main(argc - 1, argv + 1);
+	if (argc > 1 && healthcheck_is_asked(argv[1]))
+		return healthcheck_main(argc, argv);
 	struct configuration *configuration = configuration_read(argc, argv, &wish, error);
 	if (configuration == NULL) {
 		say_error(error);

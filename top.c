@@ -12,7 +12,6 @@
 #include "top.h"
 
 #include <jansson.h>
-#include <netdb.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,11 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "lib/admin.h"
+#include "ask.h"
 #include "lib/clock.h"
-#include "lib/conn.h"
 #include "lib/flags.h"
-#include "lib/http.h"
 #include "lib/text.h"
 
 #define ANSWER_MAX_BYTES (16u * 1024u * 1024u)
@@ -55,88 +52,25 @@ struct screen {
 
 /* ---- asking --------------------------------------------------------------------------------------------------------- */
 
-/* Connects to a place as admin is written, and also to a host by its name. -1 and *why. */
-static int connect_to(const char *place, char host[256], const char **why)
-{
-	struct admin_place parsed;
-	struct address address;
-	bool is_place = admin_parse_place(place, &parsed);
-	if (is_place) {
-		const char *bind = strcmp(parsed.bind, "::") == 0 ? "::1" : strcmp(parsed.bind, "0.0.0.0") == 0 ? "127.0.0.1" : parsed.bind;
-		bool is_unix = strncmp(bind, "unix:", 5) == 0;
-		if (is_unix ? !address_unix(bind + 5, &address) : !address_parse(bind, parsed.port, &address))
-			is_place = false;
-		snprintf(host, 256, strchr(bind, ':') != NULL && !is_unix ? "[%s]" : "%s", is_unix ? "localhost" : bind);
-	}
-	const char *colon = strrchr(place, ':');
-	*why = "no such host";
-	if (!is_place) {
-		struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM }, *found = NULL;
-		if (colon == NULL || colon == place || (size_t)(colon - place) >= 256)
-			return -1;
-		snprintf(host, 256, "%.*s", (int)(colon - place), place);
-		if (getaddrinfo(host, colon + 1, &hints, &found) != 0 || found->ai_addrlen > sizeof address.storage)
-			return -1;
-		memset(&address, 0, sizeof address);
-		memcpy(&address.storage, found->ai_addr, found->ai_addrlen);
-		address.length = found->ai_addrlen;
-		freeaddrinfo(found);
-	}
-	int fd = conn_socket(&address);
-	*why = "it can't be connected to";
-	if (fd < 0 || conn_connect(fd, &address, clock_us() + ASK_US) == CONN_OK)
-		return fd;
-	close(fd);
-	return -1;
-}
-
-/* Reads the whole answer: it ends with the connection. */
-static bool read_all(int fd, struct text *answer)
-{
-	char bytes[16384];
-	struct conn conn;
-	uint64_t deadline_us = clock_us() + ASK_US;
-	conn_init(&conn, fd, bytes, sizeof bytes);
-	enum conn_result result;
-	while ((result = conn_fill(&conn, deadline_us)) == CONN_OK && answer->length < ANSWER_MAX_BYTES) {
-		text_add_bytes(answer, conn_bytes(&conn), conn_available(&conn));
-		conn_init(&conn, fd, bytes, sizeof bytes);
-	}
-	return result == CONN_END && !answer->has_failed;
-}
-
 /* The JSON of an answer that is 200; NULL and *why. */
-static json_t *parse_answer(const struct text *answer, const char **why)
+static json_t *parse_answer(const struct asked *asked, const char **why)
 {
-	struct http_scan scan = { .is_response = true };
-	struct http_head head;
-	size_t length = 0;
-	*why = "its answer is no HTTP";
-	if (answer->bytes == NULL || http_scan(&scan, answer->bytes, answer->length, &length) != HTTP_SCAN_COMPLETE ||
-	    http_parse_response(answer->bytes, length, HTTP_GET, &head).status != 0)
-		return NULL;
-	*why = head.status == 401 || head.status == 403 ? "it refuses us (admin_token?)" : "it is no admin address";
-	return head.status == 200 ? json_loadb(answer->bytes + length, answer->length - length, 0, NULL) : NULL;
+	*why = asked->status == 401 || asked->status == 403 ? "it refuses us (admin_token?)" : "it is no admin address";
+	return asked->status == 200 ? json_loadb(asked->answer.bytes + asked->head_bytes, asked->answer.length - asked->head_bytes, 0, NULL) :
+	                              NULL;
 }
 
-static json_t *ask(const struct options *options, const char *token, const char **why)
+static json_t *ask_status(const struct options *options, const char *token, const char **why)
 {
-	char host[256], bytes[1024];
-	struct text answer = { .bytes = NULL };
+	struct ask question = { .place = options->admin, .target = "/api/status", .token = token, .deadline_us = clock_us() + ASK_US,
+		                .answer_max_bytes = ANSWER_MAX_BYTES, .wants_body = true };
+	struct asked asked;
 	json_t *status = NULL;
-	int fd = connect_to(options->admin, host, why);
-	if (fd < 0)
-		return NULL;
-	struct conn conn;
-	conn_init(&conn, fd, bytes, sizeof bytes);
-	int length = snprintf(bytes, sizeof bytes, "GET /api/status HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n%s%s%s\r\n", host,
-	                      token[0] != '\0' ? "Authorization: Bearer " : "", token, token[0] != '\0' ? "\r\n" : "");
-	struct iovec part = { .iov_base = bytes, .iov_len = length > 0 && length < (int)sizeof bytes ? (size_t)length : 0 };
-	*why = "it did not answer";
-	if (conn_send(&conn, &part, 1, clock_us() + ASK_US, NULL) == CONN_OK && read_all(fd, &answer))
-		status = parse_answer(&answer, why);
-	close(fd);
-	text_free(&answer);
+	if (ask(&question, &asked))
+		status = parse_answer(&asked, why);
+	else
+		*why = asked.why;
+	text_free(&asked.answer);
 	return status;
 }
 
@@ -336,7 +270,7 @@ static bool show(struct screen *screen, const struct options *options, const cha
 {
 	const char *why = "";
 	char version[128], clock_text[16];
-	json_t *status = ask(options, token, &why), *service;
+	json_t *status = ask_status(options, token, &why), *service;
 	time_t now = time(NULL);
 	struct tm parts;
 	size_t i;

@@ -42,7 +42,7 @@ static const struct {
 };
 
 /* Names that a typing error may have been meant for, besides those of the table. */
-static const char *const own_names[] = { "config", "node", "check", "daemon", "help", "version", "reference" };
+static const char *const own_names[] = { "config", "node", "check", "daemon", "help", "version", "reference", "healthcheck" };
 
 static bool is_last_wish(enum configuration_wish wish)
 {
