@@ -66,7 +66,7 @@ static bool addresses_of_name(const char *place, uint64_t deadline_us, char host
 	*why = "out of memory";
 	if (lookups == NULL)
 		return false;
-	enum lookup_result result = lookup(lookups, host, (unsigned)port, deadline_us, found);
+	enum lookup_result result = lookup(lookups, "me", host, (unsigned)port, deadline_us, found);
 	lookups_destroy(lookups);
 	if (result != LOOKUP_NO_MEMORY)
 		*why = result == LOOKUP_LATE ? "its name was not resolved in time" : "no such host";
