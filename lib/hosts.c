@@ -383,7 +383,7 @@ static enum hosts_answer take_while_down(struct claim *claim, unsigned cap) REQU
 {
 	struct hosts *hosts = claim->hosts;
 	if (hosts->fail == HOSTS_FAIL_CLOSED)
-		return take_over(claim) ? HOSTS_PLACE : HOSTS_STORE_DOWN;
+		return HOSTS_STORE_DOWN;
 	if (hosts->fail == HOSTS_FAIL_LOCAL) {
 		unsigned share = cap / redis_store_live_workers(hosts->store, claim->host->name);
 		cap = share > 0 ? share : 1;
@@ -542,10 +542,19 @@ static enum hosts_answer stand_in_line(struct claim *claim, unsigned seen_events
 	return answer;
 }
 
+/* Then an idle connection is of no use either: it counts for Redis only as long as Redis hears of it. */
+static bool is_shut(struct hosts *hosts, const struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	return hosts->store != NULL && host->cap != 0 && hosts->fail == HOSTS_FAIL_CLOSED &&
+	       redis_store_is_down(hosts->store);
+}
+
 /* Under the lock: from the wish to the answer. An idle connection is in claim->waiter.given. */
 static enum hosts_answer decide(struct claim *claim) REQUIRES(hosts_mutex)
 {
 	struct hosts_host *host = claim->host;
+	if (is_shut(claim->hosts, host))
+		return HOSTS_STORE_DOWN;
 	claim->waiter.given = newest_idle(claim->hosts, host, claim->wish);
 	if (claim->waiter.given.fd >= 0)
 		return HOSTS_PLACE;

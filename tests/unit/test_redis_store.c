@@ -936,6 +936,33 @@ static void while_redis_is_down_closed_local_and_open_do_as_they_say(void)
 	CU_ASSERT_EQUAL(refusal, HOSTS_FULL);
 }
 
+static void while_redis_is_down_closed_uses_no_idle_connection_either(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	struct hosts *hosts = make_hosts(store, 2, HOSTS_FAIL_CLOSED);
+	struct hosts_lease held;
+	int pair[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_PLACE);
+	hosts_keep(hosts, &held, pair[0], clock_us());
+	stop_server(server);
+	await(&heard.lost, 1);
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_STORE_DOWN);
+	start_server(server);
+	CU_ASSERT_TRUE(redis_store_wait_up(store, clock_us() + SOON_US));
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_IDLE);
+	CU_ASSERT_EQUAL(held.fd, pair[0]);
+	close(pair[0]);
+	close(pair[1]);
+	hosts_end(hosts, &held);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -960,6 +987,7 @@ int main(void)
 		TEST(one_that_waits_hears_of_a_place_that_came_free_at_another_worker),
 		TEST(those_that_are_held_while_an_empty_redis_settles_are_served),
 		TEST(while_redis_is_down_closed_local_and_open_do_as_they_say),
+		TEST(while_redis_is_down_closed_uses_no_idle_connection_either),
 	};
 	signal(SIGPIPE, SIG_IGN); /* the test's own client, which is all of hiredis, writes with it */
 	return unit_main("redis_store", tests, sizeof tests / sizeof tests[0]);
