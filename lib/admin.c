@@ -211,18 +211,6 @@ static int read_body(struct clerk *clerk, size_t length)
 	return 0;
 }
 
-static bool is_json(const struct http_head *head)
-{
-	const struct http_field *field = http_find_name(head, "Content-Type");
-	if (field == NULL)
-		return false;
-	struct http_text type = field->value;
-	for (size_t i = 0; i < type.length; i++)
-		if (type.at[i] == ';' || type.at[i] == ' ')
-			type.length = i;
-	return http_text_is(type, "application/json");
-}
-
 /* The rules about methods and bodies that all answers have in common. False: reply refuses. */
 static bool check_form(const struct http_head *head, struct admin_reply *reply)
 {
@@ -238,8 +226,6 @@ static bool check_form(const struct http_head *head, struct admin_reply *reply)
 		admin_refuse(reply, 411, "a PUT needs a Content-Length");
 	} else if (!reads && head->content_length > ADMIN_BODY_MAX) {
 		admin_refuse(reply, 413, "the body is longer than 256 KiB");
-	} else if (!reads && !is_json(head)) {
-		admin_refuse(reply, 415, "a PUT needs Content-Type: application/json");
 	}
 	return reply->status == 0;
 }

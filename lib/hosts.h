@@ -53,7 +53,7 @@ struct host_limits {
 
 /* When the store can't be reached. */
 enum hosts_fail {
-	HOSTS_FAIL_CLOSED, /* no new connection */
+	HOSTS_FAIL_CLOSED, /* nobody is let through to a host with a cap, not even over an idle connection */
 	HOSTS_FAIL_LOCAL,  /* this worker's share: cap ÷ live workers, at least 1 */
 	HOSTS_FAIL_OPEN,   /* the cap, for this worker alone */
 };

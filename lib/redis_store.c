@@ -460,6 +460,14 @@ void redis_store_idle(struct redis_store *store, const char *host, unsigned idle
 	redis_store_unlock(store);
 }
 
+bool redis_store_is_down(struct redis_store *store)
+{
+	redis_store_lock(store);
+	bool is_down = store->state == REDIS_DOWN;
+	redis_store_unlock(store);
+	return is_down;
+}
+
 unsigned redis_store_live_workers(struct redis_store *store, const char *host)
 {
 	redis_store_lock(store);

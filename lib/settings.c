@@ -446,13 +446,24 @@ static bool read_stanzas(struct configuration *c, const struct ini_file *file, c
 	       settings_check_ports(c, error);
 }
 
-static bool read_command_line_service(struct configuration *c, const struct settings_command *command, char *error)
+/* What a service without a stanza is called: by its mode, wherever that was said. */
+static const char *name_of_mode(const struct settings_command *command)
 {
-	const char *name = "reverse";
+	const struct settings_row *mode = settings_row_find("mode");
 
 	for (size_t i = 0; i < command->flag_count; i++)
-		if (command->flags[i].source == SOURCE_COMMAND)
-			name = command->flags[i].text;
+		if (command->flags[i].row == mode)
+			return command->flags[i].text;
+	for (size_t i = 0; i < command->environment_count; i++)
+		if (command->environment[i].row == mode)
+			return command->environment[i].text;
+	return mode->default_text;
+}
+
+static bool read_command_line_service(struct configuration *c, const struct settings_command *command, char *error)
+{
+	const char *name = name_of_mode(command);
+
 	c->services = calloc(1, sizeof *c->services);
 	if (!c->services)
 		return settings_fail_memory(error);

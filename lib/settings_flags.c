@@ -266,7 +266,7 @@ static bool check_form(struct command_reading *r)
 	if (has_word && out->file)
 		return settings_fail(r->error, "-c %s: there is a mode, %s, as well; allowed: one of the two",
 		                     settings_short_path(out->file), mode->text);
-	if (!has_word && !out->file)
+	if (out->flag_count == 0 && out->environment_count == 0 && !out->file)
 		return settings_fail(r->error, "neither a mode nor a file is given; " TWO_FORMS);
 	if (out->node_count > 0 && !out->file)
 		return settings_fail(r->error, "--node: chooses a stanza of a file; allowed: with -c FILE");
@@ -354,12 +354,10 @@ bool settings_command_read(int argc, char **argv, char **environment, struct set
 		if (is_last_wish(out->wish))
 			return true;
 	}
-	if (!check_form(&r))
-		return false;
 	for (char **variable = environment; variable && *variable; variable++)
 		if (!read_variable(*variable, out, error))
 			return false;
-	return true;
+	return check_form(&r);
 }
 
 void settings_command_free(struct settings_command *command)

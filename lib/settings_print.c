@@ -113,6 +113,7 @@ void settings_print_help(FILE *out)
 
 	fputs("weir: a rate-limited HTTP proxy.\n\n"
 	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
+	      "  weir forward --port 8080 --max-connections 25\n"
 	      "  weir packet --port 2100\n"
 	      "  weir top --admin 127.0.0.1:9100       what a running weir does, in a terminal\n"
 	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n"
