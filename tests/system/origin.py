@@ -44,7 +44,7 @@ class Request:
 def request_of(lines):
     """The request whose head these lines are; what weir sends upstream must be beyond doubt."""
     match = re.fullmatch(rb'([!#$%&\'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) (HTTP/1\.[01])', lines[0])
-    assert match, f'weir sent the request line {lines[0]!r}'
+    assert match, f'malformed request line {lines[0]!r}'
     method, target, version = (part.decode('latin-1') for part in match.groups())
     request = Request(method, target, version, parse_fields(lines[1:]))
     assert len(request.fields.all('host')) == 1 or version == 'HTTP/1.0', f'not exactly one Host: {request.fields}'

@@ -11,7 +11,8 @@ GRAMMAR = 'RFC 9112 §7.1'
 
 
 def _good(name, body, source, note='', content=b'hello', trailers=()):
-    return Row(name, post(TE, body), '200 open', [in_chunks('POST /x', body=content, trailers=trailers)], source, note=note)
+    return Row(name, post(TE, body), '200 open', [in_chunks('POST /x', body=content, trailers=trailers)], source,
+        note=note)
 
 
 def _bad(name, body, source, note=''):
@@ -25,9 +26,11 @@ def _size(name, size, source=GRAMMAR):
 
 SIZES = [_size(*row) for row in (
     ('0x5', b'0x5', f'{GRAMMAR}; CVE-2023-38697'), ('+5', b'+5', f'{GRAMMAR}; CVE-2023-38697'), ('-5', b'-5'),
-    ('-0', b'-0'), ('5 and a blank', b'5 ', f'{GRAMMAR}; T-Reqs 2021'), ('a blank and 5', b' 5', f'{GRAMMAR}; T-Reqs 2021'),
+    ('-0', b'-0'), ('5 and a blank', b'5 ', f'{GRAMMAR}; T-Reqs 2021'),
+        ('a blank and 5', b' 5', f'{GRAMMAR}; T-Reqs 2021'),
     ('5 and a tab', b'5\t'), ('5 and a vertical tab', b'5\x0b', f'{GRAMMAR}; Garden 2024'), ('5 and NUL', b'5\x00'),
-    ('nothing', b''), ('only an extension', b';a=b'), ('g', b'g'), ('5h', b'5h'), ('5_0', b'5_0', f'{GRAMMAR}; Garden 2024'),
+    ('nothing', b''), ('only an extension', b';a=b'), ('g', b'g'), ('5h', b'5h'),
+        ('5_0', b'5_0', f'{GRAMMAR}; Garden 2024'),
     ('5.0', b'5.0'), ('5,5', b'5,5'), ('"5"', b'"5"'), ('a full-width 5', b'\xef\xbc\x95'), ('0x', b'0x'),
     ('2^60', b'1000000000000000', f'{GRAMMAR}; RFC 9110 §17.5'), ('2^64 - 1', b'f' * 16, f'{GRAMMAR}; RFC 9110 §17.5'),
     ('2^64 + 5', b'10000000000000005', f'{GRAMMAR}; RFC 9110 §17.5; T-Reqs 2021'),
@@ -40,7 +43,8 @@ SIZES += [
     _good('many small chunks', b'1\r\nx\r\n' * 300 + END, GRAMMAR, content=b'x' * 300),
     _good('no chunk but the last', END, GRAMMAR, content=b''),
     _good('a chunk that looks like the end', b'5\r\n0\r\n\r\n\r\n' + END, GRAMMAR, content=b'0\r\n\r\n'),
-    _good('a chunk that looks like a request', b'%x\r\n%s\r\n' % (len(SMUGGLED), SMUGGLED) + END, GRAMMAR, content=SMUGGLED),
+    _good('a chunk that looks like a request', b'%x\r\n%s\r\n' % (len(SMUGGLED), SMUGGLED) + END, GRAMMAR,
+        content=SMUGGLED),
 ]
 
 EXTENSIONS = [
@@ -56,7 +60,8 @@ EXTENSIONS = [
           'a choice: no quoted string can hold a line end, so the line ends here for everybody'),
     _bad('extension: a blank before the semicolon', b'5 ;a=b\r\nhello\r\n' + END, 'RFC 9112 §7.1.1; RFC 9110 §5.6.3',
          'a choice: "bad whitespace" behind a size is refused, not removed'),
-    _bad('extension: ends in a bare LF (TERM.EXT)', b'5;\nhello\r\n' + END, 'RFC 9112 §7.1.1; Weikop 2025; CVE-2023-38697'),
+    _bad('extension: ends in a bare LF (TERM.EXT)', b'5;\nhello\r\n' + END,
+        'RFC 9112 §7.1.1; Weikop 2025; CVE-2023-38697'),
     _bad('extension: holds a bare LF (EXT.TERM)', b'5;a\nb\r\nhello\r\n' + END, 'RFC 9112 §7.1.1; Weikop 2025'),
     _bad('extension: holds a bare CR', b'5;a\rb\r\nhello\r\n' + END, 'RFC 9112 §7.1.1; Weikop 2025'),
     _bad('extension: a bare LF in quotes', b'5;a="\n"\r\nhello\r\n' + END, 'RFC 9112 §7.1.1; Weikop 2025'),
@@ -102,13 +107,17 @@ TRAILERS = [
     _good('trailer: an empty value', b'5\r\nhello\r\n0\r\nX-Sum:\r\n\r\n', 'RFC 9112 §7.1.2', trailers=['X-Sum: ']),
     *[_trailer(line.decode(), line, 'RFC 9110 §6.5.1', note='dropped') for line in (
         b'Content-Length: 7', b'Transfer-Encoding: chunked', b'Host: evil.test', b'Connection: close', b'Trailer: X',
-        b'Authorization: Basic eDp5', b'Cookie: a=b', b'Content-Type: text/html', b'Content-Encoding: gzip', b'TE: trailers',
+        b'Authorization: Basic eDp5', b'Cookie: a=b', b'Content-Type: text/html', b'Content-Encoding: gzip',
+            b'TE: trailers',
         b'Max-Forwards: 0', b'X-Forwarded-For: 192.0.2.1', b'Via: 1.1 x', b'Proxy-Authorization: Basic eDp5',
         b'Expect: 100-continue', b'Upgrade: h2c')],
     _bad_trailer('without a colon', b'nonsense\r\n'), _bad_trailer('a blank in the name', b'a b: c\r\n'),
-    _bad_trailer('a blank before the colon', b'X : c\r\n', 'RFC 9112 §5.1'), _bad_trailer('folded', b'X: c\r\n d\r\n', 'RFC 9112 §5.2'),
-    _bad_trailer('a leading blank', b' X: c\r\n', 'RFC 9112 §5.2'), _bad_trailer('NUL in the value', b'X: \0\r\n', 'RFC 9110 §5.5'),
-    _bad_trailer('a bare LF', b'X: c\nY: d\r\n', 'RFC 9112 §2.2'), _bad_trailer('a bare CR', b'X: c\rY: d\r\n', 'RFC 9112 §2.2'),
+    _bad_trailer('a blank before the colon', b'X : c\r\n', 'RFC 9112 §5.1'),
+        _bad_trailer('folded', b'X: c\r\n d\r\n', 'RFC 9112 §5.2'),
+    _bad_trailer('a leading blank', b' X: c\r\n', 'RFC 9112 §5.2'),
+        _bad_trailer('NUL in the value', b'X: \0\r\n', 'RFC 9110 §5.5'),
+    _bad_trailer('a bare LF', b'X: c\nY: d\r\n', 'RFC 9112 §2.2'),
+        _bad_trailer('a bare CR', b'X: c\rY: d\r\n', 'RFC 9112 §2.2'),
     _bad_trailer('an empty name', b': c\r\n', 'RFC 9110 §5.1; CVE-2023-25725'),
     _bad_trailer('70,000 bytes', b'X: ' + b'x' * 70000 + b'\r\n'), _bad_trailer('2,000 of them', b'X: y\r\n' * 2000),
     Row('trailer: a request behind the body is the next one', post(TE, b'5\r\nhello\r\n0\r\nX: y\r\n\r\n' + SMUGGLED),

@@ -7,8 +7,8 @@
 Rows are played in lanes. A lane is one service of the proxy with one target of its own, and plays one row after
 another: whatever its target receives belongs to that row. All lanes are in one process.
 
-After each row comes the victim: somebody else's plain request on a connection of its own, through the same service,
-and most often through the same connection to the target. If the row has left half a message there, or an answer too
+After each row comes the victim: somebody else's plain request on another connection, through the same service, and most
+often through the same connection to the target. If the row has left half a message there, or an answer too
 many, the victim has it: this is how request smuggling is noticed that no status would show.
 """
 import re
@@ -16,7 +16,7 @@ import threading
 import time
 
 import contract
-from client import Client, request
+from client import request
 from harness import Weir
 from origin import answer, request_of
 from .row import AWAIT, FINISH, TARGET, Message
@@ -26,15 +26,18 @@ from wire import Cut, Late, Recorded
 SETTINGS = {
     'plain': ('mode = reverse', 'forwarded = off'),
     'small': ('mode = reverse', 'forwarded = off', 'max_body = 10', 'max_header = 1KiB'),
-    'impatient': ('mode = reverse', 'forwarded = off', 'response_timeout = 2', 'header_timeout = 2', 'idle_timeout = 2'),
+    'impatient': ('mode = reverse', 'forwarded = off', 'response_timeout = 2', 'header_timeout = 2',
+        'idle_timeout = 2'),
     'forward': ('mode = forward', 'forwarded = off'),
 }
 PLAIN_LANES = 6
-DATE = re.compile(r'(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} \d\d:\d\d:\d\d GMT')
+DATE = re.compile(r'(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) \d{4} '
+                  r'\d\d:\d\d:\d\d GMT')
 
 
 def read_stream(data):
-    """Reads bytes as a row of requests: (messages, 'whole' | 'cut' | 'malformed: why', has a head that is not answered)."""
+    """Reads bytes as a row of requests: (messages, 'whole' | 'cut' | 'malformed: why', whether it ends in a head
+    whose body is not whole yet)."""
     reader, messages, has_head = Recorded(data), [], False
     try:
         while True:
@@ -69,6 +72,7 @@ class Lane:
         self.origin = t.origin(handler=self._serve)
         self.address = self.origin.address
         self.port = 0
+        self.victim = None                      # the other client's connection
 
     # The target
 
@@ -292,19 +296,24 @@ def play(t, lane, row, patience_s=None):
 
 def ask_as_victim(t, lane):
     """'' when somebody else's request gets its own answer; else what it got. A target that a row took out of the
-    rotation is waited for."""
+    rotation is waited for. The victim's connection stays open from row to row."""
     def ask():
-        client = Client(lane.port, t.s(10))
+        is_old = lane.victim is not None
+        lane.victim = lane.victim or t.client(lane.port)
         try:
-            client.send(lane.ask('/victim'))
-            response = client.response()
-            return None if response.body == contract.ALL_OUT_BODY else response
-        finally:
-            client.close()
+            lane.victim.send(lane.ask('/victim'))
+            response = lane.victim.response()
+        except (Cut, OSError):
+            lane.victim = None
+            if is_old:
+                return ask()                    # it had been idle for too long
+            raise
+        return None if response.body == contract.ALL_OUT_BODY else response
     try:
         response = t.until(ask, 20, 'the target is back in the rotation')
         return '' if (response.status, response.body) == (200, b'/victim') else repr(response)
     except (Cut, OSError, AssertionError) as error:
+        lane.victim = None
         return f'{type(error).__name__}: {error}'
 
 
@@ -348,7 +357,8 @@ def breaches_of_every_answer(row, finals, seen):
     wrong = []
     for head in finals:
         dates = head.fields.all('date')
-        if head.status != 101 and not row.send[0].startswith(b'CONNECT') and not (len(dates) == 1 and DATE.fullmatch(dates[0])):
+        needs_date = head.status != 101 and not row.send[0].startswith(b'CONNECT')
+        if needs_date and not (len(dates) == 1 and DATE.fullmatch(dates[0])):
             wrong.append(f'not one well-formed Date in {head}')
     closes = [(head.get('connection') or '').lower() == 'close' for head in finals]
     if seen.endswith('open') and any(closes):
@@ -363,7 +373,7 @@ def sent_bytes(row):
     return b' ... '.join(step for step in row.send if isinstance(step, bytes))
 
 
-def play_all(t, rows, lanes, verdict):
+def play_all(t, rows, lanes, verdict, seconds=60):
     """Plays every row on a lane with its settings, lanes at once; verdict(row, lane, result) is told what came."""
     waiting = {name: [row for row in rows if row.settings == name][::-1] for name in {row.settings for row in rows}}
 
@@ -375,7 +385,7 @@ def play_all(t, rows, lanes, verdict):
             except IndexError:
                 return
             verdict(row, lane)
-    t.parallel([lambda lane=lane: work(lane) for lane in lanes], seconds=60)
+    t.parallel([lambda lane=lane: work(lane) for lane in lanes if lane.settings in waiting], seconds=seconds)
 
 
 def lanes_for(kind, rows):
@@ -394,7 +404,8 @@ def start_weir(t, rows):
                                   *([] if lane.settings == 'forward' else ['probe_interval = 0.05']),
                                   *SETTINGS[lane.settings], '']))
     weir = Weir(t, ['-c', t.file('weir.ini', '\n'.join(stanzas))], services=len(lanes), start_s=20)
-    ports = {match[1]: int(match[2]) for match in re.finditer(r'(lane\d+): \w+ listens on .*port=(\d+)', weir.log.text())}
+    ports = {match[1]: int(match[2]) for match in re.finditer(r'(lane\d+): \w+ listens on .*port=(\d+)',
+        weir.log.text())}
     for number, lane in enumerate(lanes):
         lane.port = ports[f'lane{number}']
     return lanes

@@ -68,10 +68,12 @@ class Reply:
 
 
 class Row:
-    """settings: the name of one of the SETTINGS in play.py. replies: what the target says, one for each request; after
-    them, or without any, it answers 200 with the request's target as the body. body, lines: of the last answer.
-    partial: a request may have begun to arrive, but must never arrive whole. left: bytes after the last answer. methods: of
-    the requests, where the first word does not say (HEAD is answered without a body). tunnel: the row ends in one."""
+    """settings: the name of one of the SETTINGS in play.py.
+    replies: what the target says, one for each request; after them, or without any, it answers 200 with the
+        request's target as the body.
+    body, lines: of the last answer; left: bytes behind it.
+    partial: a request may have begun to arrive, but must never arrive whole.
+    methods: of the requests, where the first word does not say (HEAD is answered without a body)."""
 
     def __init__(self, name, send, sees, reaches, source, replies=(), body=None, lines=None, partial=False, left=b'',
                  methods=None, settings='plain', keeps_date=False, note=''):
