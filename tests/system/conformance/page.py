@@ -240,8 +240,8 @@ user's. Where the RFC leaves a choice, the last column says what weir has chosen
 """
 
 
-RFCS = 'RFC 9110 (semantics), 9112 (HTTP/1.1), 9113 (HTTP/2), 3986 (URIs), 6585, 6943, 8297, 9931, 1945; CVE entries ' \
-       'by their number; and'
+RFCS = 'RFC 9110 (semantics), 9112 (HTTP/1.1), 9113 (HTTP/2), 3986 (URIs), 6585, 6943, 8297, 9931, 1945; CVE ' \
+       'entries by their number; and'
 
 
 def page(weir_version, cells):

@@ -26,8 +26,8 @@ from wire import Cut, Late, Recorded
 SETTINGS = {
     'plain': ('mode = reverse', 'forwarded = off'),
     'small': ('mode = reverse', 'forwarded = off', 'max_body = 10', 'max_header = 1KiB'),
-    'impatient': ('mode = reverse', 'forwarded = off', 'response_timeout = 2', 'header_timeout = 2',
-        'idle_timeout = 2'),
+    'impatient': ('mode = reverse', 'forwarded = off',
+                  *[f'{name}_timeout = {{patience_s:g}}' for name in ('response', 'header', 'idle')]),
     'forward': ('mode = forward', 'forwarded = off'),
 }
 PLAIN_LANES = 6
@@ -402,7 +402,7 @@ def start_weir(t, rows):
         to_target = 'connect_allow' if lane.settings == 'forward' else 'endpoint'
         stanzas.append('\n'.join([f'[lane{number}]', 'port = 0', 'bind = 127.0.0.1', f'{to_target} = {lane.address}',
                                   *([] if lane.settings == 'forward' else ['probe_interval = 0.05']),
-                                  *SETTINGS[lane.settings], '']))
+                                  *SETTINGS[lane.settings], '']).format(patience_s=t.s(2)))
     weir = Weir(t, ['-c', t.file('weir.ini', '\n'.join(stanzas))], services=len(lanes), start_s=20)
     ports = {match[1]: int(match[2]) for match in re.finditer(r'(lane\d+): \w+ listens on .*port=(\d+)',
         weir.log.text())}
