@@ -30,11 +30,12 @@ bench_limits: ; $(run_bench_limits) ## thresholds against the largest window see
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
 docs: ; $(write_docs) ## write docs/settings.md from the settings table
+conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs install uninstall clean help objects \
+.PHONY: all test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION = 0.1.0
@@ -267,6 +268,13 @@ define write_docs
 	+$(make_flavour) weir
 	$(BIN)/weir --reference >docs/settings.md.new
 	mv docs/settings.md.new docs/settings.md
+endef
+
+define write_conformance
+	deploy/prerequisites.sh test
+	+$(make_flavour) weir
+	python3 tests/system/conformance/page.py --bin $(BIN) >docs/conformance.md.new
+	mv docs/conformance.md.new docs/conformance.md
 endef
 
 PREFIX = /usr/local

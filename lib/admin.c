@@ -114,15 +114,16 @@ void admin_refuse(struct admin_reply *reply, int status, const char *why)
 /* The fields keep browsers from guessing, framing, caching and telling others. */
 static bool send_reply(struct clerk *clerk, const struct admin_reply *reply, bool head_only, bool keep_alive)
 {
-	char head[2048];
+	char head[2048], date[HTTP_DATE_MAX];
 	char length_field[64] = "";
 	if (reply->stream == NULL)
 		snprintf(length_field, sizeof length_field, "Content-Length: %zu\r\n", reply->body_bytes);
+	http_write_date(clock_wall_s(), date);
 	int length = snprintf(head, sizeof head,
-	                      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+	                      "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 	                      "X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
 	                      "%.1200s%s\r\n",
-	                      reply->status, http_reason(reply->status), reply->content_type, length_field,
+	                      reply->status, http_reason(reply->status), date, reply->content_type, length_field,
 	                      reply->fields != NULL ? reply->fields : "", keep_alive ? "" : "Connection: close\r\n");
 	if (length < 0 || length >= (int)sizeof head)
 		return false;
