@@ -58,6 +58,7 @@ struct proxy {
 	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
 	atomic_bool is_draining;
+	atomic_uint cut_total; /* connections with something in hand, when the time to drain was over */
 	uint64_t started_us;
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
 	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
@@ -108,6 +109,11 @@ bool service_set_caps(struct proxy *proxy, unsigned default_cap, const struct ho
 /* A request has ended: it is counted, and shown to those who look. refused_by: the limit that refused it, or NULL. is_tunnel: how long
    it was open says nothing about how fast anybody is. */
 void service_count(struct proxy *proxy, unsigned stripe, const struct log_access *record, const char *refused_by, bool is_tunnel);
+
+/* How it is reached from this machine: "http://127.0.0.1:8000", "https://[::1]:8443", "tcp://…" of a message switch, "unix:/path". False
+   when it does not listen. */
+#define SERVICE_URL_MAX (ADDRESS_TEXT_MAX + 16)
+bool service_url(struct proxy *proxy, char out[SERVICE_URL_MAX]);
 
 /* Connections of clients that are being served. */
 unsigned service_connections(struct proxy *proxy);
