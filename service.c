@@ -318,6 +318,15 @@ static void end_retired(struct proxy *proxy)
 	proxy_unlock(proxy);
 }
 
+/* It is not what proxy_start() will serve on. */
+static void forget_opened(struct proxy *proxy, int fd)
+{
+	proxy_lock(proxy);
+	if (proxy->opened_fd == fd)
+		proxy->opened_fd = -1;
+	proxy_unlock(proxy);
+}
+
 /* Starts a crew on an open listener, in place of the present one if there is one: that takes no more connections, and those it
    has go on. On failure the listener is closed. */
 static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
@@ -329,6 +338,7 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	struct crew *crew = serving == NULL ? NULL : crew_start(fd, settings->max_clients, &job);
 	if (crew == NULL) {
 		snprintf(error, error_size, "no memory or threads to serve with");
+		forget_opened(proxy, fd);
 		close_listener(fd);
 		free(serving);
 		return false;
@@ -338,6 +348,7 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	struct serving *before = proxy->serving;
 	serving->next = before;
 	proxy->serving = serving;
+	proxy->opened_fd = -1;
 	proxy_unlock(proxy);
 	if (before != NULL) {
 		listener_retire(before->listen_fd);
@@ -651,10 +662,10 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 	proxy->started_us = clock_us();
 	proxy_lock(proxy);
 	proxy->settings = settings_hold(settings);
+	int fd = proxy->opened_fd = listener_open(settings->bind, settings->port, false, error, error_size);
 	proxy_unlock(proxy);
 	choose_via(proxy);
-	proxy->opened_fd = listener_open(settings->bind, settings->port, false, error, error_size);
-	if (proxy->opened_fd >= 0 && create_parts(proxy, settings, error, error_size))
+	if (fd >= 0 && create_parts(proxy, settings, error, error_size))
 		return proxy;
 	proxy_destroy(proxy);
 	return NULL;
@@ -663,13 +674,11 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
 {
 	unsigned generation;
-	int fd = proxy->opened_fd;
 	struct settings *settings = service_settings(proxy, &generation);
-	bool good = group_start(proxy->group, settings, error, error_size);
-	if (good) {
-		proxy->opened_fd = -1;
-		good = serve_on(proxy, fd, settings, error, error_size);
-	}
+	proxy_lock(proxy);
+	int fd = proxy->opened_fd;
+	proxy_unlock(proxy);
+	bool good = group_start(proxy->group, settings, error, error_size) && serve_on(proxy, fd, settings, error, error_size);
 	if (good)
 		warn_of_idle_settings(proxy, settings);
 	settings_release(settings);
@@ -946,9 +955,10 @@ void proxy_destroy(struct proxy *proxy)
 	struct resolver *resolver = proxy->resolver;
 	struct settings *settings = proxy->settings;
 	proxy->resolver = NULL; /* the probe thread may be about to ask it */
+	int opened_fd = proxy->opened_fd;
 	proxy_unlock(proxy);
-	if (proxy->opened_fd >= 0) /* never started */
-		close_listener(proxy->opened_fd);
+	if (opened_fd >= 0) /* never started */
+		close_listener(opened_fd);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
 	packet_switch_destroy(proxy->packets);

@@ -61,13 +61,13 @@ struct proxy {
 	atomic_uint cut_total; /* connections with something in hand, when the time to drain was over */
 	uint64_t started_us;
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
-	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
 	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
 
 	pthread_mutex_t names;
 	unsigned answers_taken GUARDED_BY(names_mutex); /* the resolver's generation that the balancer has */
 
 	pthread_mutex_t mutex;
+	int opened_fd GUARDED_BY(proxy_mutex); /* between proxy_create() and proxy_start(): the listener; else -1 */
 	struct settings *settings GUARDED_BY(proxy_mutex);
 	struct resolver *resolver GUARDED_BY(proxy_mutex);
 	struct auth *auth GUARDED_BY(proxy_mutex); /* forward: who may use it; NULL: everybody */

@@ -17,11 +17,12 @@
 
 /* ---- where it is ---------------------------------------------------------------------------------------------------- */
 
-/* The service with that name, or the first; NULL when there is none. In a view that is held. */
+/* The service with that name, or the first; NULL when there is none. One that drains is none any more. In a view that is held. */
 static struct proxy *find(const struct roster_view *view, const char *service)
 {
 	for (size_t i = 0; i < view->count; i++)
-		if (service == NULL || strcmp(proxy_name(view->proxies[i]), service) == 0)
+		if (!atomic_load(&view->proxies[i]->is_draining) &&
+		    (service == NULL || strcmp(proxy_name(view->proxies[i]), service) == 0))
 			return view->proxies[i];
 	return NULL;
 }
