@@ -189,6 +189,7 @@ static void *begin(struct crew *crew, struct worker *worker)
 static void *work(void *argument)
 {
 	struct crew *crew = argument;
+	thread_name("weir:client");
 	struct worker worker = { .crew = crew };
 	join_crew(&worker);
 	void *state = begin(crew, &worker);

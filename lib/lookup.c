@@ -120,6 +120,7 @@ static void ask(const char *host, const char *port, int flags, struct lookup_ans
 static void *run_helper(void *argument)
 {
 	struct question *question = argument;
+	thread_name("weir:name");
 	struct lookups *lookups = question->lookups;
 	ask(question->host, question->port, 0, &question->answer);
 	lookups_lock(lookups);

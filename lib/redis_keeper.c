@@ -26,6 +26,7 @@
 
 #include "clock.h"
 #include "lookup.h"
+#include "thread.h"
 
 /* How long the name service may take. */
 #define NAME_PATIENCE_US (5 * US_PER_S)
@@ -501,6 +502,7 @@ static void work(struct keeper *keeper)
 void *redis_keeper(void *argument)
 {
 	struct redis_store *store = argument;
+	thread_name("weir:redis");
 	struct keeper keeper = { .store = store };
 	for (;;) {
 		redis_store_lock(store);
