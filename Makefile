@@ -212,7 +212,7 @@ $(LIBRARY_OBJECTS): private VISIBILITY = -fvisibility=hidden
 
 $(BIN)/libweir.a: $(LIBRARY_OBJECTS) $(O)/contents
 	echo "  archive  $@"
-	$(CC) $(CFLAGS) -r -nostdlib -o $(O)/libweir.o $(filter %.o,$^)
+	$(CC) $(CFLAGS) $(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel) -r -nostdlib -o $(O)/libweir.o $(filter %.o,$^)
 	$(OBJCOPY) --localize-hidden $(O)/libweir.o
 	rm -f $@
 	$(AR) rcs $@ $(O)/libweir.o

@@ -90,7 +90,7 @@ static int run(struct weir *weir, int host_count, char **hosts)
 	printf("the proxy is at %s\n", weir_url(weir));
 	fflush(stdout);
 	wait_for_signal();
-	printf("%ld connections are open\n", weir_active_connections(weir, NULL));
+	printf("open connections: %ld\n", weir_active_connections(weir, NULL));
 	if (weir_stop(weir, DRAIN_S) == WEIR_CUT)
 		printf("not all was done in %g s\n", DRAIN_S);
 	return 0;
