@@ -1,8 +1,9 @@
 # weir: `make help` lists what can be made. GNU make.
 #
-#       sources ──► objects ──► libweir.a ──► weir, server_demo, client_demo, each unit test, each fuzz target
+#       sources ──► objects ──► parts.a ──► weir, server_demo, client_demo, each unit test, each fuzz target
+#                          └──► libweir.a, libweir.so: for other programs, with nothing to be seen of it but weir.h
 #
-# Everything but the mains goes into one static library, and each program takes from it only the objects that it needs.
+# Everything but the mains goes into one archive, and each program takes from it only the objects that it needs.
 # The same rules build several flavours, each with its own flags in its own folder, so that none spoils another's:
 #
 #       FLAVOUR=        build/          the programs themselves, put in the top folder
@@ -16,7 +17,8 @@
 #
 #       make LIMITER=labs/mine/limiter.c test
 
-all: weir server_demo client_demo ## build weir and the two demo programs (what plain `make` does)
+all: weir server_demo client_demo library ## build weir, the two demo programs and the library (what plain `make` does)
+library: ## libweir.a and libweir.so, the proxy for other programs (weir.h)
 test: ; $(call run_tests,) ## install what is missing, build, run the unit tests and the system tests
 unit: ; $(call run_tests,,unit) ## the unit tests alone
 asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
@@ -33,19 +35,19 @@ docs: ; $(write_docs) ## write docs/settings.md from the settings table
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
-clean: ; rm -rf $(BUILD) weir server_demo client_demo ## remove everything that was built
+clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
-VERSION = 0.1.0
+VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c roster.c service.c group.c \
+LIBRARY_SOURCES = weir.c weir_limits.c services.c roster.c service.c group.c \
 	console.c live.c status.c metrics.c control.c \
 	proxy.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
@@ -65,7 +67,7 @@ FLAVOUR =
 O = $(BUILD)$(if $(FLAVOUR),/$(FLAVOUR))
 BIN = $(if $(FLAVOUR),$(O),.)
 
-LIBRARY = $(O)/libweir.a
+LIBRARY = $(O)/parts.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
@@ -102,12 +104,12 @@ SANITIZE_lint = -Wthread-safety -Wthread-safety-beta
 SANITIZE_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANITIZE = $(SANITIZE_$(FLAVOUR))
 
-OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
+OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIC \
 	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
 OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
 LIBS = -linih -ljansson -lhiredis -lssl -lcrypto -lcrypt -lm
 
-COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+COMPILE = $(CC) $(OWN_CFLAGS) $(VISIBILITY) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)
 
 MAKEFLAGS += --no-builtin-rules
@@ -132,7 +134,7 @@ $(PROGRAMS:%=$(BIN)/%):
 $(LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents
 	echo "  archive  $@"
 	rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(AR) rcs $@ $(filter %.o,$^)
 
 $(O)/balancer.o: $(BALANCER)
 $(O)/limiter.o: $(LIMITER)
@@ -191,6 +193,37 @@ $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wi
 
 objects: $(OBJECTS)
 
+# ---- the library for other programs ----------------------------------------------------------------------------------
+
+# The objects' own names (conn_send, log_write, ...) are no other program's business, and might be its names too. The shared library
+# shows what weir.h marks (the rest is compiled hidden) and weir.map gives a version; for the static one all objects are linked into one,
+# whose hidden names then become local.
+SOVERSION = 0
+SONAME = libweir.so.$(SOVERSION)
+SHARED_LIBRARY = $(BIN)/libweir.so.$(VERSION)
+PUBLIC_LIBRARIES = $(BIN)/libweir.a $(SHARED_LIBRARY) $(BIN)/$(SONAME) $(BIN)/libweir.so
+# A library that was unloaded while one of its threads asks the name service would be missed: it stays (nodelete). Sanitizers bring
+# names that are only found at run time.
+SHARED_LDFLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script,weir.map -Wl,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
+OBJCOPY = objcopy
+
+library: $(PUBLIC_LIBRARIES)
+# private: what the objects are made from is not theirs alone
+$(LIBRARY_OBJECTS): private VISIBILITY = -fvisibility=hidden
+
+$(BIN)/libweir.a: $(LIBRARY_OBJECTS) $(O)/contents
+	echo "  archive  $@"
+	$(CC) $(CFLAGS) $(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel) -r -nostdlib -o $(O)/libweir.o $(filter %.o,$^)
+	$(OBJCOPY) --localize-hidden $(O)/libweir.o
+	rm -f $@
+	$(AR) rcs $@ $(O)/libweir.o
+
+$(SHARED_LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents weir.map
+	echo "  link     $@"
+	$(CC) $(CFLAGS) $(filter-out -pie,$(OWN_LDFLAGS)) $(LDFLAGS) $(SHARED_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+$(BIN)/$(SONAME) $(BIN)/libweir.so: $(SHARED_LIBRARY)
+	ln -sf $(<F) $@
+
 # ---- what the table of contents calls --------------------------------------------------------------------------------
 
 # Inside one of these a second make builds a flavour, on all processors unless the caller has said how many.
@@ -200,7 +233,7 @@ make_flavour = $(MAKE) --no-print-directory $(jobs)
 # $(1) the flavour, $(2) "unit" for the unit tests alone
 define run_tests
 	deploy/prerequisites.sh test
-	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) bench_programs) unit_tests
+	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) library bench_programs) unit_tests
 	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
 endef
 
@@ -281,6 +314,9 @@ PREFIX = /usr/local
 bindir = $(PREFIX)/bin
 sbindir = $(PREFIX)/sbin
 libexecdir = $(PREFIX)/libexec
+libdir = $(PREFIX)/lib
+includedir = $(PREFIX)/include
+pkgconfigdir = $(libdir)/pkgconfig
 docdir = $(PREFIX)/share/doc/weir
 
 # The names server_demo and client_demo are too general for a bin folder: they go where only weir looks.
@@ -289,9 +325,24 @@ define install_files
 	install -m 755 $(BIN)/weir $(DESTDIR)$(sbindir)/weir
 	install -m 755 $(BIN)/server_demo $(BIN)/client_demo $(DESTDIR)$(libexecdir)/weir
 	install -m 644 $(wildcard README.md docs/*.md) $(DESTDIR)$(docdir)
+	$(install_library)
+endef
+
+define install_library
+	install -d $(DESTDIR)$(libdir) $(DESTDIR)$(includedir) $(DESTDIR)$(pkgconfigdir) $(DESTDIR)$(docdir)/examples
+	install -m 644 weir.h $(DESTDIR)$(includedir)/weir.h
+	install -m 644 $(BIN)/libweir.a $(SHARED_LIBRARY) $(DESTDIR)$(libdir)
+	ln -sf libweir.so.$(VERSION) $(DESTDIR)$(libdir)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(libdir)/libweir.so
+	sed -e 's|@prefix@|$(PREFIX)|; s|@libdir@|$(libdir)|; s|@includedir@|$(includedir)|; s|@version@|$(VERSION)|' \
+		weir.pc.in >$(DESTDIR)$(pkgconfigdir)/weir.pc
+	chmod 644 $(DESTDIR)$(pkgconfigdir)/weir.pc
+	install -m 644 examples/embed.c $(DESTDIR)$(docdir)/examples
 endef
 
 define uninstall_files
 	rm -f $(DESTDIR)$(sbindir)/weir
 	rm -rf $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
+	rm -f $(DESTDIR)$(includedir)/weir.h $(DESTDIR)$(pkgconfigdir)/weir.pc
+	rm -f $(addprefix $(DESTDIR)$(libdir)/,libweir.a libweir.so $(SONAME) libweir.so.$(VERSION))
 endef

@@ -105,13 +105,12 @@ static enum step wait_for_request(struct road *r)
 	if (conn_available(&x->client) > 0)
 		return STEP_ON;
 	uint64_t patience_us = r->is_first_request ? r->settings->header_timeout_us : r->settings->idle_timeout_us;
-	if (!worker_rest(r->worker)) {
-		worker_resume(r->worker);
-		return conn_try_fill(&x->client) == CONN_OK ? STEP_ON : STEP_OVER; /* what has come already is served */
-	}
-	enum conn_result result = conn_fill(&x->client, clock_us() + patience_us);
+	bool may_wait = worker_rest(r->worker); /* else what has come already is served */
+	enum conn_result result = may_wait ? conn_fill(&x->client, clock_us() + patience_us) : conn_try_fill(&x->client);
+	if (result != CONN_OK)
+		return STEP_OVER;
 	worker_resume(r->worker);
-	return result == CONN_OK ? STEP_ON : STEP_OVER;
+	return STEP_ON;
 }
 
 /* What was asked for, as a string for a trace. */

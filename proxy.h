@@ -33,6 +33,8 @@ const char *proxy_name(const struct proxy *proxy);
 void proxy_drain(struct proxy *proxy);
 /* Waits until all connections have ended; at the deadline it cuts those that are left. True if none had to be cut. */
 bool proxy_finish(struct proxy *proxy, uint64_t deadline_us);
+/* Ends that wait at once, from another thread. */
+void proxy_cut(struct proxy *proxy);
 /* After proxy_finish(). */
 void proxy_destroy(struct proxy *proxy);
 

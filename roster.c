@@ -78,6 +78,7 @@ void roster_remove(struct roster *roster, struct proxy *proxy)
 	if (entry != NULL) {
 		*place = entry->next;
 		roster->count--;
+		pthread_cond_broadcast(&roster->changed);
 		while (entry->holders > 0)
 			pthread_cond_wait(&roster->changed, &roster->mutex);
 	}
@@ -116,15 +117,32 @@ void roster_release(struct roster_view *view)
 	*view = (struct roster_view){ .roster = NULL };
 }
 
-bool roster_begin_change(struct roster *roster, uint64_t deadline_us)
+/* Waits for a change. ETIMEDOUT at the deadline. */
+static int wait_for_change(struct roster *roster, uint64_t deadline_us) REQUIRES(roster_mutex)
 {
 	struct timespec deadline = { .tv_sec = (time_t)(deadline_us / US_PER_S),
 		                     .tv_nsec = (long)(deadline_us % US_PER_S) * 1000 };
+	return deadline_us == CLOCK_NEVER ? pthread_cond_wait(&roster->changed, &roster->mutex) :
+	                                    pthread_cond_timedwait(&roster->changed, &roster->mutex, &deadline);
+}
+
+bool roster_wait_empty(struct roster *roster, uint64_t deadline_us)
+{
+	int error = 0;
+	roster_lock(roster);
+	while (roster->count > 0 && error != ETIMEDOUT)
+		error = wait_for_change(roster, deadline_us);
+	bool is_empty = roster->count == 0;
+	roster_unlock(roster);
+	return is_empty;
+}
+
+bool roster_begin_change(struct roster *roster, uint64_t deadline_us)
+{
 	int error = 0;
 	roster_lock(roster);
 	while (roster->is_changing && error != ETIMEDOUT)
-		error = deadline_us == CLOCK_NEVER ? pthread_cond_wait(&roster->changed, &roster->mutex) :
-		                                     pthread_cond_timedwait(&roster->changed, &roster->mutex, &deadline);
+		error = wait_for_change(roster, deadline_us);
 	bool is_ours = !roster->is_changing;
 	roster->is_changing = true;
 	roster_unlock(roster);

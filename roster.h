@@ -32,6 +32,9 @@ bool roster_add(struct roster *roster, struct proxy *proxy);
 /* Waits until nobody holds it. One that is not there: nothing. */
 void roster_remove(struct roster *roster, struct proxy *proxy);
 
+/* Waits until there is no service left. False at the deadline (CLOCK_NEVER: none). */
+bool roster_wait_empty(struct roster *roster, uint64_t deadline_us);
+
 struct roster_view {
 	struct roster *roster;
 	struct roster_entry **entries;

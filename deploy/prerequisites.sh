@@ -12,7 +12,7 @@ PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
 demo="$build redis-server" # for run_demo.sh
-test="$build libcunit1-dev python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus python3-yaml" # gcc brings its sanitizers; promtool is in prometheus
+test="$build libcunit1-dev pkg-config python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus python3-yaml" # gcc brings its sanitizers; promtool is in prometheus
 lint="$build libcunit1-dev clang shellcheck"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
 bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service

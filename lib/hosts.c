@@ -97,6 +97,15 @@ static struct hosts_host *find(struct hosts *hosts, const char *name) REQUIRES(h
 	return host;
 }
 
+unsigned hosts_open(struct hosts *hosts, const char *name)
+{
+	hosts_lock(hosts);
+	const struct hosts_host *host = name != NULL ? find(hosts, name) : NULL;
+	unsigned open = name == NULL ? hosts->totals.open : host != NULL ? host->open : 0;
+	hosts_unlock(hosts);
+	return open;
+}
+
 /* The host's entry, made if there is none, with one more user. NULL when out of memory. */
 static struct hosts_host *enter(struct hosts *hosts, const char *name) REQUIRES(hosts_mutex)
 {

@@ -85,6 +85,8 @@ int hosts_set_cap(struct hosts *hosts, const char *name, unsigned cap);
 int hosts_remove_cap(struct hosts *hosts, const char *name);
 /* The cap in force for a name, 0 for none. */
 unsigned hosts_cap(struct hosts *hosts, const char *name);
+/* Connections that are open to a host, idle ones too, or being opened; NULL: to all hosts. */
+unsigned hosts_open(struct hosts *hosts, const char *name);
 /* A copy of the overrides, sorted by name, and the default: items and each name are the caller's to free (host_limits_free()).
    -1 when out of memory. */
 int hosts_limits(struct hosts *hosts, unsigned *default_cap, struct host_limits *copy);

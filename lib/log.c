@@ -21,6 +21,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -42,6 +43,7 @@ struct sink {
 	char *path;      /* NULL: one of the standard streams, which are not reopened */
 	atomic_int fd;         /* -1: off */
 	atomic_bool is_socket;
+	atomic_bool is_pipe;
 	atomic_bool may_block; /* it could not be opened not to */
 	atomic_bool is_torn;   /* a line was cut: the next must not be glued to it */
 	atomic_ullong dropped;
@@ -52,7 +54,11 @@ struct log {
 	atomic_int level;
 	atomic_bool json;
 	atomic_bool access_on;
+	atomic_bool access_is_taken; /* by whoever takes what would go to a standard stream */
 	atomic_bool traces;
+	/* Set once. */
+	void (*take)(void *context, enum log_level level, const char *service, const char *text);
+	void *take_context;
 	/* The mutex guards the sinks' paths, and opening. Writers use fd without it: a number stays open, on one file or
 	   another, for as long as the log lives. */
 	struct sink main_sink, access_sink;
@@ -161,6 +167,24 @@ static void put_time(struct line *line)
 	put_f(line, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
+/* A pipe that nobody reads any more would end the process by SIGPIPE, and write() knows no MSG_NOSIGNAL. Where the signal was
+   not blocked it is taken back before anybody gets it; one that was pending before stays. */
+static ssize_t write_pipe(int fd, const struct line *line)
+{
+	sigset_t pipe_signal, before, pending;
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	sigpending(&pending);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+	ssize_t written = write(fd, line->bytes, line->length);
+	int error = errno;
+	if (written < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe_signal, NULL, &(struct timespec){ .tv_sec = 0 });
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return written;
+}
+
 /* Writes a line, or counts it as lost. Only a full disk or pipe takes a part of one. */
 static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
 {
@@ -170,7 +194,7 @@ static void put_out(struct sink *sink, const struct line *line, unsigned long lo
 	if (sink->is_socket)
 		written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
 	else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
-		written = write(fd, line->bytes, line->length);
+		written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes, line->length);
 	if (written == (ssize_t)line->length)
 		return;
 	if (written > 0)
@@ -254,22 +278,50 @@ static bool sink_open(struct sink *sink, const char *path, int standard, char *e
 		sink->fd = fd;
 	}
 	sink->is_socket = is_known && S_ISSOCK(status.st_mode);
+	sink->is_pipe = is_known && S_ISFIFO(status.st_mode);
 	sink->may_block = !is_non_blocking && !(is_known && S_ISREG(status.st_mode));
 	free(sink->path);
 	sink->path = copy;
 	return true;
 }
 
+/* From now on it is written nowhere. False: it is a file, or off. */
+static bool leave_terminal(struct sink *sink)
+{
+	if (sink->fd < 0 || sink->path != NULL)
+		return false;
+	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (nowhere < 0)
+		return false;
+	dup3(nowhere, sink->fd, O_CLOEXEC);
+	close(nowhere);
+	return true;
+}
+
+/* Nothing is written there any more. Its number stays open, for a writer may have it in hand. */
+static void sink_close(struct sink *sink)
+{
+	if (sink->fd >= 0 && sink->path != NULL) {
+		free(sink->path);
+		sink->path = NULL;
+		leave_terminal(sink);
+	}
+}
+
 static bool apply(struct log *log, const struct log_options *options, char *error, size_t error_size)
 {
-	bool good = sink_open(&log->main_sink, options->path, STDERR_FILENO, error, error_size);
+	bool good = true;
+	if (options->path != NULL || log->take == NULL)
+		good = sink_open(&log->main_sink, options->path, STDERR_FILENO, error, error_size);
+	else
+		sink_close(&log->main_sink);
 	const char *access = options->access_path;
-	if (good && access != NULL) {
-		const char *path = strcmp(access, "-") == 0 ? NULL : access;
+	const char *path = access == NULL || strcmp(access, "-") == 0 ? NULL : access;
+	if (good && access != NULL && (path != NULL || log->take == NULL))
 		good = sink_open(&log->access_sink, path, STDOUT_FILENO, error, error_size);
-	}
 	if (!good)
 		return false;
+	atomic_store(&log->access_is_taken, path == NULL && log->take != NULL);
 	atomic_store(&log->access_on, access != NULL);
 	atomic_store(&log->level, (int)options->level);
 	atomic_store(&log->json, options->json);
@@ -287,6 +339,8 @@ struct log *log_create(const struct log_options *options, char *error, size_t er
 	}
 	pthread_mutex_init(&log->events_mutex, NULL);
 	log->main_sink.fd = log->access_sink.fd = -1;
+	log->take = options->take;
+	log->take_context = options->take_context;
 	log_lock(log);
 	bool good = apply(log, options, error, error_size);
 	log_unlock(log);
@@ -341,18 +395,6 @@ void log_give_to(struct log *log, uid_t user, gid_t group)
 	if (log->access_sink.path != NULL && fchown(log->access_sink.fd, user, group) != 0)
 		errno = 0;
 	log_unlock(log);
-}
-
-static bool leave_terminal(struct sink *sink)
-{
-	if (sink->fd < 0 || sink->path != NULL)
-		return false;
-	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (nowhere < 0)
-		return false;
-	dup3(nowhere, sink->fd, O_CLOEXEC);
-	close(nowhere);
-	return true;
 }
 
 bool log_leave_terminal(struct log *log)
@@ -413,6 +455,18 @@ size_t log_events(struct log *log, struct log_event *out, size_t capacity)
 	return count;
 }
 
+/* Gives a line to whoever takes them, with no byte in it that could move a cursor. */
+static void hand_over(struct log *log, enum log_level level, const char *service, const struct line *message)
+{
+	if (log->take == NULL)
+		return;
+	struct line line;
+	line.length = 0;
+	put_plain(&line, message->bytes, message->length);
+	line.bytes[line.length] = '\0';
+	log->take(log->take_context, level, service, line.bytes);
+}
+
 void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...)
 {
 	bool is_shown = log_shows(log, level);
@@ -429,6 +483,9 @@ void log_write(struct log *log, enum log_level level, const char *service, const
 	if (level >= LOG_LEVEL_INFO)
 		keep_event(log, level, service, &message);
 	if (!is_shown)
+		return;
+	hand_over(log, level, service, &message);
+	if (log->main_sink.fd < 0)
 		return;
 
 	struct line line;
@@ -478,6 +535,7 @@ void log_trace(struct log *log, const char *service, uint64_t number, uint64_t a
 		put_f(&line, "trace %s #%llu +%.6f ", service, (unsigned long long)number, (double)after_us / 1e6);
 		put_plain(&line, message.bytes, message.length);
 	}
+	hand_over(log, LOG_LEVEL_DEBUG, service, &line);
 	sink_write(&log->main_sink, &line, json);
 }
 
@@ -550,5 +608,8 @@ void log_access(struct log *log, const struct log_access *access)
 	else
 		put_access_text(&line, access);
 	bool own = atomic_load(&log->access_on);
-	sink_write(own ? &log->access_sink : &log->main_sink, &line, json);
+	if (!own || atomic_load(&log->access_is_taken))
+		hand_over(log, own ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, access->service, &line);
+	if (!own || !atomic_load(&log->access_is_taken))
+		sink_write(own ? &log->access_sink : &log->main_sink, &line, json);
 }

@@ -147,6 +147,7 @@ static void take_out(struct lookups *lookups, struct question *question) REQUIRE
 static void *run_helper(void *argument)
 {
 	struct question *question = argument;
+	thread_name("weir:name");
 	struct lookups *lookups = question->lookups;
 	ask(question->host, question->port, 0, &question->answer);
 	lookups_lock(lookups);

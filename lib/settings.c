@@ -442,7 +442,7 @@ static bool read_stanzas(struct configuration *c, const struct ini_file *file, c
 		else
 			settings_release(s);
 	}
-	return (c->service_count > 0 || settings_fail_no_service(file, hostname, error)) &&
+	return (c->service_count > 0 || settings_fail_no_service(file, command, hostname, error)) &&
 	       settings_check_ports(c, error);
 }
 
@@ -485,7 +485,7 @@ static char *absolute_path(const char *path)
 	return asprintf(&whole, "%s/%s", folder, path) >= 0 ? whole : NULL;
 }
 
-static FILE *open_file(const char *path, const char *said, char *error)
+static FILE *open_file(const char *path, const struct settings_command *command, char *error)
 {
 	struct stat status;
 	FILE *in = fopen(path, "re");
@@ -498,7 +498,8 @@ static FILE *open_file(const char *path, const char *said, char *error)
 		reason = EISDIR;
 	}
 	if (!in)
-		settings_fail(error, "-c %s: cannot be read: %s", settings_short_path(said), strerror(reason));
+		settings_fail(error, "%s%s: cannot be read: %s", command->is_program ? "" : "-c ",
+		              settings_short_path(command->file), strerror(reason));
 	return in;
 }
 
@@ -510,7 +511,7 @@ static bool read_file(struct configuration *c, const struct settings_input *inpu
 		return settings_fail_memory(error);
 	if (input->file)
 		return ini_file_read(input->file, command->file, file, error);
-	FILE *in = open_file(c->file_path, command->file, error);
+	FILE *in = open_file(c->file_path, command, error);
 	if (!in)
 		return false;
 	bool is_good = ini_file_read(in, command->file, file, error);
@@ -524,7 +525,9 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 	struct settings_command command;
 	struct ini_file file = { .path = NULL };
 	struct configuration *c = calloc(1, sizeof *c);
-	bool is_good = settings_command_read(input->argc, input->argv, input->environment, &command, error);
+	bool is_good = input->is_program ?
+	                       settings_program_read(input->program_file, input->program_settings, &command, error) :
+	                       settings_command_read(input->argc, input->argv, input->environment, &command, error);
 
 	if (is_good && !c)
 		is_good = settings_fail_memory(error);
@@ -533,6 +536,9 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 		c->daemon = command.daemon;
 		c->argc = input->argc;
 		c->argv = input->argv;
+		c->is_program = input->is_program;
+		c->program_file = input->program_file;
+		c->program_settings = input->program_settings;
 	}
 	if (is_good && (command.wish == CONFIGURATION_RUN || command.wish == CONFIGURATION_CHECK)) {
 		is_good = (!command.file || read_file(c, input, &command, &file, error)) &&
@@ -549,29 +555,41 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 	return c;
 }
 
-static struct configuration *read_here(int argc, char **argv, const char *file_path, enum configuration_wish *wish,
-                                       char *error)
+static struct configuration *read_here(struct settings_input input, enum configuration_wish *wish, char *error)
 {
 	char hostname[HOST_NAME_MAX + 1] = "";
 
 	if (gethostname(hostname, sizeof hostname - 1) < 0)
 		hostname[0] = '\0';
-	struct settings_input input = {
-		.argc = argc, .argv = argv, .environment = environ, .hostname = hostname, .file_path = file_path
-	};
+	input.environment = environ;
+	input.hostname = hostname;
 	return configuration_assemble(&input, wish, error);
 }
 
 struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish,
                                          char error[SETTINGS_ERROR_MAX])
 {
-	return read_here(argc, argv, NULL, wish, error);
+	return read_here((struct settings_input){ .argc = argc, .argv = argv }, wish, error);
 }
 
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX])
 {
 	enum configuration_wish wish;
-	return read_here(old->argc, old->argv, old->file_path, &wish, error);
+	struct settings_input input = { .argc = old->argc,
+		                        .argv = old->argv,
+		                        .file_path = old->file_path,
+		                        .is_program = old->is_program,
+		                        .program_file = old->program_file,
+		                        .program_settings = old->program_settings };
+	return read_here(input, &wish, error);
+}
+
+struct configuration *configuration_of_program(const char *file, const char *const settings[],
+                                               char error[SETTINGS_ERROR_MAX])
+{
+	enum configuration_wish wish;
+	struct settings_input input = { .is_program = true, .program_file = file, .program_settings = settings };
+	return read_here(input, &wish, error);
 }
 
 void configuration_free(struct configuration *configuration)

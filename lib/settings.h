@@ -187,6 +187,9 @@ struct configuration {
 	int argc;
 	char **argv;
 	char *file_path; /* of -c, from the root, for a daemon may have changed its folder; NULL without -c */
+	bool is_program; /* of configuration_of_program() */
+	const char *program_file;
+	const char *const *program_settings;
 };
 
 enum configuration_wish {
@@ -203,6 +206,9 @@ enum configuration_wish {
    NULL: error holds one line, without newline, that names the option or FILE:LINE, what was read and what is allowed.
    argv must live as long as the configuration. Main thread. */
 struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish, char error[SETTINGS_ERROR_MAX]);
+/* For a program that has the library in it: file, or NULL, and over it settings, "key = value" …, NULL; or NULL. "node = NAME" chooses
+   a stanza, and may stand more than once. The environment is not looked at. Both must live as long as the configuration. */
+struct configuration *configuration_of_program(const char *file, const char *const settings[], char error[SETTINGS_ERROR_MAX]);
 /* The same command line and environment again, and the file as it stands now. */
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX]);
 void configuration_free(struct configuration *configuration);

@@ -13,6 +13,8 @@
  * programs' variables are none of ours, but for the few names that rows give as .also. A variable that is set to
  * nothing is not set: that is how compose files and unit files leave out what they do not need.
  *
+ * A program that has the library in it gives "key = value" texts instead; then the environment is left alone, for it is that program's.
+ *
  * No value is copied: the texts stay in argv and in the environment. Main thread, as for all that reads the
  * environment.
  */
@@ -358,6 +360,86 @@ bool settings_command_read(int argc, char **argv, char **environment, struct set
 		if (!read_variable(*variable, out, error))
 			return false;
 	return check_form(&r);
+}
+
+/* ---- a program's own settings ------------------------------------------------------------------------------------- */
+
+/* What belongs to the program around us, and not to a part of it. */
+static bool is_of_the_process(const char *key)
+{
+	return strcmp(key, "user") == 0 || strcmp(key, "pidfile") == 0;
+}
+
+static bool fail_unknown_key(const char *key, char *error)
+{
+	char quoted[SETTINGS_QUOTE_MAX];
+	const char *guess = settings_row_guess(key);
+	return settings_fail(error, "unknown setting %s%s%s%s%s (weir --help lists what is allowed)",
+	                     settings_quote(key, quoted), guess ? "; did you mean \"" : "", guess ? guess : "",
+	                     guess ? settings_row_suffix(guess) : "", guess ? "\"?" : "");
+}
+
+/* One setting, its key apart from its value. */
+static bool read_pair(struct command_reading *r, size_t capacity, const char *key, const char *value)
+{
+	const struct settings_row *row = settings_row_find(key);
+	if (strcmp(key, "node") == 0 && r->out->file) {
+		if (!r->out->nodes)
+			r->out->nodes = calloc(capacity, sizeof *r->out->nodes);
+		if (!r->out->nodes)
+			return settings_fail_memory(r->error);
+		r->out->nodes[r->out->node_count++] = value;
+		return true;
+	}
+	if (strcmp(key, "node") == 0)
+		return settings_fail(r->error, "node: chooses a stanza of a file; allowed: with a file");
+	if (!row)
+		return fail_unknown_key(key, r->error);
+	if (row->only_in_file)
+		return settings_fail(r->error, "%s: %s; allowed: in a stanza of a file", row->name, row->help);
+	if (is_of_the_process(row->name))
+		return settings_fail(r->error, "%s: belongs to the process as a whole; allowed: with the program weir", row->name);
+	struct settings_given given = given_of(row, key, value, SOURCE_PROGRAM);
+	if (find_given(r->out->flags, r->out->flag_count, given.key))
+		return settings_fail(r->error, "%s: given twice; allowed: once", given.key);
+	if (is_full(r->out, row))
+		return settings_fail(r->error, "%s: too many rules; allowed: %u", given.key, SETTINGS_RULES_MAX);
+	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
+}
+
+/* "key = value", blanks around both or none. The value stays where it is. */
+static bool read_program_setting(struct command_reading *r, size_t capacity, const char *setting)
+{
+	char key[SETTINGS_NAME_MAX], quoted[SETTINGS_QUOTE_MAX];
+	size_t length = strcspn(setting, "="), begin = strspn(setting, " \t"), end = length;
+	if (setting[length] == '\0') {
+		snprintf(key, sizeof key, "%.*s", (int)strcspn(setting + begin, " \t"), setting + begin);
+		return settings_fail(r->error, "%s has no = after it; allowed: \"key = value\"", settings_quote(key, quoted));
+	}
+	while (end > begin && (setting[end - 1] == ' ' || setting[end - 1] == '\t'))
+		end--;
+	snprintf(key, sizeof key, "%.*s", (int)(end > begin ? end - begin : 0), setting + (end > begin ? begin : 0));
+	if (end <= begin || end - begin >= sizeof key)
+		return fail_unknown_key(key, r->error);
+	settings_spell_key(key, key);
+	const char *value = setting + length + 1;
+	return read_pair(r, capacity, key, value + strspn(value, " \t"));
+}
+
+bool settings_program_read(const char *file, const char *const settings[], struct settings_command *out,
+                           char error[SETTINGS_ERROR_MAX])
+{
+	struct command_reading r = { .out = out, .error = error };
+	size_t count = 0;
+
+	*out = (struct settings_command){ .wish = CONFIGURATION_RUN, .file = file, .is_program = true };
+	error[0] = '\0';
+	while (settings && settings[count])
+		count++;
+	for (size_t i = 0; i < count; i++)
+		if (!read_program_setting(&r, count, settings[i]))
+			return false;
+	return true;
 }
 
 void settings_command_free(struct settings_command *command)

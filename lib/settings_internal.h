@@ -196,7 +196,8 @@ bool value_is_host_and_port(const char *text);
 
 /* ---- where a value came from ---- */
 
-enum settings_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG, SOURCE_COMMAND };
+/* SOURCE_COMMAND: the mode as a word; SOURCE_PROGRAM: the settings that weir_create() is given. */
+enum settings_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG, SOURCE_COMMAND, SOURCE_PROGRAM };
 
 struct settings_origin {
 	enum settings_source source;
@@ -218,7 +219,7 @@ struct settings_origins {
 struct settings_origins *settings_origins_create(const char *file, unsigned line);
 void settings_origins_destroy(struct settings_origins *origins);
 struct settings_origin *settings_origin_of(const struct settings_row *row, struct settings_origins *origins);
-/* "weir.ini:7", "environment WEIR_PORT", "flag --port", "default". */
+/* "weir.ini:7", "environment WEIR_PORT", "flag --port", "setting port", "default". */
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
                          const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
@@ -281,6 +282,7 @@ struct settings_given {
 struct settings_command {
 	enum configuration_wish wish;
 	const char *file;   /* -c */
+	bool is_program;    /* a program that has the library in it speaks, and no person at a command line */
 	bool daemon;
 	const char **nodes; /* --node */
 	size_t node_count;
@@ -292,6 +294,9 @@ struct settings_command {
 
 /* Either way settings_command_free() releases what there is. environment: "NAME=value" …, NULL. */
 bool settings_command_read(int argc, char **argv, char **environment, struct settings_command *out,
+                           char error[SETTINGS_ERROR_MAX]);
+/* The same of a program that has the library in it: "key = value" …, NULL, and a file or NULL. No environment: that is the program's. */
+bool settings_program_read(const char *file, const char *const settings[], struct settings_command *out,
                            char error[SETTINGS_ERROR_MAX]);
 void settings_command_free(struct settings_command *command);
 
@@ -322,7 +327,8 @@ bool settings_check_ids(const struct ini_file *file, char *error);
 /* No two services of this process listen at one place. */
 bool settings_check_ports(const struct configuration *configuration, char *error);
 /* Says that nothing in the file is for this machine, and for whom it is; always false. */
-bool settings_fail_no_service(const struct ini_file *file, const char *hostname, char *error);
+bool settings_fail_no_service(const struct ini_file *file, const struct settings_command *command, const char *hostname,
+                              char *error);
 
 /* ---- all together (settings.c) ---- */
 
@@ -333,6 +339,10 @@ struct settings_input {
 	const char *hostname;  /* of this machine */
 	const char *file_path; /* where the file that -c names is now; NULL: as -c says */
 	FILE *file;            /* read instead of opening it; the caller's */
+	/* Of a program that has the library in it, instead of argv and environment. */
+	bool is_program;
+	const char *program_file;
+	const char *const *program_settings;
 };
 
 struct configuration *configuration_assemble(const struct settings_input *input, enum configuration_wish *wish,
