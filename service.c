@@ -561,6 +561,11 @@ const char *proxy_name(const struct proxy *proxy)
 	return proxy->name;
 }
 
+bool proxy_is_draining(const struct proxy *proxy)
+{
+	return atomic_load(&proxy->is_draining);
+}
+
 static void choose_via(struct proxy *proxy)
 {
 	uint64_t token = clock_us();
@@ -791,8 +796,12 @@ bool service_set_threshold(struct proxy *proxy, const struct settings_rate *thre
 	bool store_is_up;
 	struct limiter_options limiting = limits_now(proxy, settings, &store_is_up);
 	snprintf(error, error_size, "no memory for that threshold");
-	if (!group_configure(proxy->group, settings, error, error_size) ||
-	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+	bool is_shared = group_configure(proxy->group, settings, error, error_size);
+	if (!is_shared || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+		struct settings *old = service_settings(proxy, &generation);
+		if (is_shared) /* the group was told already */
+			group_configure(proxy->group, old, why, sizeof why);
+		settings_release(old);
 		settings_release(settings);
 		return false;
 	}
@@ -865,16 +874,22 @@ void proxy_drain(struct proxy *proxy)
 		crew_drain(serving->crew);
 }
 
-bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
+/* The listener that is served first; NULL when none is left. */
+static struct serving *first_serving(struct proxy *proxy)
 {
-	bool none_cut = true;
 	proxy_lock(proxy);
 	struct serving *serving = proxy->serving;
-	proxy->serving = NULL;
 	proxy_unlock(proxy);
-	bool has_served = serving != NULL;
-	while (serving != NULL) {
-		struct serving *next = serving->next;
+	return serving;
+}
+
+/* Those that are not through yet stay in the list: who looks meanwhile wants to know how many connections are left. */
+bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
+{
+	bool none_cut = true, has_served = false;
+	struct serving *serving;
+	while ((serving = first_serving(proxy)) != NULL) {
+		has_served = true;
 		if (!crew_wait(serving->crew, deadline_us)) {
 			none_cut = false;
 			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections are cut active=%u",
@@ -884,8 +899,10 @@ bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 				lookups_abandon(proxy->lookups);
 			crew_wait(serving->crew, CLOCK_NEVER);
 		}
+		proxy_lock(proxy);
+		proxy->serving = serving->next;
+		proxy_unlock(proxy);
 		end_serving(serving);
-		serving = next;
 	}
 	if (has_served)
 		log_counts(proxy);

@@ -258,33 +258,34 @@ static void change_console(struct weir *weir, const struct settings_globals *glo
 	note_line(trouble, error);
 }
 
-static bool change_all(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+static void change_all(struct weir *weir, const struct configuration *configuration, struct trouble *trouble)
 {
+	struct trouble at_first = { .is_there = false };
 	finish_drained(weir);
 	for (struct service *service = weir->running; service != NULL; service = service->next)
 		service->is_wanted = false;
-	struct trouble trouble = { .is_there = false }, at_first = { .is_there = false };
-	change_services(weir, configuration, &trouble);
+	change_services(weir, configuration, trouble);
 	start_missing(weir, configuration, &at_first);
 	drain_unwanted(weir);
 	/* A stanza that was renamed finds its port taken by the one that it was: that has let go of it now. */
 	if (at_first.is_there)
-		start_missing(weir, configuration, &trouble);
+		start_missing(weir, configuration, trouble);
 	drain_unwanted(weir);
 	finish_in_background(weir);
+}
+
+/* The admin server changes when the turn is over: to end the old one means to wait for its threads, and those may wait for the turn. */
+bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
+{
+	struct trouble trouble = { .is_there = false };
+	roster_begin_change(weir->roster, CLOCK_NEVER);
+	change_all(weir, configuration, &trouble);
+	roster_end_change(weir->roster);
 	change_console(weir, &configuration->globals, &trouble);
 	if (trouble.is_there)
 		snprintf(error, error_size, "%s", trouble.first);
+	roster_note_reload(weir->roster, !trouble.is_there);
 	return !trouble.is_there;
-}
-
-bool weir_reload(struct weir *weir, const struct configuration *configuration, char *error, size_t error_size)
-{
-	roster_begin_change(weir->roster, CLOCK_NEVER);
-	bool is_good = change_all(weir, configuration, error, error_size);
-	roster_end_change(weir->roster);
-	roster_note_reload(weir->roster, is_good);
-	return is_good;
 }
 
 void weir_reload_refused(struct weir *weir)

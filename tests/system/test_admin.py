@@ -11,7 +11,7 @@ import urllib.request
 
 import contract
 from admin import Admin, Events, own_address
-from client import request
+from client import Client, request
 from harness import Weir, takes
 from origin import answer
 
@@ -124,6 +124,14 @@ def a_reload_that_is_refused_shows_in_the_metrics(t):
     del path
 
 
+def the_window_counts_starts_and_not_what_a_burst_lets_start(t):
+    """threshold without available said "99 of 100 starts taken" where nothing had started."""
+    weir, admin = _admin(t, t.origin(), threshold='100/h', burst=1)
+    t.equal((admin.service()['in_window'], admin.service()['available']), (0, 1))
+    t.equal(t.get(weir).status, 200)
+    t.equal((admin.service()['in_window'], admin.service()['available']), (1, 0))
+
+
 # Health
 
 def readiness_follows_the_targets_and_health_does_not(t):
@@ -151,6 +159,8 @@ def a_weir_that_drains_is_not_ready_and_still_answers(t):
     t.equal(admin.ask(target='/healthz').status, 200)
     status = admin.status()
     t.equal((status['draining'], status['services'][0]['draining']), (True, True))
+    t.equal(status['services'][0]['connections'], 1, 'who is still there')
+    t.equal(admin.metrics()['weir_connections_open{service="reverse"}'], 1.0)
     gate.set()
     t.equal(client.response().body, b'late')
     t.equal(weir.wait_exit(30), 0)
@@ -219,6 +229,9 @@ def wrong_input_changes_nothing(t):
                  {'threshold': -1}, {'threshold': 1000001}, {'threshold': 1.5}, {'threshold': None}, {'threshold': True},
                  {'threshold': []}, {'threshold': 'fast'}, {'threshold': '5/x'}, {'threshold': '9' * 300}, {'threshold': 10 ** 18},
                  {'threshold': 5, 'service': 'nobody'}, {'threshold': 5, 'service': 3}, {'threshold': 5, 'treshold': 5},
+                 {'threshold': 5, 'service|threshold': 5}, {'threshold': 5, '': 5}, {'threshold': 5, 'service': None},
+                 b'{"threshold": NaN}', b'{"threshold": 1e999}', b'{"threshold": 99999999999999999999}', b'{"threshold": "nan"}',
+                 {'threshold': ''}, {'threshold': '-1/s'}, {'threshold': '5/s\x00'}, {'threshold': 5, 'hosts': {'a.example': 10 ** 18}},
                  {'threshold': 5, 'default': -1}, {'threshold': 5, 'default': 1000001}, {'threshold': 5, 'default': '7'},
                  {'threshold': 5, 'default': None}, {'threshold': 5, 'hosts': []}, {'threshold': 5, 'hosts': {'': 3}},
                  {'threshold': 5, 'hosts': {'a b': 3}}, {'threshold': 5, 'hosts': {'one.example': -1}},
@@ -261,6 +274,76 @@ def with_several_services_one_must_be_named(t):
     t.equal(admin.put('/api/limits', {'threshold': 5}).status, 400)
     t.equal(admin.put('/api/limits', {'service': 'b', 'threshold': 5}).status, 200)
     t.equal([s['threshold'] for s in admin.get('/api/limits')['services']], [0, 5])
+
+
+@takes(45)
+def a_service_that_drains_does_not_stand_for_its_successor(t):
+    """Taken out of the file and put back while a connection still drains: for a while there were two services of one name, and a change
+    went to the one that ends."""
+    gate = threading.Event()
+    t.cleanup(gate.set)
+    origin = t.origin(reply=lambda request: answer(b'ok') if request.target == '/' else gate.wait(30) and answer(b'late'))
+    more = f'[more]\nport = 0\nendpoint = {origin.address}\n'
+    both = f'[globals]\nadmin = 0\n{more}[main]\nport = 0\nendpoint = {origin.address}\nthreshold = 10\ndrain_timeout = 30\n'
+    weir, _ = t.weir_of_file(both, services=2)
+    admin = Admin(t, weir)
+    ports = {s['name']: s['port'] for s in admin.status()['services']}
+    client = Client(ports['main'], t.s(30))
+    t.cleanup(client.close)
+    client.send(request('GET', '/late'))
+    origin.wait_requests(1)
+
+    def reload(text):
+        lines = len(weir.log.lines)
+        t.file('weir.ini', text)
+        weir.signal(signal.SIGHUP)
+        weir.wait_log(contract.RELOADED, after=lines)
+    reload(f'[globals]\nadmin = 0\n{more}')
+    t.equal([(s['name'], s['draining'], s['connections']) for s in admin.status()['services']], [('more', False, 0), ('main', True, 1)])
+    t.equal(admin.put('/api/limits', {'threshold': 30}).status, 200, 'there is one that stays')
+    t.equal([(s['name'], s['threshold']) for s in admin.get('/api/limits')['services']], [('more', 30), ('main', 10)])
+    reload(both)
+    t.equal([(s['name'], s['draining']) for s in admin.status()['services']], [('more', False), ('main', False)])
+    t.equal(admin.put('/api/limits', {'service': 'main', 'threshold': 20}).status, 200)
+    t.equal([(s['name'], s['threshold']) for s in admin.get('/api/limits')['services']], [('more', 0), ('main', 20)])
+    promtool = t.run_tool(t.tool('promtool'), 'check', 'metrics', stdin=admin.ask(target='/metrics').body)
+    t.check(promtool.code == 0 and not promtool.err, f'{promtool}')
+    gate.set()
+    t.equal(client.response().body, b'late')
+
+
+@takes(60)
+def changes_and_reloads_and_lookers_at_once_leave_nobody_waiting(t):
+    origin = t.origin()
+    main = f'[globals]\nadmin = 0\n[main]\nport = 0\nendpoint = {origin.address}\nthreshold = 100\n'
+    other = f'[other]\nport = 0\nendpoint = {origin.address}\ndrain_timeout = 1\n'
+    weir, _ = t.weir_of_file(main)
+    admin = Admin(t, weir)
+    over, statuses = threading.Event(), []
+    t.cleanup(over.set)
+
+    def change():
+        number = 0
+        while not over.is_set():
+            number += 1
+            statuses.append(admin.put('/api/limits', {'service': 'main', 'threshold': 100 + number % 50}).status)
+            statuses.append(admin.put('/api/targets', {'service': 'main', 'address': origin.address, 'state': ('drain', 'in')[number % 2]}).status)
+
+    def look():
+        while not over.is_set():
+            for path in ('/api/status', '/api/view', '/metrics', '/readyz'):
+                statuses.append(200 if admin.ask(target=path).status in (200, 503) else 0)
+
+    def reload():
+        for number in range(12):
+            lines = len(weir.log.lines)
+            t.file('weir.ini', main + (other if number % 2 == 0 else ''))
+            weir.signal(signal.SIGHUP)
+            weir.wait_log(contract.RELOADED, 20, after=lines)
+        over.set()
+    t.parallel([change, change, look, look, reload], 50)
+    t.check(len(statuses) > 20 and set(statuses) == {200}, f'{set(statuses)}, {len(statuses)}')
+    t.until(lambda: len(admin.status()['services']) == 1, 20, 'those that were taken out are gone')
 
 
 # Targets
