@@ -103,7 +103,7 @@ void admin_refuse(struct admin_reply *reply, int status, const char *why)
 	char clean[400];
 	size_t used = 0;
 	for (const char *at = why; *at != '\0' && used + 1 < sizeof clean; at++)
-		clean[used++] = *at == '"' || *at == '\\' || *at < ' ' ? '\'' : *at;
+		clean[used++] = *at == '"' || *at == '\\' || (unsigned char)*at < ' ' ? '\'' : *at;
 	clean[used] = '\0';
 	int length = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", clean);
 	free(reply->body);
@@ -257,7 +257,7 @@ static bool check_guard(struct clerk *clerk, struct admin_reply *reply)
 		admin_refuse(reply, 403, "Host must be an address, localhost or this machine's name (or give the admin_token)");
 		return false;
 	case GUARD_FOREIGN_ORIGIN:
-		admin_refuse(reply, 403, "requests of other web pages are refused: Origin is not this host");
+		admin_refuse(reply, 403, "requests of other web pages are refused: Origin or Sec-Fetch-Site is not this host's");
 		return false;
 	case GUARD_LOCAL_ONLY:
 		admin_refuse(reply, 403, "changes are made from this machine alone: no admin_token is set");

@@ -63,6 +63,20 @@ def a_forward_proxys_hosts_are_in_the_status(t):
     t.equal(client.response().status, 200)
 
 
+def of_many_hosts_a_hundred_are_named_and_the_rest_is_a_sum(t):
+    """The sum's label is one that no client can make a host of."""
+    weir, admin = _forward(t)
+    with socket.create_server(('0.0.0.0', 0), backlog=256) as server:
+        port = server.getsockname()[1]
+        for number in range(1, 106):
+            client = t.client(weir)
+            client.send(f'CONNECT 127.0.0.{number}:{port} HTTP/1.1\r\nHost: 127.0.0.{number}:{port}\r\n\r\n'.encode())
+            t.equal(client.head().status, 200)
+        samples = {key: value for key, value in admin.metrics().items() if key.startswith('weir_host_connections{')}
+        t.equal((len(samples), samples.get('weir_host_connections{service="forward",host="all others"}')), (101, 5.0))
+        t.equal(len(admin.service()['hosts']), 105)
+
+
 def the_target_that_is_shown_as_next_is_asked_next(t):
     origins = t.origins(3)
     weir, admin = _admin(t, f'{origins[0].address}*3', origins[1], f'{origins[2].address}*2')
@@ -243,6 +257,8 @@ def wrong_input_changes_nothing(t):
         t.equal(response.status, 400, f'{str(body)[:80]}')
         t.check(json.loads(response.body)['error'], f'no reason: {response}')
         t.equal(admin.get('/api/limits'), before, f'{str(body)[:80]}')
+    error = json.loads(admin.put('/api/limits', {'service': 'caf\u00e9 "x"\n'}).body)['error']
+    t.equal(error, "there is no service 'caf\u00e9 'x'?'")
     del weir
 
 
@@ -441,6 +457,9 @@ def requests_of_other_web_pages_are_refused(t):
     t.equal(admin.ask('GET', '/api/status', ['Origin: http://evil.example']).status, 403)
     response = admin.ask('PUT', '/api/limits', ['Content-Type: text/plain'], b'{"threshold": 1}')
     t.equal(response.status, 415)
+    embedded = ['Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: no-cors', 'Sec-Fetch-Dest: image']
+    t.equal(admin.ask('GET', '/api/live', embedded).status, 403)
+    t.equal(admin.ask('GET', '/', ['Sec-Fetch-Site: cross-site', 'Sec-Fetch-Mode: navigate']).status, 200, 'a link to us')
     t.equal(admin.ask('OPTIONS', '/api/limits', ['Origin: http://evil.example', 'Access-Control-Request-Method: PUT']).status, 403)
     t.equal(admin.service()['threshold'], 10)
     own = [f'Origin: http://127.0.0.1:{admin.port}']
