@@ -573,6 +573,26 @@ def who_says_nothing_is_not_waited_for(t):
     del weir
 
 
+@takes(60)
+def four_hundred_watchers_keep_nobody_out(t):
+    """Those that were too many kept their places for a quarter of a minute each, and those that did not read for as long as megabytes
+    of frames could be buffered."""
+    weir, admin = _admin(t, t.origin())
+    began = len(os.listdir(f'/proc/{weir.pid}/fd'))
+    watchers = []
+    for _ in range(400):
+        sock = socket.create_connection(('127.0.0.1', admin.port), t.s(30))
+        t.cleanup(sock.close)
+        sock.sendall(b'GET /api/live HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        watchers.append(sock)
+    t.equal(admin.client(seconds=30).ask('GET', '/healthz', host='localhost').status, 200)
+    heads = [sock.recv(12) for sock in watchers]
+    t.equal((heads.count(b'HTTP/1.1 200'), heads.count(b'HTTP/1.1 503')), (32, 368))
+    for sock in watchers:
+        sock.close()
+    t.until(lambda: len(os.listdir(f'/proc/{weir.pid}/fd')) <= began + 1, 20, 'they are forgotten')
+
+
 # The moving picture
 
 def frames_come_while_somebody_looks_and_stop_with_the_drain(t):
