@@ -60,7 +60,7 @@ struct proxy {
 	atomic_bool is_draining;
 	uint64_t started_us;
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
-	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
+	atomic_int opened_fd;              /* between proxy_create() and proxy_start(): the listener; else -1. Lookers read it */
 	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
 
 	pthread_mutex_t names;
