@@ -28,6 +28,8 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 /* The port it listens on; 0 for a unix socket. */
 unsigned proxy_port(struct proxy *proxy);
 const char *proxy_name(const struct proxy *proxy);
+/* Has proxy_drain() been called? */
+bool proxy_is_draining(const struct proxy *proxy);
 
 /* Stops accepting, and lets what is in flight finish. Does not wait. */
 void proxy_drain(struct proxy *proxy);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "lib/clock.h"
@@ -86,6 +87,17 @@ void roster_remove(struct roster *roster, struct proxy *proxy)
 	free(entry);
 }
 
+/* Is there a younger one of the same name? */
+static bool is_succeeded(const struct roster_entry *entry)
+{
+	if (!proxy_is_draining(entry->proxy))
+		return false;
+	for (const struct roster_entry *other = entry->next; other != NULL; other = other->next)
+		if (strcmp(proxy_name(other->proxy), proxy_name(entry->proxy)) == 0)
+			return true;
+	return false;
+}
+
 bool roster_hold(struct roster *roster, struct roster_view *view)
 {
 	*view = (struct roster_view){ .roster = roster };
@@ -95,6 +107,8 @@ bool roster_hold(struct roster *roster, struct roster_view *view)
 	view->proxies = calloc(room, sizeof *view->proxies);
 	bool good = view->entries != NULL && view->proxies != NULL;
 	for (struct roster_entry *entry = roster->first; good && entry != NULL; entry = entry->next) {
+		if (is_succeeded(entry))
+			continue;
 		entry->holders++;
 		view->entries[view->count] = entry;
 		view->proxies[view->count++] = entry->proxy;

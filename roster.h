@@ -7,7 +7,11 @@
  *      looking:  roster_hold() … roster_release()          a moment: nothing in between may block
  *
  * Changes from outside (the API) and reloads take turns by roster_begin_change(): it is no lock, for a reload may wait for
- * names to resolve, and nobody should hold a mutex that long.
+ * names to resolve, and nobody should hold a mutex that long. Who changes waits for that turn first and takes hold then: the other way
+ * round, a reload could wait for him while he waits for the reload, and what he holds could be of yesterday.
+ *
+ * A stanza that is taken out of the file and put back while its connections still drain is two services of one name for a while. Names
+ * are what everybody outside tells services by, so the old one is looked at no more.
  *
  * Any thread.
  */
@@ -41,7 +45,7 @@ struct roster_view {
 	struct proxy **proxies; /* in the order of their making */
 	size_t count;
 };
-/* False when out of memory: then nothing is held. */
+/* Without those that drain and whose name is another's by now. False when out of memory: then nothing is held. */
 bool roster_hold(struct roster *roster, struct roster_view *view);
 void roster_release(struct roster_view *view);
 

@@ -573,6 +573,11 @@ const char *proxy_name(const struct proxy *proxy)
 	return proxy->name;
 }
 
+bool proxy_is_draining(const struct proxy *proxy)
+{
+	return atomic_load(&proxy->is_draining);
+}
+
 static void choose_via(struct proxy *proxy)
 {
 	uint64_t token = clock_us();
@@ -801,8 +806,12 @@ bool service_set_threshold(struct proxy *proxy, const struct settings_rate *thre
 	bool store_is_up;
 	struct limiter_options limiting = limits_now(proxy, settings, &store_is_up);
 	snprintf(error, error_size, "no memory for that threshold");
-	if (!group_configure(proxy->group, settings, error, error_size) ||
-	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+	bool is_shared = group_configure(proxy->group, settings, error, error_size);
+	if (!is_shared || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+		struct settings *old = service_settings(proxy, &generation);
+		if (is_shared) /* the group was told already */
+			group_configure(proxy->group, old, why, sizeof why);
+		settings_release(old);
 		settings_release(settings);
 		return false;
 	}

@@ -267,33 +267,34 @@ static void change_console(struct services *services, const struct settings_glob
 	note_line(trouble, error);
 }
 
-static bool change_all(struct services *services, const struct configuration *configuration, char *error, size_t error_size)
+static void change_all(struct services *services, const struct configuration *configuration, struct trouble *trouble)
 {
+	struct trouble at_first = { .is_there = false };
 	finish_drained(services);
 	for (struct service *service = services->running; service != NULL; service = service->next)
 		service->is_wanted = false;
-	struct trouble trouble = { .is_there = false }, at_first = { .is_there = false };
-	change_services(services, configuration, &trouble);
+	change_services(services, configuration, trouble);
 	start_missing(services, configuration, &at_first);
 	drain_unwanted(services);
 	/* A stanza that was renamed finds its port taken by the one that it was: that has let go of it now. */
 	if (at_first.is_there)
-		start_missing(services, configuration, &trouble);
+		start_missing(services, configuration, trouble);
 	drain_unwanted(services);
 	finish_in_background(services);
+}
+
+/* The admin server changes when the turn is over: to end the old one means to wait for its threads, and those may wait for the turn. */
+bool services_reload(struct services *services, const struct configuration *configuration, char *error, size_t error_size)
+{
+	struct trouble trouble = { .is_there = false };
+	roster_begin_change(services->roster, CLOCK_NEVER);
+	change_all(services, configuration, &trouble);
+	roster_end_change(services->roster);
 	change_console(services, &configuration->globals, &trouble);
 	if (trouble.is_there)
 		snprintf(error, error_size, "%s", trouble.first);
+	roster_note_reload(services->roster, !trouble.is_there);
 	return !trouble.is_there;
-}
-
-bool services_reload(struct services *services, const struct configuration *configuration, char *error, size_t error_size)
-{
-	roster_begin_change(services->roster, CLOCK_NEVER);
-	bool is_good = change_all(services, configuration, error, error_size);
-	roster_end_change(services->roster);
-	roster_note_reload(services->roster, is_good);
-	return is_good;
 }
 
 void services_reload_refused(struct services *services)

@@ -1,10 +1,12 @@
 /* admin.c: see admin.h. */
 #include "admin.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "address.h"
@@ -17,6 +19,11 @@
 #define HEAD_US (5 * US_PER_S)
 #define BODY_US (10 * US_PER_S)
 #define IDLE_US (15 * US_PER_S)
+/* When there are hardly places left, nobody keeps one by saying nothing. */
+#define CROWD_MIN (ADMIN_CLIENTS_MAX - ADMIN_CLIENTS_MAX / 4)
+#define CROWDED_US (1 * US_PER_S)
+/* What the kernel keeps for a slow reader of a stream; left to itself it keeps megabytes. */
+#define STREAM_BUFFER_BYTES (64 * 1024)
 #define SEND_US (10 * US_PER_S)
 #define STREAM_SEND_US (3 * US_PER_S)
 #define LINGER_SILENCE_US (1 * US_PER_S)
@@ -27,6 +34,7 @@ struct admin {
 	struct admin_job job;
 	struct crew *crew;
 	int listen_fd;
+	atomic_uint served; /* connections that are being served */
 	char *token;
 	struct admin_place place;
 	char machine_name[256];
@@ -103,7 +111,7 @@ void admin_refuse(struct admin_reply *reply, int status, const char *why)
 	char clean[400];
 	size_t used = 0;
 	for (const char *at = why; *at != '\0' && used + 1 < sizeof clean; at++)
-		clean[used++] = *at == '"' || *at == '\\' || *at < ' ' ? '\'' : *at;
+		clean[used++] = *at == '"' || *at == '\\' || (unsigned char)*at < ' ' ? '\'' : *at;
 	clean[used] = '\0';
 	int length = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", clean);
 	free(reply->body);
@@ -147,6 +155,14 @@ bool admin_stream_send(struct admin_stream *stream, const char *bytes, size_t le
 
 /* ---- one request ---------------------------------------------------------------------------------------------------- */
 
+/* How long a client may say nothing. */
+static uint64_t patience_us(struct admin *admin, bool is_first)
+{
+	if (atomic_load(&admin->served) >= CROWD_MIN)
+		return CROWDED_US;
+	return is_first ? HEAD_US : IDLE_US;
+}
+
 /* Reads a head. False: the connection is over; status is what the client is still told, 0 for nothing. */
 static bool read_head(struct clerk *clerk, bool is_first, int *status, const char **why)
 {
@@ -157,7 +173,7 @@ static bool read_head(struct clerk *clerk, bool is_first, int *status, const cha
 	*status = 0;
 	if (conn_available(conn) == 0) {
 		bool rests = worker_rest(clerk->worker);
-		enum conn_result first = rests ? conn_fill(conn, clock_us() + (is_first ? HEAD_US : IDLE_US)) : CONN_END;
+		enum conn_result first = rests ? conn_fill(conn, clock_us() + patience_us(clerk->admin, is_first)) : CONN_END;
 		worker_resume(clerk->worker);
 		if (first != CONN_OK)
 			return false;
@@ -244,7 +260,7 @@ static bool check_guard(struct clerk *clerk, struct admin_reply *reply)
 		admin_refuse(reply, 403, "Host must be an address, localhost or this machine's name (or give the admin_token)");
 		return false;
 	case GUARD_FOREIGN_ORIGIN:
-		admin_refuse(reply, 403, "requests of other web pages are refused: Origin is not this host");
+		admin_refuse(reply, 403, "requests of other web pages are refused: Origin or Sec-Fetch-Site is not this host's");
 		return false;
 	case GUARD_LOCAL_ONLY:
 		admin_refuse(reply, 403, "changes are made from this machine alone: no admin_token is set");
@@ -292,14 +308,20 @@ static enum after serve_read(struct clerk *clerk)
 	bool streams = reply.stream != NULL && head->method != HTTP_HEAD;
 	if (!streams)
 		reply.stream = NULL;
-	bool goes_on = head->keep_alive && head->minor_version == 1 && !streams && !body_is_left && !worker_is_draining(clerk->worker);
+	bool goes_on = head->keep_alive && head->minor_version == 1 && !streams && !body_is_left && reply.status < 500 &&
+	               !worker_is_draining(clerk->worker);
 	bool is_sent = send_reply(clerk, &reply, head->method == HTTP_HEAD, goes_on);
 	free(reply.body);
 	if (streams) { /* in any case: it has to hear that it is over */
 		struct admin_stream stream = { .worker = clerk->worker, .conn = &clerk->conn };
+		int size = STREAM_BUFFER_BYTES; /* that it can't be had is no harm */
+		setsockopt(clerk->conn.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 		reply.stream(clerk->admin->job.context, &stream);
 	}
-	return !is_sent || streams ? AFTER_CLOSE : goes_on ? AFTER_NEXT : AFTER_LINGER;
+	if (!is_sent || streams)
+		return AFTER_CLOSE;
+	/* Only bytes that nobody has read would make a close hurt the answer. */
+	return goes_on ? AFTER_NEXT : body_is_left || conn_available(&clerk->conn) > 0 ? AFTER_LINGER : AFTER_CLOSE;
 }
 
 static enum after serve_request(struct clerk *clerk, bool is_first)
@@ -325,6 +347,7 @@ static void serve(void *state, int fd, const struct address *peer)
 {
 	struct clerk *clerk = state;
 	clerk->peer = *peer;
+	atomic_fetch_add(&clerk->admin->served, 1);
 	conn_init(&clerk->conn, fd, clerk->buffer, sizeof clerk->buffer);
 	enum after after = serve_request(clerk, true);
 	while (after == AFTER_NEXT)
@@ -333,6 +356,7 @@ static void serve(void *state, int fd, const struct address *peer)
 		conn_linger(&clerk->conn, LINGER_SILENCE_US, clock_us() + LINGER_US);
 	cut_detach(worker_cut(clerk->worker), CUT_CLIENT);
 	conn_close(&clerk->conn);
+	atomic_fetch_sub(&clerk->admin->served, 1);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */

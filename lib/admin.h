@@ -8,7 +8,8 @@
  * ask (guard.h), how much, and for how long.
  *
  * Bounds: ADMIN_CLIENTS_MAX connections at once, a head of ADMIN_HEAD_MAX, a body of ADMIN_BODY_MAX, and a deadline for each read and
- * write. Who keeps a connection open without asking loses it after a few seconds.
+ * write. Who keeps a connection open without asking loses it after a few seconds, and after one when there are hardly places left: a
+ * thousand watchers must not keep those out who ask whether we live.
  */
 #ifndef WEIR_ADMIN_H
 #define WEIR_ADMIN_H
