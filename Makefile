@@ -47,7 +47,7 @@ BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
 LIBRARY_SOURCES = weir.c weir_limits.c services.c roster.c service.c group.c \
-	console.c live.c status.c metrics.c control.c \
+	console.c live.c status.c summary.c metrics.c control.c \
 	proxy.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
@@ -70,7 +70,7 @@ LIBRARY = $(O)/parts.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
-MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/server_demo.o $(O)/client_demo.o
+MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/manager.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
@@ -123,7 +123,7 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(O)/top.o $(LIBRARY)
+$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/manager.o $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
 $(PROGRAMS:%=$(BIN)/%):
