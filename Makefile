@@ -31,7 +31,7 @@ bench: ; $(run_bench) ## weir beside HAProxy and nginx, a target killed under lo
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
-docs: ; $(write_docs) ## write docs/settings.md from the settings table
+docs: ; $(write_docs) ## write what the settings table decides: docs/settings.md, man pages, completion
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
@@ -296,10 +296,14 @@ define run_lint
 	tests/lint.sh $(BIN)/weir $(BALANCER) $(LIMITER) $(CLUSTER)
 endef
 
+# $(1) what writes it, $(2) the file: never half a file, and never an empty one.
+write_page = $(1) >$(2).new && mv $(2).new $(2)
 define write_docs
 	+$(make_flavour) weir
-	$(BIN)/weir --reference >docs/settings.md.new
-	mv docs/settings.md.new docs/settings.md
+	$(call write_page,$(BIN)/weir --reference,docs/settings.md)
+	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
+	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
+	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
 endef
 
 PREFIX = /usr/local

@@ -321,15 +321,20 @@ static void say_warnings(const struct configuration *configuration)
 /* What is asked for besides running. */
 static int show(enum configuration_wish wish, struct configuration *configuration)
 {
-	if (wish == CONFIGURATION_HELP)
-		settings_print_help(stdout);
-	else if (wish == CONFIGURATION_REFERENCE)
-		settings_print_reference(stdout);
-	else if (wish == CONFIGURATION_VERSION)
-		printf("weir %s\n", WEIR_VERSION);
-	else {
-		configuration_print(configuration, stdout);
+	switch (wish) {
+	case CONFIGURATION_RUN:
+		break;
+	case CONFIGURATION_CHECK:
+		if (!configuration->quiet)
+			configuration_print(configuration, stdout);
 		say_warnings(configuration);
+		break;
+	case CONFIGURATION_HELP: settings_print_help(stdout); break;
+	case CONFIGURATION_VERSION: printf("weir %s\n", WEIR_VERSION); break;
+	case CONFIGURATION_REFERENCE: settings_print_reference(stdout); break;
+	case CONFIGURATION_MANUAL_FLAGS: settings_print_manual_flags(stdout); break;
+	case CONFIGURATION_MANUAL_KEYS: settings_print_manual_keys(stdout); break;
+	case CONFIGURATION_COMPLETION: settings_print_completion(stdout); break;
 	}
 	configuration_free(configuration);
 	if (fflush(stdout) == 0 && ferror(stdout) == 0)
