@@ -363,7 +363,8 @@ install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
 fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
 install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
 install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
-install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && ln -sfr '$(DESTDIR)$(1)' '$(DESTDIR)$(2)'
+install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
+	ln -sf "$$(realpath -sm --relative-to='$(dir $(2))' '$(1)')" '$(DESTDIR)$(2)'
 remove_any = rm -f '$(DESTDIR)$(2)'
 remove_config = if cmp -s $(1) '$(DESTDIR)$(2)'; then rm '$(DESTDIR)$(2)'; elif test -e '$(DESTDIR)$(2)'; then \
 	echo 'kept, for it was changed: $(DESTDIR)$(2)'; fi
