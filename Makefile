@@ -12,8 +12,9 @@
 #       FLAVOUR=lint    build/lint/     clang, with the lock annotations of lib/ts.h checked
 #       FLAVOUR=fuzz    build/fuzz/     clang's libFuzzer with both sanitizers
 #
-# From outside: CC, CFLAGS, CPPFLAGS, LDFLAGS (added to weir's own flags), WERROR= (warnings stay warnings), V=1 (show
-# commands), PREFIX, DESTDIR, BUILD (where objects go), and the idea files, to try your own:
+# From outside: CC, AR, CFLAGS, CPPFLAGS, LDFLAGS (added to weir's own flags), WERROR= (warnings stay warnings), V=1 (show
+# commands), BUILD (where objects go), PREFIX, DESTDIR and each folder (bindir, mandir, sysconfdir, unitdir …: see "installing" at
+# the end), and the idea files, to try your own:
 #
 #       make LIMITER=labs/mine/limiter.c test
 
@@ -31,7 +32,7 @@ bench: ; $(run_bench) ## weir beside HAProxy and nginx, a target killed under lo
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
-docs: ; $(write_docs) ## write docs/settings.md from the settings table
+docs: ; $(write_docs) ## write what the settings table decides: docs/settings.md, man pages, completion
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
@@ -48,7 +49,7 @@ BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
 LIBRARY_SOURCES = weir.c weir_limits.c services.c roster.c service.c group.c \
-	console.c live.c status.c metrics.c control.c \
+	console.c live.c status.c summary.c metrics.c control.c \
 	proxy.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
@@ -71,7 +72,7 @@ LIBRARY = $(O)/parts.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
-MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/server_demo.o $(O)/client_demo.o
+MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
@@ -84,7 +85,7 @@ ifeq ($(origin CC),default)
 CC = gcc
 endif
 WERROR = -Werror
-CFLAGS = $(if $(FLAVOUR),-O1,-O2) -g
+CFLAGS ?= $(if $(FLAVOUR),-O1,-O2) -g
 
 # What a compiler or a processor may lack is asked for first.
 supported = $(shell printf '\043include <string.h>\nint main(void) { return 0; }\n' | \
@@ -124,7 +125,7 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(LIBRARY)
+$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
 $(PROGRAMS:%=$(BIN)/%):
@@ -297,10 +298,14 @@ define run_lint
 	tests/lint.sh $(BIN)/weir $(BALANCER) $(LIMITER) $(CLUSTER)
 endef
 
+# $(1) what writes it, $(2) the file: never half a file, and never an empty one.
+write_page = $(1) >$(2).new && mv $(2).new $(2)
 define write_docs
 	+$(make_flavour) weir
-	$(BIN)/weir --reference >docs/settings.md.new
-	mv docs/settings.md.new docs/settings.md
+	$(call write_page,$(BIN)/weir --reference,docs/settings.md)
+	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
+	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
+	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
 endef
 
 define write_conformance
@@ -310,39 +315,90 @@ define write_conformance
 	mv docs/conformance.md.new docs/conformance.md
 endef
 
+# ---- installing ------------------------------------------------------------------------------------------------------
+
+# Each from outside, as in make install PREFIX=/usr DESTDIR=/tmp/image. DESTDIR is where the files are put down, and stands in none
+# of them: what PREFIX and the folders say is where they will be found.
 PREFIX = /usr/local
+prefix = $(PREFIX)
 bindir = $(PREFIX)/bin
-sbindir = $(PREFIX)/sbin
-libexecdir = $(PREFIX)/libexec
 libdir = $(PREFIX)/lib
+libexecdir = $(PREFIX)/libexec
 includedir = $(PREFIX)/include
 pkgconfigdir = $(libdir)/pkgconfig
-docdir = $(PREFIX)/share/doc/weir
+datadir = $(PREFIX)/share
+mandir = $(datadir)/man
+docdir = $(datadir)/doc/weir
+completiondir = $(datadir)/bash-completion/completions
+sysconfdir = $(if $(filter /usr /usr/local,$(PREFIX)),,$(PREFIX))/etc
+unitdir = $(PREFIX)/lib/systemd/system
+sysusersdir = $(PREFIX)/lib/sysusers.d
 
-# The names server_demo and client_demo are too general for a bin folder: they go where only weir looks.
-define install_files
-	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
-	install -m 755 $(BIN)/weir $(DESTDIR)$(sbindir)/weir
-	install -m 755 $(BIN)/server_demo $(BIN)/client_demo $(DESTDIR)$(libexecdir)/weir
-	install -m 644 $(wildcard README.md docs/*.md) $(DESTDIR)$(docdir)
-	$(install_library)
+# Everything that is installed, once, as KIND:FROM:TO; uninstall reads the same list. A template has the words between @ signs
+# filled in. A config is the administrator's as soon as it is there: not written over, and removed only as it came.
+#
+# server_demo and client_demo are names that another package will have one day: those in bindir begin with weir-.
+INSTALLED = \
+	program:$(BIN)/weir:$(bindir)/weir \
+	program:$(BIN)/server_demo:$(libexecdir)/weir/server_demo \
+	program:$(BIN)/client_demo:$(libexecdir)/weir/client_demo \
+	link:$(libexecdir)/weir/server_demo:$(bindir)/weir-server-demo \
+	link:$(libexecdir)/weir/client_demo:$(bindir)/weir-client-demo \
+	data:weir.h:$(includedir)/weir.h \
+	data:$(BIN)/libweir.a:$(libdir)/libweir.a \
+	data:$(SHARED_LIBRARY):$(libdir)/libweir.so.$(VERSION) \
+	link:$(libdir)/libweir.so.$(VERSION):$(libdir)/$(SONAME) \
+	link:$(libdir)/$(SONAME):$(libdir)/libweir.so \
+	template:weir.pc.in:$(pkgconfigdir)/weir.pc \
+	$(foreach example,$(wildcard examples/*),data:$(example):$(docdir)/$(example)) \
+	data:docs/man/weir.1:$(mandir)/man1/weir.1 \
+	data:docs/man/weir.ini.5:$(mandir)/man5/weir.ini.5 \
+	data:docs/man/libweir.3:$(mandir)/man3/libweir.3 \
+	data:docs/man/server_demo.1:$(mandir)/man1/weir-server-demo.1 \
+	data:docs/man/client_demo.1:$(mandir)/man1/weir-client-demo.1 \
+	link:$(mandir)/man1/weir-server-demo.1:$(mandir)/man1/server_demo.1 \
+	link:$(mandir)/man1/weir-client-demo.1:$(mandir)/man1/client_demo.1 \
+	data:deploy/completion/weir.bash:$(completiondir)/weir \
+	config:deploy/weir.ini:$(sysconfdir)/weir/weir.ini \
+	config:deploy/weir.logrotate:$(sysconfdir)/logrotate.d/weir \
+	template:deploy/systemd/weir.service.in:$(unitdir)/weir.service \
+	data:deploy/systemd/weir.sysusers:$(sysusersdir)/weir.conf \
+	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),data:$(page):$(docdir)/$(notdir $(page))) \
+	data:deploy/grafana/weir.json:$(docdir)/grafana/weir.json
+
+install_program = install -D -m 755 $(1) '$(DESTDIR)$(2)'
+install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
+fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
+install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
+install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
+	ln -sf "$$(realpath -sm --relative-to='$(dir $(2))' '$(1)')" '$(DESTDIR)$(2)'
+remove_any = rm -f '$(DESTDIR)$(2)'
+remove_config = if cmp -s $(1) '$(DESTDIR)$(2)'; then rm '$(DESTDIR)$(2)'; elif test -e '$(DESTDIR)$(2)'; then \
+	echo 'kept, for it was changed: $(DESTDIR)$(2)'; fi
+
+# $(call each_installed,VERB): runs VERB_KIND, or VERB_any, on each FROM and TO.
+define newline
+
+
 endef
+each_installed = $(foreach entry,$(INSTALLED),$(call installed_entry,$(1),$(subst :, ,$(entry)))$(newline))
+installed_entry = $(call $(if $(value $(1)_$(firstword $(2))),$(1)_$(firstword $(2)),$(1)_any),$(word 2,$(2)),$(word 3,$(2)))
 
-define install_library
-	install -d $(DESTDIR)$(libdir) $(DESTDIR)$(includedir) $(DESTDIR)$(pkgconfigdir) $(DESTDIR)$(docdir)/examples
-	install -m 644 weir.h $(DESTDIR)$(includedir)/weir.h
-	install -m 644 $(BIN)/libweir.a $(SHARED_LIBRARY) $(DESTDIR)$(libdir)
-	ln -sf libweir.so.$(VERSION) $(DESTDIR)$(libdir)/$(SONAME)
-	ln -sf $(SONAME) $(DESTDIR)$(libdir)/libweir.so
-	sed -e 's|@prefix@|$(PREFIX)|; s|@libdir@|$(libdir)|; s|@includedir@|$(includedir)|; s|@version@|$(VERSION)|' \
-		weir.pc.in >$(DESTDIR)$(pkgconfigdir)/weir.pc
-	chmod 644 $(DESTDIR)$(pkgconfigdir)/weir.pc
-	install -m 644 examples/embed.c $(DESTDIR)$(docdir)/examples
+version = $(VERSION)
+
+# Folders that are weir's own go when they are empty. In a DESTDIR all do that weir was put into.
+OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir) $(sysconfdir)/weir
+folders_of = $(sort $(foreach entry,$(INSTALLED),$(patsubst %/,%,$(dir $(word 3,$(subst :, ,$(entry)))))))
+
+define install_files
+	$(call each_installed,install)
 endef
 
 define uninstall_files
-	rm -f $(DESTDIR)$(sbindir)/weir
-	rm -rf $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
-	rm -f $(DESTDIR)$(includedir)/weir.h $(DESTDIR)$(pkgconfigdir)/weir.pc
-	rm -f $(addprefix $(DESTDIR)$(libdir)/,libweir.a libweir.so $(SONAME) libweir.so.$(VERSION))
+	$(call each_installed,remove)
+	$(if $(DESTDIR),cd '$(DESTDIR)' && for folder in $(folders_of:/%=%); do \
+		test ! -d "$$folder" || rmdir -p --ignore-fail-on-non-empty "$$folder"; done)
+	for folder in $(OWN_FOLDERS); do \
+		test ! -d '$(DESTDIR)'"$$folder" || rmdir --ignore-fail-on-non-empty '$(DESTDIR)'"$$folder"; done
 endef

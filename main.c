@@ -4,9 +4,10 @@
  *      signals:       TERM, INT  drain and end; a second one ends at once
  *                     HUP        read the settings again
  *                     USR1       open the log files again
+ *      service manager (NOTIFY_SOCKET, if there is one): told when ready, reloading, stopping, and how things stand
  *
  * All signals are blocked before the first thread is started, and threads inherit that: so a signal never interrupts a
- * worker, and the main thread takes each one in sigwait(), as an ordinary return value. No handler, and none of the rules about
+ * worker, and the main thread takes each one in sigtimedwait(), as an ordinary return value. No handler, and none of the rules about
  * what a handler may call.
  */
 #include <errno.h>
@@ -26,6 +27,7 @@
 #include "lib/log.h"
 #include "lib/settings.h"
 #include "lib/thread.h"
+#include "manager.h"
 #include "top.h"
 #include "weir_internal.h"
 
@@ -37,6 +39,8 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define ARENAS_MAX 4
 /* Descriptors besides those of connections: listeners, logs, probes, the name service. */
 #define FILES_BESIDES 256
+/* How old what the service manager shows may be. */
+#define STATUS_INTERVAL_S 5
 /* Two pipes. */
 #define FILES_OF_PIPES 4
 
@@ -204,34 +208,54 @@ static bool drop_rights(const char *name, struct log *log, char error[ERROR_MAX]
 /* ---- running -------------------------------------------------------------------------------------------------------- */
 
 /* SIGHUP. A file that is wrong changes nothing. */
-static void reload(struct weir *weir)
+static void reload(struct weir *weir, struct manager *manager)
 {
 	char error[ERROR_MAX];
+	manager_say_reloading(manager);
 	struct configuration *fresh = configuration_reread(weir_configuration(weir), error);
 	if (fresh == NULL) {
 		weir_refuse(weir, error);
+		manager_say_reloaded(manager, weir, error);
 		return;
 	}
 	warn_of_file_limit(raise_file_limit(fresh), fresh, weir_log(weir));
-	weir_apply(weir, fresh, error, sizeof error); /* the log says how it went */
+	bool is_good = weir_apply(weir, fresh, error, sizeof error); /* the log says how it went */
+	manager_say_reloaded(manager, weir, is_good ? NULL : error);
+}
+
+/* The next signal; or none, when it is time for the service manager to hear how things stand. */
+static int next_signal(const sigset_t *signals, const struct manager *manager)
+{
+	const struct timespec interval = { .tv_sec = STATUS_INTERVAL_S };
+	return sigtimedwait(signals, NULL, manager != NULL ? &interval : NULL);
 }
 
 /* Takes signals until one says stop. */
-static void wait_for_stop(const sigset_t *signals, struct weir *weir)
+static void wait_for_stop(const sigset_t *signals, struct weir *weir, struct manager *manager)
 {
 	for (;;) {
-		int signal_number = 0;
-		if (sigwait(signals, &signal_number) != 0)
-			continue;
+		int signal_number = next_signal(signals, manager);
 		if (signal_number == SIGUSR1) {
 			weir_reopen_logs(weir);
 		} else if (signal_number == SIGHUP) {
-			reload(weir);
-		} else {
+			reload(weir, manager);
+		} else if (signal_number == SIGTERM || signal_number == SIGINT) {
 			log_write(weir_log(weir), LOG_LEVEL_INFO, NULL, "%s: draining", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
 			return;
+		} else {
+			manager_say_status(manager, weir);
 		}
 	}
+}
+
+/* Of all services: they drain together. */
+static uint64_t longest_drain_us(const struct configuration *configuration)
+{
+	uint64_t longest_us = 0;
+	for (size_t i = 0; i < configuration->service_count; i++)
+		if (configuration->services[i]->drain_timeout_us > longest_us)
+			longest_us = configuration->services[i]->drain_timeout_us;
+	return longest_us;
 }
 
 /* From now on a TERM or INT does what it does to any program: ends it at once. */
@@ -252,8 +276,12 @@ static bool serve(struct weir *weir, rlim_t file_limit, const sigset_t *signals,
 		return false;
 	warn_of_file_limit(file_limit, configuration, weir_log(weir));
 	leave_terminal(daemon_fd, weir_log(weir));
-	wait_for_stop(signals, weir);
+	struct manager *manager = manager_create(getenv("NOTIFY_SOCKET"), weir_log(weir));
+	manager_say_ready(manager, weir);
+	wait_for_stop(signals, weir, manager);
 	let_second_signal_kill();
+	manager_say_stopping(manager, weir, longest_drain_us(weir_configuration(weir)));
+	manager_destroy(manager);
 	weir_stop(weir, WEIR_DRAIN_TIMEOUT);
 	return true;
 }
@@ -294,15 +322,20 @@ static void say_warnings(const struct configuration *configuration)
 /* What is asked for besides running. */
 static int show(enum configuration_wish wish, struct configuration *configuration)
 {
-	if (wish == CONFIGURATION_HELP)
-		settings_print_help(stdout);
-	else if (wish == CONFIGURATION_REFERENCE)
-		settings_print_reference(stdout);
-	else if (wish == CONFIGURATION_VERSION)
-		printf("weir %s\n", WEIR_VERSION);
-	else {
-		configuration_print(configuration, stdout);
+	switch (wish) {
+	case CONFIGURATION_RUN:
+		break;
+	case CONFIGURATION_CHECK:
+		if (!configuration->quiet)
+			configuration_print(configuration, stdout);
 		say_warnings(configuration);
+		break;
+	case CONFIGURATION_HELP: settings_print_help(stdout); break;
+	case CONFIGURATION_VERSION: printf("weir %s\n", WEIR_VERSION); break;
+	case CONFIGURATION_REFERENCE: settings_print_reference(stdout); break;
+	case CONFIGURATION_MANUAL_FLAGS: settings_print_manual_flags(stdout); break;
+	case CONFIGURATION_MANUAL_KEYS: settings_print_manual_keys(stdout); break;
+	case CONFIGURATION_COMPLETION: settings_print_completion(stdout); break;
 	}
 	configuration_free(configuration);
 	if (fflush(stdout) == 0 && ferror(stdout) == 0)

@@ -534,6 +534,7 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 	if (is_good) {
 		*wish = command.wish;
 		c->daemon = command.daemon;
+		c->quiet = command.quiet;
 		c->argc = input->argc;
 		c->argv = input->argv;
 		c->is_program = input->is_program;

@@ -183,6 +183,7 @@ struct configuration {
 	struct settings **services;
 	size_t service_count;
 	bool daemon;     /* --daemon */
+	bool quiet;      /* --quiet: of --check nothing but what is wrong or odd */
 	/* For reading it again. */
 	int argc;
 	char **argv;
@@ -198,6 +199,9 @@ enum configuration_wish {
 	CONFIGURATION_HELP,      /* --help: settings_print_help() and exit 0 */
 	CONFIGURATION_VERSION,   /* --version */
 	CONFIGURATION_REFERENCE, /* --reference: settings_print_reference() and exit 0 */
+	CONFIGURATION_MANUAL_FLAGS, /* --manual-flags, and so on */
+	CONFIGURATION_MANUAL_KEYS,
+	CONFIGURATION_COMPLETION,   /* --completion bash */
 };
 
 #define SETTINGS_ERROR_MAX 1024
@@ -224,6 +228,9 @@ bool settings_next_idle(const struct settings *settings, size_t *at, char out[SE
 void configuration_print(const struct configuration *configuration, FILE *out);
 void settings_print_help(FILE *out);
 void settings_print_reference(FILE *out); /* Markdown, for docs/settings.md */
+void settings_print_manual_flags(FILE *out); /* mdoc, for docs/man/weir.1 */
+void settings_print_manual_keys(FILE *out);  /* and weir.ini.5 */
+void settings_print_completion(FILE *out);   /* a script for bash */
 
 /* A service's settings outlive the configuration they came from while someone holds them. Any thread. */
 struct settings *settings_hold(struct settings *settings);

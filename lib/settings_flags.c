@@ -41,14 +41,16 @@ static const struct {
 } wishes[] = {
 	{ "check", CONFIGURATION_CHECK },     { "help", CONFIGURATION_HELP },           { "h", CONFIGURATION_HELP },
 	{ "version", CONFIGURATION_VERSION }, { "reference", CONFIGURATION_REFERENCE },
+	{ "manual_flags", CONFIGURATION_MANUAL_FLAGS }, { "manual_keys", CONFIGURATION_MANUAL_KEYS },
 };
 
 /* Names that a typing error may have been meant for, besides those of the table. */
-static const char *const own_names[] = { "config", "node", "check", "daemon", "help", "version", "reference", "healthcheck" };
+static const char *const own_names[] = { "config", "node",    "check",     "quiet",     "daemon",
+	                                 "help",   "version", "reference", "completion", "healthcheck" };
 
 static bool is_last_wish(enum configuration_wish wish)
 {
-	return wish == CONFIGURATION_HELP || wish == CONFIGURATION_VERSION || wish == CONFIGURATION_REFERENCE;
+	return wish != CONFIGURATION_RUN && wish != CONFIGURATION_CHECK;
 }
 
 static const char *guess_flag(const char *name)
@@ -203,11 +205,24 @@ static bool read_file_name(struct command_reading *r, const char *after_equals)
 	return true;
 }
 
+static bool read_shell(struct command_reading *r, const char *after_equals)
+{
+	const char *name = take_value(r, after_equals);
+	char quoted[SETTINGS_QUOTE_MAX];
+	if (!name)
+		return fail_no_value(r, "--completion", "bash");
+	if (strcmp(name, "bash") != 0)
+		return settings_fail(r->error, "--completion: %s was read; allowed: bash", settings_quote(name, quoted));
+	r->out->wish = CONFIGURATION_COMPLETION;
+	return true;
+}
+
 /* Flags that take no value. False when name is none of them. */
 static bool take_switch(struct command_reading *r, const char *name)
 {
-	if (strcmp(name, "daemon") == 0) {
-		r->out->daemon = true;
+	bool *flag = strcmp(name, "daemon") == 0 ? &r->out->daemon : strcmp(name, "quiet") == 0 ? &r->out->quiet : NULL;
+	if (flag != NULL) {
+		*flag = true;
 		return true;
 	}
 	for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
@@ -240,6 +255,8 @@ static bool read_flag(struct command_reading *r)
 		return read_file_name(r, after_equals);
 	if (strcmp(name, "node") == 0)
 		return read_node(r, after_equals);
+	if (strcmp(name, "completion") == 0)
+		return read_shell(r, after_equals);
 	return read_setting(r, name, after_equals);
 }
 
@@ -272,6 +289,8 @@ static bool check_form(struct command_reading *r)
 		return settings_fail(r->error, "neither a mode nor a file is given; " TWO_FORMS);
 	if (out->node_count > 0 && !out->file)
 		return settings_fail(r->error, "--node: chooses a stanza of a file; allowed: with -c FILE");
+	if (out->quiet && out->wish != CONFIGURATION_CHECK)
+		return settings_fail(r->error, "--quiet: leaves out what --check prints; allowed: with --check");
 	return true;
 }
 

@@ -102,6 +102,8 @@ const struct settings_row *settings_row_find(const char *key);
 const struct settings_row *settings_row_find_also(const char *key, bool *by_other_name);
 /* The key that was perhaps meant, or NULL. */
 const char *settings_row_guess(const char *key);
+/* Its default as the help has it; "none" when it is not set. */
+const char *settings_default_in_words(const struct settings_row *row);
 /* What help and errors write behind a row's name: ".NAME" if it is a prefix, else "". */
 const char *settings_row_suffix(const char *name);
 /* How many letters to insert, delete, change or swap make one of the other. Both shorter than SETTINGS_NAME_MAX. */
@@ -284,6 +286,7 @@ struct settings_command {
 	const char *file;   /* -c */
 	bool is_program;    /* a program that has the library in it speaks, and no person at a command line */
 	bool daemon;
+	bool quiet;         /* with --check */
 	const char **nodes; /* --node */
 	size_t node_count;
 	struct settings_given *flags; /* at most one for each row, or key of a prefix */
