@@ -505,6 +505,13 @@ static void resume_session(struct tls_stream *stream)
 	SSL_SESSION_free(session);
 }
 
+/* Did OpenSSL stop for want of memory? That is no fault of the peer's. It says so first or last. */
+static bool has_lacked_memory(void)
+{
+	return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE ||
+	       ERR_GET_REASON(ERR_peek_last_error()) == ERR_R_MALLOC_FAILURE;
+}
+
 struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct tls_sessions *sessions,
                                uint64_t deadline_us, bool *timed_out, char why[TLS_WHY_MAX])
 {
@@ -515,6 +522,7 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 		add(why, "no TLS connection can be made: ");
 		tls_add_reason(why);
 		tls_free(stream);
+		errno = ENOMEM;
 		return NULL;
 	}
 	stream->sessions = sessions;
@@ -523,6 +531,7 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 	int code = SSL_connect(stream->ssl);
 	if (code == 1)
 		return stream;
+	bool lacks_memory = has_lacked_memory();
 	*timed_out = outcome(stream, code, false) == TLS_LATER;
 	if (*timed_out)
 		add(why, "the TLS handshake did not end within connect_timeout");
@@ -530,6 +539,7 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 		add(why, stream->has_ended ? "%.10sit closed the connection during the TLS handshake" : "%s",
 		    stream->has_ended ? "" : stream->why);
 	tls_free(stream);
+	errno = lacks_memory ? ENOMEM : EPROTO;
 	return NULL;
 }
 
