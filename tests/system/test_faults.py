@@ -9,6 +9,7 @@ import json
 import re
 import time
 
+from certificates import Authority
 from client import request
 from fault_walk import Walk
 from faults import HANG, Faults
@@ -83,6 +84,25 @@ def without_sockets_and_memory_for_targets_a_request_is_503_and_no_target_is_bla
     t.check('leaves the rotation' not in weir.log.text(), 'a target was blamed')
 
 
+def without_memory_for_a_handshake_a_request_is_503_and_the_target_is_not_blamed(t):
+    ca = Authority(t)
+    origin = t.origin(lambda req: answer(fields=['Connection: close']), tls=ca.issue('a.example', 'DNS:a.example').server())
+    faults, weir = _faulty(t, origin, ssl='yes', cafile=ca.crt, ssl_name='a.example')
+    t.equal(t.get(weir).status, 200)
+    with faults.recording():
+        t.equal(t.get(weir).status, 200)
+    found = {key: faults.describe(place) for key, place in faults.places().items() if place.call == 'malloc'}
+    places = [faults.places()[key] for key, words in found.items() if 'create_stream' in words and 'tls_connect' in words]
+    statuses = []
+    for place in places[:10]:
+        faults.arm(place, errno.ENOMEM)
+        statuses.append(t.get(weir).status)
+        t.check(faults.fired, f'not reached: {faults.describe(place)}')
+        faults.disarm()
+    t.check(503 in statuses and set(statuses) <= {200, 503}, f'{statuses}')
+    t.check('leaves the rotation' not in weir.log.text(), 'the target was blamed')
+
+
 def without_threads_those_that_are_there_go_on(t):
     faults, weir = _faulty(t, t.origin())
     t.equal(t.get(weir).status, 200)
@@ -96,17 +116,26 @@ def without_threads_those_that_are_there_go_on(t):
 
 # The disk
 
-def _lost(lines):
-    return [match[1] for line in lines for match in [re.search(r'(\d+) lines were lost: No space left on device', line)] if match]
+def _lost(path):
+    return [int(number) for number in re.findall(r'(\d+) lines were lost: No space left on device', _read(path))]
 
 
 def a_full_disk_under_the_logs_costs_lines_and_no_requests(t):
     log, access = t.file('log', ''), t.file('access', '')
     faults = Faults(t)
-    weir, _ = t.weir_of_file(
-        f'[globals]\nlogfile = {log}\naccess_log = {access}\nlog_format = json\nadmin = 127.0.0.1:{(admin := t.free_port())}\n'
-        f'[a]\nmode = reverse\nhostname = x\nport = {(port := t.free_port())}\nendpoint = {t.origin().address}\n', '--node', 'a', services=0,
-        environment=faults.environment)
+    port, admin = t.free_port(), t.free_port()
+    weir, _ = t.weir_of_file(f"""
+[globals]
+logfile = {log}
+access_log = {access}
+log_format = json
+admin = 127.0.0.1:{admin}
+[a]
+mode = reverse
+hostname = x
+port = {port}
+endpoint = {t.origin().address}
+""", '--node', 'a', services=0, environment=faults.environment)
     weir.port = port
     t.until(lambda: 'listens on' in _read(log), what='weir listens')
     t.equal(t.get(weir).status, 200)
@@ -116,8 +145,8 @@ def a_full_disk_under_the_logs_costs_lines_and_no_requests(t):
     t.equal(t.get(admin, '/healthz', host='127.0.0.1').status, 200)
     faults.always('write', 0)
     t.equal(t.get(weir).status, 200)
-    t.until(lambda: _lost(_read(access).splitlines()), what='the access log says what is missing')
-    t.check(20 <= int(_lost(_read(access).splitlines())[0]) <= 21, f'{_read(access)}')
+    t.until(lambda: _lost(access), what='the access log says what is missing')
+    t.check(20 <= _lost(access)[0] <= 21, f'{_read(access)}')
     for line in _read(access).splitlines():
         json.loads(line)
 
@@ -131,14 +160,15 @@ def _read(path):
 
 def a_wall_clock_that_jumps_moves_time_stamps_and_nothing_else(t):
     faults, weir = _faulty(t, t.origin(), threshold='2/m', backlog=0)
-    kept = t.client(weir)
+    kept = t.client(weir, seconds=20)
     t.equal(kept.ask().status, 200)
     t.equal(t.get(weir).status, 200)
     for seconds in (3600, 86400 * 400, -3600, -86400 * 400):
         faults.shift_wall_clock(seconds)
         refused = kept.ask()
         t.equal(refused.status, 429, f'after a jump of {seconds} s')
-        t.check(0 < int(refused.get('Retry-After')) <= 180, f'{refused}')     # those that were told before come first
+        # Those that were told before come first.
+        t.check(0 < int(refused.get('Retry-After')) <= 180, f'{refused}')
     years = set(re.findall(r'^(\d{4})-', weir.log.text(), re.M))
     t.check(years, f'no time stamps: {weir.log.text()}')
 
@@ -153,7 +183,7 @@ def a_name_service_that_hangs_holds_up_nobody_else(t):
     weir = t.weir(f'localhost:{origin.port}', origin, environment=faults.environment, connect_timeout=1)
     t.equal([t.get(weir).status for _ in range(3)], [200] * 3)
     faults.always('names', 0)
-    weir.wait_log(r'\[?(::1|127\.0\.0\.1)\]?:\d+|resolve|back in the rotation', seconds=1)
+    t.equal(t.get(weir).status, 200)
 
 
 def a_forward_proxy_whose_name_service_hangs_answers_in_time(t):
