@@ -5,8 +5,8 @@
  *              └─► target's bytes ──► lib/exchange.c ──► what the client is sent ──► strict.h: the same status, body
  *                       └─► strict.h
  *
- * The input is what the client says, a line of four dashes, and what each target answers; without that line the target answers
- * nothing. The client's bytes may be many messages: each must begin where the second reader thinks that it does. A message
+ * The input is what the client says, a line of four dashes, and what each target answers; without that line the target
+ * answers nothing. The client's bytes may be many messages: each must begin where the second reader thinks that it does. A message
  * that the second reader calls bad, or cut off, may not arrive whole anywhere.
  *
  * Peers are ends of socket pairs. All that they say has been written before it is asked for, and then comes the end of their

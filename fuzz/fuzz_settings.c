@@ -4,8 +4,9 @@
  *          value_read() ──► good? cleared, read again: good again, and nothing stays behind
  *                       └─► wrong? the field is as clear as before, and why is one line
  *
- * For lists of networks more is known: what the list says of an address is what its entries say one by one, and an address without
- * a prefix is in its own list. (What a whole file with such values means, and that --check prints it so that it reads back: fuzz_ini.c.)
+ * For lists of networks more is known: what the list says of an address is what its entries say one by one, and a
+ * network holds its own first address. (What a whole file with such values means, and that --check prints it so that it
+ * reads back: fuzz_ini.c.)
  */
 #include <stdint.h>
 #include <stdio.h>

@@ -5,8 +5,8 @@
 # as a regression case and is run again first. What libFuzzer finds worth keeping goes to FOLDER/NAME, and an input that
 # crashes, hangs or eats memory goes to FOLDER/NAME.crashes, from where `FOLDER/fuzz_NAME FILE` runs it again.
 #
-# As many targets run at once as there are processors (JOBS), each with one thread. Bounded: one input may take 10 s and a target
-# 1 GiB. Ends non-zero when a target failed, or when there was none.
+# As many targets run at once as there are processors (JOBS), each with one thread. Bounded: one input may take 10 s and
+# a target 1 GiB. Ends non-zero when a target failed, or when there was none.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 

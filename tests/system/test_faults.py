@@ -29,16 +29,16 @@ def _walked(t, walk):
     t.check(walk.counts['faults'] > 5, f'hardly a fault was put anywhere: {walk.counts}')
 
 
-@takes(120)
+@takes(240)
 def a_fault_anywhere_disturbs_one_request_and_leaves_nothing_behind(t):
     walk = Walk(t, own_every=60, library_every=1000, rounds=1)
     walk.whole_run()
     _walked(t, walk)
 
 
-@takes(60)
+@takes(120)
 def a_fault_at_the_start_is_said_in_one_line_or_does_no_harm(t):
-    walk = Walk(t, own_every=24, library_every=600)
+    walk = Walk(t, own_every=40, library_every=800)
     walk.whole_start()
     _walked(t, walk)
 
