@@ -107,6 +107,8 @@ static const char *read_all(int fd, struct content *content)
 		return "out of memory";
 	while (content->length < (size_t)status.st_size) {
 		ssize_t count = read(fd, content->bytes + content->length, (size_t)status.st_size - content->length);
+		if (count < 0 && errno == EINTR)
+			continue;
 		if (count <= 0)
 			return count < 0 ? strerror(errno) : "it became shorter while it was read";
 		content->length += (size_t)count;

@@ -35,7 +35,7 @@ ERRORS = {
     'poll': ('EINTR', 'ENOMEM'),
     'eventfd': ('EMFILE', 'ENOMEM'), 'pipe': ('EMFILE',), 'open': ('EMFILE', 'EACCES'),
     'splice': ('EINTR', 'ENOMEM'), 'names': ('EAGAIN', 'ENOMEM', 'EMFILE'), 'thread': ('EAGAIN',),
-    'option': ('ENOBUFS',), 'bind': ('EADDRINUSE',), 'random': ('EINTR',), 'wake': ('EINTR',)}
+    'option': ('ENOBUFS',), 'bind': ('EADDRINUSE',), 'random': ('EAGAIN',), 'wake': ('EINTR',)}
 
 HANG = -1       # for names: no answer as long as it stands
 
