@@ -33,7 +33,7 @@ access_log = {folder}/access
 [reverse]
 mode = reverse
 port = 0
-endpoint = 127.0.0.1:{good}, 127.0.0.1:{flaky}
+endpoint = 127.0.0.1:{good}
 probe_interval = 0.02
 threshold = 100000
 backlog = 1
@@ -43,6 +43,12 @@ limit.login = rate=1 burst=1 path=/login key=client
 exempt = header:X-Plan=gold
 trust_forwarded = 127.0.0.0/8
 stats_path = /stats
+{common}
+[failover]
+mode = reverse
+port = 0
+endpoint = 127.0.0.1:{good}, 127.0.0.1:{flaky}
+probe_interval = 0.02
 {common}
 [line]
 mode = reverse
@@ -115,7 +121,7 @@ idle_timeout = 5
 header_timeout = 5
 response_timeout = 5
 drain_timeout = 5"""
-SERVICES = ('reverse', 'line', 'member1', 'member2', 'forward', 'fleet', 'packet', 'tls')
+SERVICES = ('reverse', 'failover', 'line', 'member1', 'member2', 'forward', 'fleet', 'packet', 'tls')
 
 
 def _reply(req):
@@ -216,7 +222,7 @@ class Scenario:
         return statuses
 
     def step_failover(self):
-        return [self._expect(self._ask('reverse', 'GET', f'/{i}'), b'hello') for i in range(4)]
+        return [self._expect(self._ask('failover', 'GET', f'/{i}'), b'hello') for i in range(4)]
 
     def step_bodies(self):
         client = self.t.client(self.port['reverse'])
