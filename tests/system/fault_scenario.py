@@ -9,7 +9,6 @@ import json
 import os
 import signal
 import socket
-import ssl
 import time
 
 from admin import Admin
@@ -391,7 +390,7 @@ class Scenario:
             return self.steps[name]()
         except Late:
             raise
-        except (Cut, ConnectionError, BrokenPipeError, ssl.SSLError) as error:
+        except (Cut, OSError) as error:     # SSLError is one of them
             return [RESET if 'reset' in str(error).lower() else CLOSED]
 
     @staticmethod
