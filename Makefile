@@ -21,6 +21,7 @@
 all: weir server_demo client_demo library ## build weir, the two demo programs and the library (what plain `make` does)
 library: ## libweir.a and libweir.so, the proxy for other programs (weir.h)
 test: ; $(call run_tests,) ## install what is missing, build, run the unit tests and the system tests
+faults: ; $(run_faults) ## a fault under every call that a scenario reaches: make faults OWN_EVERY=1 LIBRARY_EVERY=1
 unit: ; $(call run_tests,,unit) ## the unit tests alone
 asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
@@ -38,7 +39,7 @@ install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -60,6 +61,7 @@ PAGE = page/page.html page/page.css page/page.js
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
+FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
 
@@ -187,12 +189,19 @@ $(BENCH_PROGRAMS:%=$(O)/%): %: %.o $(LIBRARY)
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
+# Preloaded under the plain programs. -fno-builtin: a compiler that knows malloc() would make calloc() call itself. Not fortified: it
+# stands for the functions that fortified programs call.
+$(FAULTS): tests/faults/faults.c $(O)/flags
+	echo "  link     $@"
+	mkdir -p $(@D)
+	$(COMPILE) -U_FORTIFY_SOURCE -fno-builtin -fPIC -shared $(LDFLAGS) -o $@ $<
+
 # Not from the library: a rule that was broken on purpose then makes two objects again, and not all.
 $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wire.o
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
-objects: $(OBJECTS)
+objects: $(OBJECTS) $(FAULTS)
 
 # ---- the library for other programs ----------------------------------------------------------------------------------
 
@@ -234,7 +243,7 @@ make_flavour = $(MAKE) --no-print-directory $(jobs)
 # $(1) the flavour, $(2) "unit" for the unit tests alone
 define run_tests
 	deploy/prerequisites.sh test
-	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) library bench_programs) unit_tests
+	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) library bench_programs $(if $(1),,$(FAULTS))) unit_tests
 	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
 endef
 
@@ -256,6 +265,14 @@ define run_cluster_table
 	deploy/prerequisites.sh build
 	+$(make_flavour) $(O)/tests/sim/sim
 	$(O)/tests/sim/sim --table
+endef
+
+OWN_EVERY = 1
+LIBRARY_EVERY = 1
+define run_faults
+	deploy/prerequisites.sh test
+	+$(make_flavour) $(PROGRAMS) $(FAULTS)
+	python3 tests/faults/walk.py --bin $(BIN) --own-every $(OWN_EVERY) --library-every $(LIBRARY_EVERY)
 endef
 
 SECONDS = 60

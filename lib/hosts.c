@@ -529,7 +529,7 @@ static bool sleep_in_line(struct claim *claim, uint64_t until_us) EXCLUDES(hosts
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	if (ppoll(fds, 2, until_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
 		return errno == EINTR;
-	if (fds[0].revents != 0 && read(claim->waiter.wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+	if (fds[0].revents != 0 && read(claim->waiter.wake_fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
 		return false;
 	return !client_is_gone(claim, fds[1].revents);
 }

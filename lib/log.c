@@ -47,6 +47,7 @@ struct sink {
 	atomic_bool may_block; /* it could not be opened not to */
 	atomic_bool is_torn;   /* a line was cut: the next must not be glued to it */
 	atomic_ullong dropped;
+	atomic_int last_error; /* what the last line was lost of */
 };
 
 struct log {
@@ -191,12 +192,18 @@ static void put_out(struct sink *sink, const struct line *line, unsigned long lo
 	int fd = sink->fd;
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
 	ssize_t written = -1;
-	if (sink->is_socket)
-		written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
-		written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes, line->length);
+	do {
+		errno = EAGAIN;
+		if (sink->is_socket)
+			written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
+			written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes, line->length);
+	} while (written < 0 && errno == EINTR);
 	if (written == (ssize_t)line->length)
 		return;
+	/* A part of a line: there was no room for the rest, which the next write would be told. */
+	int full = sink->is_socket || sink->may_block ? EAGAIN : ENOSPC;
+	atomic_store(&sink->last_error, written < 0 ? errno : full);
 	if (written > 0)
 		atomic_store(&sink->is_torn, true);
 	atomic_fetch_add(&sink->dropped, lost_with_it);
@@ -211,7 +218,9 @@ static void tell_dropped(struct sink *sink, unsigned long long dropped, bool jso
 	put(&line, json ? "{\"time\":\"" : "");
 	put_time(&line);
 	put(&line, json ? "\",\"level\":\"warn\",\"message\":\"" : " warn  ");
-	put_f(&line, "%llu lines were lost: nobody was reading", dropped);
+	int error = atomic_load(&sink->last_error);
+	put_f(&line, "%llu lines were lost: %s", dropped,
+	      error == EAGAIN || error == EPIPE || error == ENXIO ? "nobody was reading" : strerror(error));
 	put(&line, json ? "\"}\n" : "\n");
 	put_out(sink, &line, dropped);
 }

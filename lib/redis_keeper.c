@@ -435,7 +435,7 @@ static void sleep_until_due(struct keeper *keeper, bool is_off)
 	int ready = ppoll(fds, 2, due_us == CLOCK_NEVER ? NULL : &left, NULL);
 	if (ready <= 0)
 		return;
-	if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof count) < 0 && errno != EAGAIN)
+	if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
 		return;
 	if (fds[1].revents != 0 && !hear_events(keeper))
 		lost(keeper, "it closed the connection");
