@@ -86,7 +86,7 @@ static const char script_end[] =
 	"complete -F _weir weir\n";
 
 /* The flags that are no settings. */
-static const char own_flags[] = "-c --config --node --check --quiet --daemon --help --version --reference --completion";
+static const char own_flags[] = "-c --config --node --check --quiet --daemon --help --version --reference --completion --healthcheck";
 
 /* "a|b" as "a b" or "a | b". */
 static void put_words(const char *choices, const char *separator, FILE *out)
