@@ -311,7 +311,9 @@ def the_egress_proxies_share_a_cap_for_each_host(t):
     redis.process.kill()
     redis.process.wait()
     t.until(lambda: _first_of(tunnels()) == {200: 2, 503: 6}, 20, 'its share: one each')
-    t.equal(len(re.findall("worker1.*Redis can't be reached|Redis can't be reached.*worker1", weir.log.text())) or weir.log.text(), 1, 'said once')
+    lost = "worker1.*Redis can't be reached|Redis can't be reached.*worker1"
+    weir.wait_log(lost)
+    t.equal(len(re.findall(lost, weir.log.text())), 1, 'said once')
     seen = len(weir.log.lines)
     redis.start()
     weir.wait_log('Redis answers', 20, seen)
