@@ -27,7 +27,7 @@ struct summary {
 /* False when out of memory. */
 bool summary_take(struct roster *roster, uint64_t now_us, struct summary *out);
 
-#define SUMMARY_MAX 256
+#define SUMMARY_MAX 320
 /* before: an earlier look, or one whose taken_us is 0: then no rates are written. */
 void summary_write(const struct summary *now, const struct summary *before, char out[SUMMARY_MAX]);
 
