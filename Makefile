@@ -380,13 +380,17 @@ INSTALLED = \
 	config:deploy/weir.logrotate:$(sysconfdir)/logrotate.d/weir \
 	template:deploy/systemd/weir.service.in:$(unitdir)/weir.service \
 	data:deploy/systemd/weir.sysusers:$(sysusersdir)/weir.conf \
-	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),data:$(page):$(docdir)/$(notdir $(page))) \
+	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(notdir $(page))) \
 	data:deploy/grafana/weir.json:$(docdir)/grafana/weir.json
 
 install_program = install -D -m 755 $(1) '$(DESTDIR)$(2)'
 install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
 fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
 install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+# All pages lie in one folder there, and links to what stays in the source are plain words.
+page_links = -e 's,]\((\.\./)?docs/,](,g' -e 's,]\((\.\./)?deploy/grafana/,](grafana/,g' \
+	-e 's,\[([^]]*)]\((\.\./)?(deploy/[^)]*|[a-z_]*\.[ch])\),\1,g'
+install_page = sed -E $(page_links) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
 install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
 install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
 	ln -sf "$$(realpath -sm --relative-to='$(dir $(2))' '$(1)')" '$(DESTDIR)$(2)'

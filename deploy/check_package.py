@@ -11,8 +11,8 @@
 
 There is no systemd in the root: what systemd would do with the unit is done here, by its own words. DIR with --packages has packages that
 were built already. --root keeps the root there, and uses it again. Needs root and the packages of `deploy/prerequisites.sh
-package`; takes a minute or two. Where Debian is fetched from is what /etc/apt says. Ends with "clean" and 0, or with what is wrong
-and 1.
+package`; takes three minutes, two of them to build and test. Where Debian is fetched from is what /etc/apt says. Ends with
+"clean" and 0, or with what is wrong and 1.
 """
 import argparse
 import glob

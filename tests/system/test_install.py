@@ -98,6 +98,18 @@ def every_folder_can_be_chosen(t):
 
 # The pages
 
+def every_link_of_an_installed_page_leads_somewhere(t):
+    """Also where the source is not at hand: the pages lie in one folder there."""
+    image = os.path.join(t.tmp, 'image')
+    _make(t, 'install', 'PREFIX=/usr', 'DESTDIR=' + image)
+    for folder, suffix in ((os.path.join(image, 'usr/share/doc/weir'), ''), (ROOT, ''), (ROOT, 'docs')):
+        pages = [name for name in os.listdir(os.path.join(folder, suffix)) if name.endswith('.md')]
+        links = [(page, link) for page in pages
+                 for link in re.findall(r']\((?!https?:)([^)#]+)', _read(folder, suffix, page))]
+        t.check(len(links) >= 3, f'{folder}/{suffix}: {links}')
+        t.equal([link for link in links if not os.path.exists(os.path.join(folder, suffix, link[1]))], [])
+
+
 def every_option_of_help_is_in_the_man_page(t):
     t.tool('mandoc')
     for program, page in (('weir', 'weir.1'), ('server_demo', 'server_demo.1'), ('client_demo', 'client_demo.1')):
