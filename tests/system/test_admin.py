@@ -637,9 +637,13 @@ def nobody_looking_nothing_is_kept(t):
     weir, admin = _admin(t, t.origin())
     for _ in range(20):
         t.get(weir)
-    t.equal(admin.get('/api/view')['services'][0]['requests'], [])
+
+    def shown():
+        return [r['uri'] for r in admin.get('/api/view')['services'][0]['requests']]
+    t.equal(shown(), [])
     t.get(weir, '/seen')
-    t.equal([r['uri'] for r in admin.get('/api/view')['services'][0]['requests']], ['/seen'])
+    t.until(lambda: shown()[-1:] == ['/seen'], 10, 'what ended since somebody looks')
+    t.check(len(shown()) <= 2, 'the last of the others may still have been about to end')
 
 
 # Another address, by a reload
