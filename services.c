@@ -344,7 +344,7 @@ bool services_stop(struct services *services, uint64_t deadline_us)
 void services_cut(struct services *services)
 {
 	struct roster_view view;
-	while (!roster_hold(services->roster, &view))
+	while (!roster_hold_all(services->roster, &view))
 		poll(NULL, 0, RETRY_MS); /* out of memory: others will give some back */
 	for (size_t i = 0; i < view.count; i++)
 		proxy_cut(view.proxies[i]);

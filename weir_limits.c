@@ -294,7 +294,7 @@ static long sum_active(struct weir *weir, const char *name, const char *target)
 {
 	struct roster_view view;
 	unsigned long sum = 0;
-	if (!roster_hold(services_roster(weir->services), &view))
+	if (!roster_hold_all(services_roster(weir->services), &view))
 		return WEIR_NO_MEMORY;
 	for (size_t i = 0; i < view.count; i++)
 		sum += active(view.proxies[i], name, target);
