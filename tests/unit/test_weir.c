@@ -501,8 +501,8 @@ static void a_limit_holds_for_the_next_connection_and_is_read_back(void)
 
 static void a_list_of_limits_replaces_the_one_before_or_changes_nothing(void)
 {
-	static const struct weir_host_limit good[] = { { "B.example.", 2 }, { "a.example:443", 1 }, { "[::1]:8080", 0 } };
-	static const struct weir_host_limit bad[][2] = {
+	static const struct weir_limit good[] = { { "B.example.", 2 }, { "a.example:443", 1 }, { "[::1]:8080", 0 } };
+	static const struct weir_limit bad[][2] = {
 		{ { "c.example", 1 }, { "no host", 1 } },       { { "c.example", 1 }, { "C.EXAMPLE:80", 1 } },
 		{ { "c.example", 1 }, { "d", WEIR_LIMIT_MAX + 1 } }, { { "c.example", 1 }, { NULL, 1 } },
 	};
