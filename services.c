@@ -123,7 +123,7 @@ struct services *services_create(const struct configuration *configuration, stru
 	}
 	const struct settings_globals *globals = &configuration->globals;
 	if (globals->admin != NULL) {
-		services->console = console_open(services->roster, globals->admin, globals->admin_token, error, error_size);
+		services->console = console_open(services->roster, globals->admin, globals->admin_token, NULL, error, error_size);
 		if (services->console == NULL) {
 			abandon(services);
 			return NULL;
@@ -257,7 +257,7 @@ static void change_console(struct services *services, const struct settings_glob
 	}
 	if (globals->admin == NULL)
 		return;
-	console = console_open(services->roster, globals->admin, globals->admin_token, error, sizeof error);
+	console = console_open(services->roster, globals->admin, globals->admin_token, before, error, sizeof error);
 	if (console != NULL && console_start(console, error, sizeof error)) {
 		console_stop(before);
 		services->console = console;
