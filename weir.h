@@ -89,8 +89,10 @@ enum weir_log_level { WEIR_LOG_DEBUG, WEIR_LOG_INFO, WEIR_LOG_WARN, WEIR_LOG_ERR
    log_format says), else at level debug.
 
    It is called by the thread to which it happens, often one that serves a client, and by several at a time: it
-   should return soon. It must not call a function of the object that calls it, nor leave by anything but a return: an
-   exception that comes out of it ends the program. Not after weir_destroy(). */
+   should return soon. That may also be the thread that has just called a function of the object, and a function may
+   wait for a thread that logs: whoever calls one must not hold a lock that the logger takes. It must not call a
+   function of the object that calls it, nor leave by anything but a return (an exception, longjmp()): what was under
+   way would be so for ever. Not after weir_destroy(). */
 typedef void weir_logger(void *context, enum weir_log_level level, const char *service, const char *text);
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
