@@ -288,7 +288,8 @@ bool console_is(const struct console *console, const char *place, const char *to
 	return same(console->place, place) && same(console->token, token);
 }
 
-struct console *console_open(struct roster *roster, const char *place, const char *token, char *error, size_t error_size)
+struct console *console_open(struct roster *roster, const char *place, const char *token, const struct console *beside, char *error,
+                             size_t error_size)
 {
 	struct roster_facts facts;
 	struct console *console = calloc(1, sizeof *console);
@@ -302,7 +303,7 @@ struct console *console_open(struct roster *roster, const char *place, const cha
 	console->token = token != NULL ? strdup(token) : NULL;
 	if (console->place != NULL && (token == NULL || console->token != NULL)) {
 		struct admin_job job = { .context = console, .answer = answer, .complain = complain };
-		console->admin = admin_open(place, token, &job, error, error_size);
+		console->admin = admin_open(place, token, &job, beside != NULL ? beside->admin : NULL, error, error_size);
 	}
 	if (console->admin != NULL)
 		return console;

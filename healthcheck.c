@@ -21,6 +21,7 @@
 #include <strings.h>
 
 #include "ask.h"
+#include "lib/admin.h"
 #include "lib/clock.h"
 
 #define DEADLINE_US (5 * US_PER_S)
@@ -29,6 +30,7 @@
 #define DEFAULT_TARGET "/healthz"
 #define OPTION "healthcheck"
 #define SCHEME "http://"
+#define PORT_MAX 65535u
 
 enum { EXIT_WELL = 0, EXIT_UNWELL = 1, EXIT_USAGE = 2 };
 
@@ -61,6 +63,22 @@ static bool is_visible(const char *text)
 	return true;
 }
 
+/* The host's part of a URL, with or without :PORT. False when it can be neither a name nor an address with a port. */
+static bool is_authority(const char *text, size_t length, bool *has_port)
+{
+	const char *end = text + length, *host_end = text[0] == '[' ? memchr(text, ']', length) : memchr(text, ':', length);
+	if (text[0] == '[' && host_end == NULL)
+		return false;
+	const char *colon = host_end == NULL ? end : text[0] == '[' ? host_end + 1 : host_end;
+	*has_port = colon < end;
+	if (!*has_port)
+		return true;
+	unsigned long port = 0;
+	for (const char *digit = colon + 1; digit < end && port <= PORT_MAX; digit++)
+		port = *digit >= '0' && *digit <= '9' ? port * 10 + (unsigned)(*digit - '0') : PORT_MAX + 1;
+	return *colon == ':' && colon > text && port >= 1 && port <= PORT_MAX;
+}
+
 /* http://HOST[:PORT][/PATH] is asked as it stands; of a place as admin is written, /healthz. */
 static bool read_whereabouts(const char *text, struct whereabouts *out)
 {
@@ -72,8 +90,12 @@ static bool read_whereabouts(const char *text, struct whereabouts *out)
 	out->target = !is_url ? DEFAULT_TARGET : authority[length] == '\0' ? "/" : authority + length;
 	if (out->target[0] != '/' || strchr(out->target, '#') != NULL || memchr(authority, '@', length) != NULL)
 		return false;
-	const char *after_host = authority[0] == '[' ? memchr(authority, ']', length) : authority;
-	bool has_port = after_host != NULL && memchr(after_host, ':', length - (size_t)(after_host - authority)) != NULL;
+	bool has_port = true;
+	struct admin_place place;
+	if (is_url || !admin_parse_place(authority, &place)) {
+		if (!is_authority(authority, length, &has_port) || (!is_url && !has_port))
+			return false;
+	}
 	snprintf(out->place, sizeof out->place, "%.*s%s", (int)length, authority, is_url && !has_port ? ":80" : "");
 	return true;
 }

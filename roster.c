@@ -98,7 +98,7 @@ static bool is_succeeded(const struct roster_entry *entry)
 	return false;
 }
 
-bool roster_hold(struct roster *roster, struct roster_view *view)
+static bool hold(struct roster *roster, struct roster_view *view, bool also_succeeded)
 {
 	*view = (struct roster_view){ .roster = roster };
 	roster_lock(roster);
@@ -107,7 +107,7 @@ bool roster_hold(struct roster *roster, struct roster_view *view)
 	view->proxies = calloc(room, sizeof *view->proxies);
 	bool good = view->entries != NULL && view->proxies != NULL;
 	for (struct roster_entry *entry = roster->first; good && entry != NULL; entry = entry->next) {
-		if (is_succeeded(entry))
+		if (!also_succeeded && is_succeeded(entry))
 			continue;
 		entry->holders++;
 		view->entries[view->count] = entry;
@@ -117,6 +117,16 @@ bool roster_hold(struct roster *roster, struct roster_view *view)
 	if (!good)
 		roster_release(view);
 	return good;
+}
+
+bool roster_hold(struct roster *roster, struct roster_view *view)
+{
+	return hold(roster, view, false);
+}
+
+bool roster_hold_all(struct roster *roster, struct roster_view *view)
+{
+	return hold(roster, view, true);
 }
 
 void roster_release(struct roster_view *view)

@@ -47,6 +47,8 @@ struct roster_view {
 };
 /* Without those that drain and whose name is another's by now. False when out of memory: then nothing is held. */
 bool roster_hold(struct roster *roster, struct roster_view *view);
+/* Those too: for who ends them. */
+bool roster_hold_all(struct roster *roster, struct roster_view *view);
 void roster_release(struct roster_view *view);
 
 /* Waits for its turn, at most until deadline_us. False: somebody else still changes. */

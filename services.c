@@ -123,7 +123,7 @@ struct services *services_create(const struct configuration *configuration, stru
 	}
 	const struct settings_globals *globals = &configuration->globals;
 	if (globals->admin != NULL) {
-		services->console = console_open(services->roster, globals->admin, globals->admin_token, error, error_size);
+		services->console = console_open(services->roster, globals->admin, globals->admin_token, NULL, error, error_size);
 		if (services->console == NULL) {
 			abandon(services);
 			return NULL;
@@ -257,7 +257,7 @@ static void change_console(struct services *services, const struct settings_glob
 	}
 	if (globals->admin == NULL)
 		return;
-	console = console_open(services->roster, globals->admin, globals->admin_token, error, sizeof error);
+	console = console_open(services->roster, globals->admin, globals->admin_token, before, error, sizeof error);
 	if (console != NULL && console_start(console, error, sizeof error)) {
 		console_stop(before);
 		services->console = console;
@@ -344,7 +344,7 @@ bool services_stop(struct services *services, uint64_t deadline_us)
 void services_cut(struct services *services)
 {
 	struct roster_view view;
-	while (!roster_hold(services->roster, &view))
+	while (!roster_hold_all(services->roster, &view))
 		poll(NULL, 0, RETRY_MS); /* out of memory: others will give some back */
 	for (size_t i = 0; i < view.count; i++)
 		proxy_cut(view.proxies[i]);

@@ -268,19 +268,34 @@ static void leave(struct weir *weir) REQUIRES(weir_mutex)
 	pthread_cond_broadcast(&weir->changed);
 }
 
-enum weir_result weir_serve(struct weir *weir, char *error, size_t error_size)
+/* Until it has been stopped. */
+static enum weir_result wait_for_end(struct weir *weir)
 {
-	enum weir_state found;
-	if (weir == NULL)
-		return fail(error, error_size, weir_result_text(WEIR_NOTHING));
-	if (begin_to_start(weir, &found) && start(weir, error, error_size) != WEIR_OK)
-		return WEIR_FAILED;
-	say(error, error_size, "");
 	weir_lock(weir);
-	weir->inside++;
 	while (weir->state != WEIR_STOPPED)
 		pthread_cond_wait(&weir->changed, &weir->mutex);
 	enum weir_result result = result_of_stop(weir);
+	weir_unlock(weir);
+	return result;
+}
+
+/* Inside from the first moment: one that counted itself only when it has started would find the object freed by a
+   weir_destroy() that waited for the start. */
+enum weir_result weir_serve(struct weir *weir, char *error, size_t error_size)
+{
+	enum weir_state found;
+	enum weir_result result = WEIR_OK;
+	if (weir == NULL)
+		return fail(error, error_size, weir_result_text(WEIR_NOTHING));
+	weir_lock(weir);
+	weir->inside++;
+	weir_unlock(weir);
+	say(error, error_size, "");
+	if (begin_to_start(weir, &found))
+		result = start(weir, error, error_size);
+	if (result == WEIR_OK)
+		result = wait_for_end(weir);
+	weir_lock(weir);
 	leave(weir);
 	weir_unlock(weir);
 	return result;

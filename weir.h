@@ -89,7 +89,10 @@ enum weir_log_level { WEIR_LOG_DEBUG, WEIR_LOG_INFO, WEIR_LOG_WARN, WEIR_LOG_ERR
    log_format says), else at level debug.
 
    It is called by the thread to which it happens, often one that serves a client, and by several at a time: it
-   should return soon. It must not call a function of the object that calls it. Not after weir_destroy(). */
+   should return soon. That may also be the thread that has just called a function of the object, and a function may
+   wait for a thread that logs: whoever calls one must not hold a lock that the logger takes. It must not call a
+   function of the object that calls it, nor leave by anything but a return (an exception, longjmp()): what was under
+   way would be so for ever. Not after weir_destroy(). */
 typedef void weir_logger(void *context, enum weir_log_level level, const char *service, const char *text);
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */
@@ -130,7 +133,8 @@ WEIR_API enum weir_result weir_serve(struct weir *weir, char *error, size_t erro
    what Redis was told, and returns when all that is done. What has a request in hand deadline_s seconds from now is
    cut: 0 does so at once; a negative number is WEIR_DRAIN_TIMEOUT. Neither a client that hangs nor a target or a
    name service makes it last longer, but for what the end itself takes: a fraction of a second, with Redis or open
-   status pages up to 2 s.
+   status pages up to 2 s. A weir_reload() that is under way is waited for, and that may wait for names: at most
+   connect_timeout for each service.
 
    Any thread but one of the logger's, at any time, also before weir_start(), and more than once: a second call waits
    for the first, and cuts when its own deadline comes before. WEIR_OK: everything was finished. WEIR_CUT: something
@@ -189,14 +193,15 @@ WEIR_API enum weir_result weir_set_default_limit(struct weir *weir, unsigned lim
 /* A limit for one host, new or instead of the one it has. */
 WEIR_API enum weir_result weir_set_host_limit(struct weir *weir, const char *host, unsigned limit);
 
-struct weir_host_limit {
+/* Of another name than the function below: in C++ it could not be called weir_host_limit without "struct" before it. */
+struct weir_limit {
 	const char *host;
 	unsigned limit;
 };
 
 /* Replaces all limits of single hosts by these: a host that is not among them falls under the default. All or
    nothing; error says which one is wrong. A host that is there twice is wrong. count 0 removes all. */
-WEIR_API enum weir_result weir_set_host_limits(struct weir *weir, const struct weir_host_limit *limits, size_t count, char *error,
+WEIR_API enum weir_result weir_set_host_limits(struct weir *weir, const struct weir_limit *limits, size_t count, char *error,
                                                size_t error_size);
 
 /* The host falls under the default. One that has no limit of its own: nothing happens, WEIR_OK. */

@@ -171,7 +171,7 @@ static bool is_listed(const struct host_limits *limits, const char *name)
 }
 
 /* Adds one to a list that has room for it. */
-static enum weir_result add_limit(struct host_limits *list, const struct weir_host_limit *limit, const char **why)
+static enum weir_result add_limit(struct host_limits *list, const struct weir_limit *limit, const char **why)
 {
 	char name[HOSTS_NAME_MAX];
 	*why = "NULL is no host";
@@ -202,7 +202,7 @@ static enum weir_result say(enum weir_result result, char *error, size_t error_s
 	return result;
 }
 
-enum weir_result weir_set_host_limits(struct weir *weir, const struct weir_host_limit *limits, size_t count, char *error,
+enum weir_result weir_set_host_limits(struct weir *weir, const struct weir_limit *limits, size_t count, char *error,
                                       size_t error_size)
 {
 	struct host_limits list = { .items = NULL };
@@ -294,7 +294,7 @@ static long sum_active(struct weir *weir, const char *name, const char *target)
 {
 	struct roster_view view;
 	unsigned long sum = 0;
-	if (!roster_hold(services_roster(weir->services), &view))
+	if (!roster_hold_all(services_roster(weir->services), &view))
 		return WEIR_NO_MEMORY;
 	for (size_t i = 0; i < view.count; i++)
 		sum += active(view.proxies[i], name, target);

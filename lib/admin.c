@@ -384,7 +384,19 @@ static void complain(void *context, const char *what, int error)
 	admin->job.complain(admin->job.context, what, error);
 }
 
-struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, char *error, size_t error_size)
+/* While the other one, if there is one, lets its port be taken over. */
+static int open_beside(const struct admin_place *place, const struct admin *beside, char *error, size_t error_size)
+{
+	if (beside == NULL)
+		return listener_open(place->bind, place->port, false, error, error_size);
+	listener_share(beside->listen_fd, true);
+	int fd = listener_open(place->bind, place->port, true, error, error_size);
+	listener_share(beside->listen_fd, false);
+	return fd;
+}
+
+struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, const struct admin *beside, char *error,
+                         size_t error_size)
 {
 	struct admin *admin = calloc(1, sizeof *admin);
 	if (admin != NULL && token != NULL)
@@ -400,7 +412,7 @@ struct admin *admin_open(const char *place, const char *token, const struct admi
 		admin->machine_name[0] = '\0';
 	char why[256] = "not an address";
 	if (admin_parse_place(place, &admin->place))
-		admin->listen_fd = listener_open(admin->place.bind, admin->place.port, false, why, sizeof why);
+		admin->listen_fd = open_beside(&admin->place, beside, why, sizeof why);
 	if (admin->listen_fd >= 0)
 		return admin;
 	snprintf(error, error_size, "admin: %s", why);

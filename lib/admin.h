@@ -76,8 +76,10 @@ struct admin_job {
 
 struct admin;
 
-/* Opens the port; nobody is served yet. token NULL: none. Both are copied. NULL, and a line in error, when it can't. */
-struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, char *error, size_t error_size);
+/* Opens the port; nobody is served yet. token NULL: none. Both are copied. beside: one that is open and will be stopped, perhaps at the
+   same port of another address that includes this one; or NULL. NULL, and a line in error, when it can't. */
+struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, const struct admin *beside, char *error,
+                         size_t error_size);
 /* Begins to serve. False, and a line in error, when there is no memory or thread to do it with. Once. */
 bool admin_start(struct admin *admin, char *error, size_t error_size);
 /* Ends all connections, after a moment for answers under way, and frees. */

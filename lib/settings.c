@@ -46,19 +46,29 @@ static void *field_of(const struct settings_row *row, void *holder)
 	return (char *)holder + row->offset;
 }
 
+/* A URL often has a password in it where only a host is allowed. NULL: there is none; else what follows it, from @ on. */
+static const char *after_credentials(const char *text)
+{
+	const char *scheme = strstr(text, "://");
+	return scheme == NULL ? NULL : strrchr(scheme, '@');
+}
+
 static bool fail_wrong(const struct filling *f, const struct settings_row *row, const char *why)
 {
 	const struct settings_origin *origin = settings_origin_of(row, f->origins);
-	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX];
+	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX], shown[2 * SETTINGS_QUOTE_MAX];
 	bool from_file = origin->source == SOURCE_FILE;
 
 	settings_say_place(row, f->origins, place);
 	value_allowed(row, allowed);
+	const char *host = after_credentials(origin->text);
+	if (host != NULL)
+		snprintf(shown, sizeof shown, "********%s", host);
 	if (row->is_secret)
 		snprintf(quoted, sizeof quoted, "what"); /* a secret is not shown, and why might show it */
 	else
-		settings_quote(origin->text, quoted);
-	bool says_why = *why != '\0' && !row->is_secret;
+		settings_quote(host == NULL ? origin->text : shown, quoted);
+	bool says_why = *why != '\0' && !row->is_secret && host == NULL;
 	const char *key = origin->key ? origin->key : row->name;
 	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? key : "",
 	                     from_file ? ": " : "", quoted, says_why ? " (" : "", says_why ? why : "",

@@ -29,7 +29,7 @@ static const char script_head[] =
 	"\t[[ -f $file && -r $file ]] || return\n"
 	"\twhile read -r name; do\n"
 	"\t\t[[ ${name,,} == globals || $name != \"$word\"* ]] || COMPREPLY+=(\"$(printf %q \"$name\")\")\n"
-	"\tdone < <(sed -n 's/^\\[\\([^]]*\\)\\].*/\\1/p' \"$file\")\n"
+	"\tdone < <(sed -n 's/^\\[\\([^]]*\\)\\].*/\\1/p' -- \"$file\")\n"
 	"}\n"
 	"\n"
 	"_weir()\n"

@@ -257,6 +257,9 @@ static bool read_flag(struct command_reading *r)
 		return read_node(r, after_equals);
 	if (strcmp(name, "completion") == 0)
 		return read_shell(r, after_equals);
+	if (strcmp(name, "healthcheck") == 0)
+		return settings_fail(r->error, "--healthcheck: asks a weir that runs already; allowed: as the first argument, "
+		                               "with a URL behind it or nothing");
 	return read_setting(r, name, after_equals);
 }
 

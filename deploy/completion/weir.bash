@@ -11,7 +11,7 @@ _weir_stanzas() # a name may be any bytes: never given to compgen -W, which expa
 	[[ -f $file && -r $file ]] || return
 	while read -r name; do
 		[[ ${name,,} == globals || $name != "$word"* ]] || COMPREPLY+=("$(printf %q "$name")")
-	done < <(sed -n 's/^\[\([^]]*\)\].*/\1/p' "$file")
+	done < <(sed -n 's/^\[\([^]]*\)\].*/\1/p' -- "$file")
 }
 
 _weir()

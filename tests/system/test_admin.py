@@ -671,6 +671,10 @@ def the_address_and_the_token_follow_the_file(t):
         t.check(False, 'the old address still answers')
     except ConnectionRefusedError:
         pass
+    for place in (f'0.0.0.0:{second}', second, f'127.0.0.1:{second}'):      # the same port of addresses that include each other
+        lines = reload(f'[globals]\nadmin = {place}\n')
+        t.check('not all new' not in ''.join(weir.log.lines[lines:]), f'{place}: {weir.log.lines[lines:]}')
+        t.equal(Admin(t, weir, after=lines).ask(target='/healthz').status, 200)
     reload(f'[globals]\nadmin = 127.0.0.1:{second}\nadmin_token = secret\n')
     t.equal(moved.ask('GET', '/healthz', ['Authorization: Bearer wrong']).status, 401)
     t.equal(moved.ask('GET', '/healthz', ['Authorization: Bearer secret']).status, 200)

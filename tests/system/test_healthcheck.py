@@ -65,8 +65,14 @@ def what_is_no_url_is_named(t):
         done = _health(t, text)
         t.check(done.code in (1, 2) and done.err.count('\n') == 1 and not done.out, f'{text!r}: {done}')
     t.equal([_health(t, text).code for text in ('', 'ftp://x/', 'http://', 'a b')], [2] * 4)
+    for text in ('--help', 'localhost', 'http://[::1', 'http://[::1]9/', 'http://127.0.0.1:/', 'http://127.0.0.1:9x/', 'http://127.0.0.1:65536/',
+                 'http://:9/', '127.0.0.1:-18446744073709551607', 'unix:'):
+        done = _health(t, text)
+        t.check(done.code == 2 and 'allowed: ' in done.err, f'{text!r}: {done}')
     t.equal(_health(t, 'http://127.0.0.1/', 'more').code, 2)
     t.equal(_health(t, WEIR_ADMIN='nonsense here').code, 2)
+    done = t.run('reverse', '--healthcheck')
+    t.check(done.code == 2 and 'did you mean' not in done.err and 'as the first argument' in done.err, str(done))
     t.check('--healthcheck' in t.run('--help').out.decode(), 'not in --help')
 
 

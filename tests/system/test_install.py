@@ -63,7 +63,7 @@ def install_puts_each_thing_where_a_debian_looks_for_it(t):
     ini = os.path.join(image, 'etc/weir/weir.ini')
     with open(ini, 'a', encoding='ascii') as file:
         file.write('; mine\n')
-    _make(t, 'install', 'PREFIX=/usr', 'DESTDIR=' + image)
+    _make(t, 'install', 'PREFIX=/usr/', 'DESTDIR=' + image)     # the same place
     t.check(_read(ini).endswith('; mine\n'), 'the settings were written over')
     result = _make(t, 'uninstall', 'PREFIX=/usr', 'DESTDIR=' + image)
     t.equal(_tree(image), ['etc', 'etc/weir', 'etc/weir/weir.ini'])

@@ -1912,6 +1912,12 @@ static void a_secret_is_in_no_error(void)
 		CU_ASSERT_PTR_NULL(strstr(error, "hush"));
 	}
 	CU_ASSERT(secrets >= 4);
+	/* Where only a host is allowed people write the URL that other programs want. */
+	CU_ASSERT_PTR_NULL(command("forward", "--parent=http://user:hush@p.example:80", NULL));
+	CU_ASSERT_PTR_NULL(strstr(error, "hush"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, "--parent: \"********@p.example:80\" was read; allowed: "));
+	CU_ASSERT_PTR_NULL(command("reverse", "--endpoint=http://a:hush@x:1,http://b:hush@y:2", NULL));
+	CU_ASSERT_PTR_NULL(strstr(error, "hush"));
 	variable("WEIR_REDIS_PASSWORDS=hush",
 	         "unknown setting \"WEIR_REDIS_PASSWORDS\" in the environment; did you mean "
 	         "WEIR_REDIS_PASSWORD? (weir --help lists what is allowed)");

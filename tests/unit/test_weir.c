@@ -501,8 +501,8 @@ static void a_limit_holds_for_the_next_connection_and_is_read_back(void)
 
 static void a_list_of_limits_replaces_the_one_before_or_changes_nothing(void)
 {
-	static const struct weir_host_limit good[] = { { "B.example.", 2 }, { "a.example:443", 1 }, { "[::1]:8080", 0 } };
-	static const struct weir_host_limit bad[][2] = {
+	static const struct weir_limit good[] = { { "B.example.", 2 }, { "a.example:443", 1 }, { "[::1]:8080", 0 } };
+	static const struct weir_limit bad[][2] = {
 		{ { "c.example", 1 }, { "no host", 1 } },       { { "c.example", 1 }, { "C.EXAMPLE:80", 1 } },
 		{ { "c.example", 1 }, { "d", WEIR_LIMIT_MAX + 1 } }, { { "c.example", 1 }, { NULL, 1 } },
 	};
@@ -675,6 +675,87 @@ static void a_second_stop_with_a_nearer_deadline_cuts_the_first_short(void)
 	weir_destroy(weir);
 	close(hanging);
 	origin_stop(&origin);
+}
+
+static void write_file(const char *path, const char *text);
+
+/* Taken out of the file and put back while its connections still drain: two services of one name for a while. */
+static void a_nearer_deadline_cuts_what_a_reload_has_let_go_too(void)
+{
+	struct origin origin;
+	char path[] = "/tmp/weir_ini_XXXXXX", error[WEIR_ERROR_MAX], with[512];
+	origin_start(&origin);
+	close(mkostemp(path, O_CLOEXEC));
+	snprintf(with, sizeof with, "[other]\nport=0\nbind=127.0.0.1\nendpoint=127.0.0.1:%u\n"
+	         "[it]\nport=0\nbind=127.0.0.1\nendpoint=127.0.0.1:%u\ndrain_timeout=300\n", origin.port, origin.port);
+	write_file(path, with);
+	struct weir *weir = weir_create_from_file(path, NULL, take_line, NULL, error, sizeof error);
+	CU_ASSERT_EQUAL(weir_start(weir, error, sizeof error), WEIR_OK);
+	int hanging = ask(weir_service_port(weir, "it"), "GET /hang HTTP/1.1\r\nHost: a\r\n\r\n");
+	CU_ASSERT(origin_has_hanging(&origin, 1));
+	*strstr(with, "[it]") = '\0';
+	write_file(path, with);
+	CU_ASSERT_EQUAL(weir_reload(weir, error, sizeof error), WEIR_OK);
+	with[strlen(with)] = '[';
+	write_file(path, with);
+	CU_ASSERT_EQUAL(weir_reload(weir, error, sizeof error), WEIR_OK);
+	int other = ask(weir_service_port(weir, "it"), "GET /hang HTTP/1.1\r\nHost: a\r\n\r\n");
+	CU_ASSERT(origin_has_hanging(&origin, 2));
+	CU_ASSERT_EQUAL(weir_active_connections(weir, NULL), 2);
+	struct server patient = { .weir = weir, .deadline_s = 300 };
+	unsigned port = weir_port(weir);
+	double begun = now_s();
+	pthread_create(&patient.thread, NULL, stop, &patient);
+	for (int i = 0, fd = 0; i < PATIENCE_MS && (fd = dial(port)) >= 0; i++, nap()) /* until it drains */
+		close(fd);
+	CU_ASSERT_EQUAL(weir_stop(weir, 0), WEIR_CUT);
+	CU_ASSERT(now_s() - begun < SOON_S);
+	pthread_join(patient.thread, NULL);
+	weir_destroy(weir);
+	unlink(path);
+	close(hanging);
+	close(other);
+	origin_stop(&origin);
+}
+
+static void *destroy(void *weir)
+{
+	weir_destroy(weir);
+	return NULL;
+}
+
+struct gate {
+	atomic_bool is_reached, is_open;
+};
+
+static void wait_at_gate(void *context, enum weir_log_level level, const char *service, const char *text)
+{
+	struct gate *gate = context;
+	(void)level, (void)service;
+	if (strstr(text, "listens on") == NULL)
+		return;
+	atomic_store(&gate->is_reached, true);
+	while (!atomic_load(&gate->is_open))
+		nap();
+}
+
+static void one_that_is_destroyed_while_it_begins_to_serve_is_let_go_first(void)
+{
+	static const char *const settings[] = { "mode=forward", "port=0", "bind=127.0.0.1", NULL };
+	for (int i = 0; i < 20; i++) {
+		struct gate gate = { .is_reached = false };
+		pthread_t destroyer;
+		struct server server = { .weir = weir_create(settings, wait_at_gate, &gate, NULL, 0), .result = WEIR_FAILED };
+		pthread_create(&server.thread, NULL, serve, &server);
+		while (!atomic_load(&gate.is_reached))
+			nap();
+		pthread_create(&destroyer, NULL, destroy, server.weir);
+		nap();
+		atomic_store(&gate.is_open, true);
+		pthread_join(server.thread, NULL);
+		pthread_join(destroyer, NULL);
+		CU_ASSERT_EQUAL(server.result, WEIR_OK);
+	}
 }
 
 static void a_name_service_that_hangs_keeps_no_stop_waiting(void)
@@ -924,6 +1005,8 @@ int main(void)
 		TEST(one_that_was_never_started_is_stopped_and_stays_so),
 		TEST(to_serve_is_to_wait_for_another_threads_stop),
 		TEST(a_second_stop_with_a_nearer_deadline_cuts_the_first_short),
+		TEST(a_nearer_deadline_cuts_what_a_reload_has_let_go_too),
+		TEST(one_that_is_destroyed_while_it_begins_to_serve_is_let_go_first),
 		TEST(a_name_service_that_hangs_keeps_no_stop_waiting),
 		TEST(with_a_logger_nothing_is_written_to_the_standard_streams),
 		TEST(a_log_that_nobody_reads_does_not_end_the_program),
