@@ -32,13 +32,6 @@ def _walked(t, walk):
     t.check(walk.counts['faults'] > 0, f'no fault was put anywhere: {walk.counts}')
 
 
-@takes(240)
-def a_fault_anywhere_disturbs_one_request_and_leaves_nothing_behind(t):
-    walk = Walk(t, own_every=25, library_every=NONE, rounds=1)
-    walk.whole_run()
-    _walked(t, walk)
-
-
 @takes(120)
 def a_fault_at_the_start_is_said_in_one_line_or_does_no_harm(t):
     walk = Walk(t, own_every=20, library_every=NONE)
