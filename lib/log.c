@@ -12,6 +12,9 @@
  * be set on a standard stream as we found it: that is shared with every process that has the same terminal. Opened anew
  * through /proc/self/fd it is ours alone; a socket has MSG_DONTWAIT.
  *
+ * A terminal takes one write at a time, and a second writer who will not wait hears that there is no room, as if nobody
+ * read. So there a line waits a moment, as long as lines come through: a terminal that is stopped costs that moment once.
+ *
  * The access line is the "combined" format that every log reader knows, with key=value pairs after it.
  */
 #include "log.h"
@@ -32,18 +35,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "text.h"
 
 /* An escaped byte takes up to six: four values of a request, or one message, always fit with all that stands around them. */
 #define LINE_MAX_BYTES 16384
 #define VALUE_MAX_BYTES 512
 #define MESSAGE_MAX_BYTES 2048
+#define TERMINAL_WAIT_US 50000
 
 struct sink {
 	char *path;      /* NULL: one of the standard streams, which are not reopened */
 	atomic_int fd;         /* -1: off */
 	atomic_bool is_socket;
 	atomic_bool is_pipe;
+	atomic_bool is_terminal;
+	atomic_bool is_stuck;  /* a terminal took no line in TERMINAL_WAIT_US, and none since */
 	atomic_bool may_block; /* it could not be opened not to */
 	atomic_bool is_torn;   /* a line was cut: the next must not be glued to it */
 	atomic_ullong dropped;
@@ -186,8 +193,8 @@ static ssize_t write_pipe(int fd, const struct line *line)
 	return written;
 }
 
-/* Writes a line, or counts it as lost. Only a full disk or pipe takes a part of one. */
-static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
+/* One write() of the line's bytes from begin on, which does not wait: how many went, or -1 and errno. */
+static ssize_t write_from(const struct sink *sink, const struct line *line, size_t begin)
 {
 	int fd = sink->fd;
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
@@ -197,12 +204,42 @@ static void put_out(struct sink *sink, const struct line *line, unsigned long lo
 		if (sink->is_socket)
 			written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
 		else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
-			written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes, line->length);
+			written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes + begin, line->length - begin);
 	} while (written < 0 && errno == EINTR);
+	return written;
+}
+
+/* Writes a line to a terminal, whose other writers may be in the way. Gives the bytes that went, or -1 and errno. */
+static ssize_t write_terminal(struct sink *sink, const struct line *line)
+{
+	struct pollfd room = { .fd = sink->fd, .events = POLLOUT };
+	uint64_t now_us = clock_us(), until_us = atomic_load(&sink->is_stuck) ? now_us : now_us + TERMINAL_WAIT_US;
+	size_t done = 0;
+	for (;;) {
+		ssize_t written = write_from(sink, line, done);
+		done += written > 0 ? (size_t)written : 0;
+		if (done == line->length || (written < 0 && errno != EAGAIN)) {
+			atomic_store(&sink->is_stuck, false);
+			return done > 0 ? (ssize_t)done : written;
+		}
+		now_us = clock_us();
+		if (now_us >= until_us)
+			break;
+		poll(&room, 1, (int)((until_us - now_us + 999) / 1000));
+	}
+	atomic_store(&sink->is_stuck, true);
+	errno = EAGAIN;
+	return done > 0 ? (ssize_t)done : -1;
+}
+
+/* Writes a line, or counts it as lost. Only a full disk, pipe or terminal takes a part of one. */
+static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
+{
+	ssize_t written = sink->is_terminal ? write_terminal(sink, line) : write_from(sink, line, 0);
 	if (written == (ssize_t)line->length)
 		return;
 	/* A part of a line: there was no room for the rest, which the next write would be told. */
-	int full = sink->is_socket || sink->may_block ? EAGAIN : ENOSPC;
+	int full = sink->is_socket || sink->is_terminal || sink->may_block ? EAGAIN : ENOSPC;
 	atomic_store(&sink->last_error, written < 0 ? errno : full);
 	if (written > 0)
 		atomic_store(&sink->is_torn, true);
@@ -288,6 +325,7 @@ static bool sink_open(struct sink *sink, const char *path, int standard, char *e
 	}
 	sink->is_socket = is_known && S_ISSOCK(status.st_mode);
 	sink->is_pipe = is_known && S_ISFIFO(status.st_mode);
+	sink->is_terminal = isatty(sink->fd) == 1;
 	sink->may_block = !is_non_blocking && !(is_known && S_ISREG(status.st_mode));
 	free(sink->path);
 	sink->path = copy;
