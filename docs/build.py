@@ -38,7 +38,7 @@ ROOT = os.path.dirname(HERE)
 def main():
     parser = argparse.ArgumentParser(description='The guide: fill its pages, check them, make the site.')
     parser.add_argument('what', choices=('fill', 'check', 'site'))
-    parser.add_argument('pages', nargs='*', metavar='PAGE', help='only these: 04-whose-turn or docs/04-whose-turn.md')
+    parser.add_argument('pages', nargs='*', metavar='PAGE', help='only these: 04, 04-whose-turn or docs/04-whose-turn.md')
     parser.add_argument('--bin', default=ROOT, help='the folder of weir, server_demo and client_demo')
     parser.add_argument('--no-runs', action='store_true', help='leave the commands alone')
     parser.add_argument('--out', default=os.path.join(ROOT, 'build/site'), help='where the site goes')
@@ -47,7 +47,10 @@ def main():
         import pages            # pylint: disable=import-outside-toplevel
         pages.write_site(options.out)
         return 0
-    names = [os.path.splitext(os.path.basename(name))[0] + '.md' for name in options.pages] or cuts.page_names(ROOT)
+    names = [name for name in cuts.page_names(ROOT) if not options.pages or
+             any(name.startswith(os.path.basename(page)) for page in options.pages)]
+    if not names:
+        parser.error('there is no such page')
     complaints = []
     for name in names:
         page = cuts.Page(ROOT, os.path.join('docs', name))

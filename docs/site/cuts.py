@@ -115,7 +115,7 @@ def cut(root, says):
     if words[2]:
         first, last = between(lines, words[2], words[3])
     elif words[4]:
-        first, last = defined(lines, re.compile(words[4].strip() + r'\s+' + words[5] + r'$'), words[5])
+        first, last = defined(lines, re.compile(words[4].strip() + r'\s+' + words[5] + r'\s*\{?$'), words[5])
     else:
         first, last = defined(lines, re.compile(r'[A-Za-z_].*\b' + words[5] + r'\('), words[5])
     if last + 1 - first > LONGEST_CUT:
@@ -142,10 +142,10 @@ def defined(lines, head, name):
     for i, line in enumerate(lines):
         if not head.match(line) or line.startswith(('#', '*', '/')):
             continue
-        j = i
-        while j < len(lines) - 1 and not lines[j].startswith(('{', '}')) and not lines[j].rstrip().endswith(';'):
+        j = i       # where the braces open
+        while not line.endswith('{') and j < len(lines) - 1 and not lines[j].startswith(('{', '}')) and not lines[j].rstrip().endswith(';'):
             j += 1
-        if lines[j].startswith('{') and lines[j].rstrip() == '{':
+        if lines[j].rstrip() == '{' or line.endswith('{'):
             end = next((k for k in range(j, len(lines)) if lines[k].startswith('}')), None)
             if end is not None:
                 found.append((i, end))

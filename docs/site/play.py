@@ -7,8 +7,10 @@ table is new, too: process ids are small, and everything that was started is gon
 folder is new and holds weir, server_demo, client_demo, pktfiles and examples.
 
 A command that ends in & stays until the end of the page. What it prints is not shown, for nobody knows when it comes: a page writes it
-to a file (2>weir.log &) and shows that when it has waited for an event. Waiting is for events with a deadline
-(curl --retry 100 --retry-delay 0 --retry-connrefused), never for a time.
+to a file (2>weir.log &) and shows that when it has waited for an event. Waiting is for events with a deadline, never for a time. One
+comes by itself: when ./weir or ./server_demo was started, the player goes on as soon as somebody listens on each port that the command
+names, as a person would who types the next command a second later. The other: a command that only looks at files (LOOKS) is given again for a
+while if it shows something else than the page, for a program may write its log a moment after it has answered.
 
 What differs from run to run is made equal before a comparison: see VARIES. An output that is equal then is left as it stands in the page.
 """
@@ -24,9 +26,14 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 SECONDS = 60        # for one command
+STARTS_SECONDS = 15 # for a server in the background to listen
+STARTS = re.compile(r'\./(?:weir|server_demo)\b.*&', re.S)
+PORT_FLAG = re.compile(r'--(?:port|http|admin|listen)[ =]')
+LOOKS = re.compile(r'(?:grep|cat|tail|head|sed|awk|cut|sort|uniq|wc|ls) (?!.*[>&])')
 PROGRAMS = ('weir', 'server_demo', 'client_demo')
 FOLDERS = ('pktfiles', 'examples')
 SANITIZER = re.compile(r'ERROR: \w*Sanitizer|WARNING: ThreadSanitizer|runtime error:')
@@ -36,6 +43,7 @@ VARIES = [(re.compile(pattern), instead) for pattern, instead in (
     (r'\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?Z?', '<time>'),
     (r'(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d GMT', '<time>'),
     (r'\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}', '<time>'),
+    (r'^(trace .* (?:read|send) +)\d+ bytes', r'\1<count> bytes'),      # how long a head is: clients say their version
     (r'[ ]\+\d+\.\d{6}\b', ' <span>'),
     (r'(?<![\w.])\d+(?:\.\d+)? ?(?:us|µs|ms|s|seconds?)\b', '<span>'),
     (r'(?<![\w.])\d+\.\d{3}(?![\w.])', '<span>'),
@@ -140,7 +148,7 @@ def play_block(page, block, session):
     rules = Rules(block.says)
     new = []
     for shown, old in split(block.old):
-        printed = session.run('\n'.join(line[2:] for line in shown))
+        printed = session.look('\n'.join(line[2:] for line in shown), lambda lines, old=old: rules.same(old, lines), bool(old))
         for line in printed:
             wrong = rules.complaint(line)
             if wrong or line.startswith(('$ ', '> ', '```')):
@@ -214,6 +222,7 @@ class Session:
         """The lines that a command prints, on either stream; none if it goes on in the background."""
         self.number += 1
         output = f'.output-{self.number}'
+        listening = self._listening()
         self.process.stdin.write(f'eval {shlex.quote(command)} >{self.folder}/{output} 2>&1 </dev/null\necho {self.number}\n'.encode())
         self.process.stdin.flush()
         try:
@@ -221,12 +230,47 @@ class Session:
                 raise Broken('the shell has ended')
         except Broken as broken:
             raise Broken(f'{command}: {broken}; it printed\n{self._file(output)}') from None
+        if STARTS.search(command):
+            self._wait_for(listening + len(PORT_FLAG.findall(command)))
         if command.rstrip().endswith('&'):
             return []
         lines = [line.rstrip() for line in self._file(output).split('\n') if not OF_THE_MACHINE.search(line)]
         while lines and not lines[-1]:
             lines.pop()
         return lines
+
+    def look(self, command, is_right, is_known):
+        """As run(). What only looks is given again until it is right, or, if nobody knows what is, stays the same for a second."""
+        printed = self.run(command)
+        if not LOOKS.match(command):
+            return printed
+        pause, deadline = threading.Event(), time.monotonic() + (self.seconds / 6 if is_known else 1)
+        while not (is_known and is_right(printed)) and time.monotonic() < deadline:
+            pause.wait(0.05)
+            again = self.run(command)
+            if again != printed and not is_known:
+                deadline = time.monotonic() + 1
+            printed = again
+        return printed
+
+    def _listening(self):
+        """How many TCP sockets of the shell's network listen."""
+        try:
+            with open(f'/proc/{self.process.pid}/task/{self.process.pid}/children', encoding='ascii') as file:
+                shell = file.read().split()[0]
+            count = 0
+            for name in ('tcp', 'tcp6'):
+                with open(f'/proc/{shell}/net/{name}', encoding='ascii') as file:
+                    count += sum(line.split()[3] == '0A' for line in file.read().split('\n')[1:] if line)
+            return count
+        except (OSError, IndexError):
+            return 0
+
+    def _wait_for(self, count):
+        """Until so many sockets listen. A program that will not is for the commands that follow to show."""
+        pause, deadline = threading.Event(), time.monotonic() + STARTS_SECONDS
+        while self._listening() < count and time.monotonic() < deadline:
+            pause.wait(0.01)
 
     def end(self):
         """Ends what is still running as a user would. A sanitizer that spoke in a file is a complaint."""
