@@ -187,14 +187,18 @@ enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, ui
 {
 	if (sent != NULL)
 		*sent = 0;
+	/* Most of what is sent finds room at once. Only a connection on which something had to wait has its SO_SNDTIMEO set. */
+	bool may_wait = conn->tls != NULL || conn->send_timeout_us != 0;
 	for (move_on(&parts, &count, 0); count > 0;) {
 		uint64_t left_us = clock_left_us(deadline_us);
 		if (left_us == 0)
 			return CONN_TIMEOUT;
-		if (conn->tls == NULL)
+		if (may_wait && conn->tls == NULL)
 			socket_may_block(conn->fd, SO_SNDTIMEO, &conn->send_timeout_us, left_us);
-		if (send_some(conn, &parts, &count, deadline_us, sent) == CONN_BROKEN)
+		enum conn_result result = send_some(conn, &parts, &count, may_wait ? deadline_us : TLS_NOW, sent);
+		if (result == CONN_BROKEN)
 			return CONN_BROKEN;
+		may_wait = may_wait || result == CONN_WOULD_BLOCK;
 	}
 	return CONN_OK;
 }
