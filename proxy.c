@@ -220,8 +220,10 @@ static enum step relay_answer(struct road *r)
 		return x->request.upgrade.at != NULL && x->response.upgrade.at != NULL ?
 		               run_tunnel(r) :
 		               road_refuse(r, 502, "http_protocol_error", "the target switched protocols unasked");
-	if (http_find_name(&x->response, "RateLimit") == NULL && http_find_name(&x->response, "RateLimit-Limit") == NULL)
-		x->extra = admit_ratelimit_fields(r, NULL, 0);
+	x->extra = admit_ratelimit_fields(r, NULL, 0);
+	if (x->extra.length > 0 && (http_find_name(&x->response, "RateLimit") != NULL ||
+	                            http_find_name(&x->response, "RateLimit-Limit") != NULL))
+		x->extra = (struct http_text){ NULL, 0 }; /* the target's own stand */
 	road_trace(r, "answer   %d from %s", x->response.status, r->target_text);
 	enum exchange_result result = exchange_relay(x, via, keep_alive);
 	if (result == EXCHANGE_TARGET_BAD)
