@@ -46,7 +46,7 @@ LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
 LIBRARY_SOURCES = weir.c roster.c service.c group.c \
 	console.c live.c status.c metrics.c control.c \
-	proxy.c entrance.c admit.c stats.c line.c attempt.c \
+	proxy.c roads.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
 	switch.c switch_table.c \

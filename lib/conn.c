@@ -44,6 +44,19 @@ void conn_forget(struct conn *conn)
 		conn->start = conn->end = 0;
 }
 
+void conn_move(struct conn *to, struct conn *from)
+{
+	char *buffer = to->buffer;
+	size_t capacity = to->capacity, waiting = conn_available(from);
+	memcpy(buffer, conn_bytes(from), waiting);
+	*to = *from;
+	to->buffer = buffer;
+	to->capacity = capacity;
+	to->kept = to->start = 0;
+	to->end = waiting;
+	conn_init(from, -1, from->buffer, from->capacity);
+}
+
 void conn_make_room(struct conn *conn, size_t head_length)
 {
 	if (conn->start == 0 || conn->capacity - conn->start - head_length >= CONN_BODY_ROOM)
