@@ -172,7 +172,7 @@ class Ground:
 
     def weir(self, row, binary=None, *more):
         port = ground.free_port()
-        endpoints = ",".join(f"127.0.0.1:{origin}" for origin in self.origins)
+        endpoints = ",".join(f"127.0.0.1:{origin}" for origin in sorted(set(self.origins)))
         command = [binary or os.path.join(self.options.bin, "weir"), "reverse", "--port", str(port), "--endpoint", endpoints,
                    "--max-clients", str(row.connections + row.idle + 200), *more]
         return Program("weir", command, port, self.folder)

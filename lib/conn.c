@@ -363,7 +363,7 @@ enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t
 		errno = error;
 		return CONN_BROKEN;
 	}
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	fcntl(fd, F_SETFL, 0); /* of a socket of ours: O_NONBLOCK is all there was */
 	if (to->any.sa_family != AF_UNIX) {
 		/* Without it the last part of a request waits for the acknowledgement of the part before (Nagle). */
 		int on = 1;
