@@ -234,6 +234,7 @@ define run_bench
 	deploy/prerequisites.sh bench
 	+$(make_flavour) all bench_programs
 	python3 bench/goals.py --bin $(BIN) --bench $(O)/bench
+	python3 bench/bulk.py --bin $(BIN)
 	python3 bench/run.py --bin $(BIN)
 	python3 bench/failover.py --bin $(BIN)
 	python3 bench/packets.py --bin $(BIN)

@@ -331,8 +331,8 @@ static void refuse_for_memory(struct seat *seat)
 	(void)conn_send(&seat->client, &part, 1, clock_us() + US_PER_S, NULL);
 }
 
-/* The road for the next request on this connection: r, if something of it has come already; else the connection waits in the seat. NULL:
-   there will be none, and the connection is in the seat. */
+/* The road for the next request on this connection: r, if something of it has come already; else the connection waits in
+   the seat. NULL: there will be none, and the connection is in the seat. */
 static struct road *await_request(struct seat *seat, struct road *r)
 {
 	uint64_t patience_us = r->is_first_request ? r->settings->header_timeout_us : r->settings->idle_timeout_us;

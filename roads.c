@@ -1,10 +1,10 @@
 /* roads.c: see roads.h.
  *
- * The free roads are a stack under a mutex: the last one given back is the first one taken. More than FREE_MAX are not kept, so that
- * a burst of requests does not leave its memory behind for good.
+ * The free roads are a stack under a mutex: the last one given back is the first one taken. More than FREE_MAX are not
+ * kept, so that a burst of requests does not leave its memory behind for good.
  *
- * The invariant: a connection is in one place, in the seat or in the road; the other's descriptor is -1. The descriptor that was
- * told to worker_cut() stays the same, whichever it is in.
+ * The invariant: a connection is in one place, in the seat or in the road; the other's descriptor is -1. The
+ * descriptor that was told to worker_cut() stays the same, whichever it is in.
  */
 #include "roads.h"
 

@@ -7,7 +7,7 @@
  *
  *      due:    |    |    |    |    |    |    |    |        one every 1/rate seconds, whatever the proxy does
  *      sent:   |    |    |              |||| |    |        on the connection that has been free for longest
- *      latency:                ◄───────►                   from the moment it was due to the last byte of its answer
+ *      latency:                ◄───────►                   from when it was due to the last byte of its answer
  *
  * So a request that had to wait for a free connection, or for this program, counts its waiting. --rate 0: no timetable, each
  * connection asks again at once (then the latency is from the send).
