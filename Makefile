@@ -1,8 +1,9 @@
 # weir: `make help` lists what can be made. GNU make.
 #
-#       sources ──► objects ──► libweir.a ──► weir, server_demo, client_demo, each unit test, each fuzz target
+#       sources ──► objects ──► parts.a ──► weir, server_demo, client_demo, each unit test, each fuzz target
+#                          └──► libweir.a, libweir.so: for other programs, with nothing to be seen of it but weir.h
 #
-# Everything but the mains goes into one static library, and each program takes from it only the objects that it needs.
+# Everything but the mains goes into one archive, and each program takes from it only the objects that it needs.
 # The same rules build several flavours, each with its own flags in its own folder, so that none spoils another's:
 #
 #       FLAVOUR=        build/          the programs themselves, put in the top folder
@@ -11,13 +12,16 @@
 #       FLAVOUR=lint    build/lint/     clang, with the lock annotations of lib/ts.h checked
 #       FLAVOUR=fuzz    build/fuzz/     clang's libFuzzer with both sanitizers
 #
-# From outside: CC, CFLAGS, CPPFLAGS, LDFLAGS (added to weir's own flags), WERROR= (warnings stay warnings), V=1 (show
-# commands), PREFIX, DESTDIR, BUILD (where objects go), and the idea files, to try your own:
+# From outside: CC, AR, CFLAGS, CPPFLAGS, LDFLAGS (added to weir's own flags), WERROR= (warnings stay warnings), V=1 (show
+# commands), BUILD (where objects go), PREFIX, DESTDIR and each folder (bindir, mandir, sysconfdir, unitdir …: see "installing" at
+# the end), and the idea files, to try your own:
 #
 #       make LIMITER=labs/mine/limiter.c test
 
-all: weir server_demo client_demo ## build weir and the two demo programs (what plain `make` does)
+all: weir server_demo client_demo library ## build weir, the two demo programs and the library (what plain `make` does)
+library: ## libweir.a and libweir.so, the proxy for other programs (weir.h)
 test: ; $(call run_tests,) ## install what is missing, build, run the unit tests and the system tests
+faults: ; $(run_faults) ## a fault under every call that a scenario reaches: make faults OWN_EVERY=1 LIBRARY_EVERY=1
 unit: ; $(call run_tests,,unit) ## the unit tests alone
 asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
@@ -29,23 +33,24 @@ bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
-docs: ; $(write_docs) ## write docs/settings.md from the settings table
+docs: ; $(write_docs) ## write what the settings table decides: docs/settings.md, man pages, completion
+conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
-clean: ; rm -rf $(BUILD) weir server_demo client_demo ## remove everything that was built
+clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all test unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
-VERSION = 0.1.0
+VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
 
 # ---- what there is ---------------------------------------------------------------------------------------------------
 
 BALANCER = balancer.c
 LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
-LIBRARY_SOURCES = weir.c roster.c service.c group.c \
-	console.c live.c status.c metrics.c control.c \
+LIBRARY_SOURCES = weir.c weir_limits.c services.c roster.c service.c group.c \
+	console.c live.c status.c summary.c metrics.c control.c \
 	proxy.c roads.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
@@ -56,6 +61,7 @@ PAGE = page/page.html page/page.css page/page.js
 PROGRAMS = weir server_demo client_demo
 UNIT_TESTS = $(patsubst %.c,%,$(wildcard tests/unit/test_*.c))
 FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
+FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
 
@@ -64,11 +70,11 @@ FLAVOUR =
 O = $(BUILD)$(if $(FLAVOUR),/$(FLAVOUR))
 BIN = $(if $(FLAVOUR),$(O),.)
 
-LIBRARY = $(O)/libweir.a
+LIBRARY = $(O)/parts.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
-MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/server_demo.o $(O)/client_demo.o
+MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
@@ -81,7 +87,7 @@ ifeq ($(origin CC),default)
 CC = gcc
 endif
 WERROR = -Werror
-CFLAGS = $(if $(FLAVOUR),-O1,-O2) -g
+CFLAGS ?= $(if $(FLAVOUR),-O1,-O2) -g
 
 # What a compiler or a processor may lack is asked for first.
 supported = $(shell printf '\043include <string.h>\nint main(void) { return 0; }\n' | \
@@ -101,12 +107,12 @@ SANITIZE_lint = -Wthread-safety -Wthread-safety-beta
 SANITIZE_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANITIZE = $(SANITIZE_$(FLAVOUR))
 
-OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIE \
+OWN_CFLAGS = -std=c11 -D_GNU_SOURCE -DWEIR_VERSION='"$(VERSION)"' -I. -pthread -fPIC \
 	-Wall -Wextra -Wshadow -Wconversion $(WERROR) $(HARDENING) $(SANITIZE)
 OWN_LDFLAGS = -pthread -pie -Wl,--as-needed -Wl,-z,relro,-z,now -Wl,-z,noexecstack $(SANITIZE)
 LIBS = -linih -ljansson -lhiredis -lssl -lcrypto -lcrypt -lm
 
-COMPILE = $(CC) $(OWN_CFLAGS) $(CPPFLAGS) $(CFLAGS)
+COMPILE = $(CC) $(OWN_CFLAGS) $(VISIBILITY) $(CPPFLAGS) $(CFLAGS)
 LINK = $(CC) $(CFLAGS) $(OWN_LDFLAGS) $(LDFLAGS)
 
 MAKEFLAGS += --no-builtin-rules
@@ -121,7 +127,7 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(O)/top.o $(LIBRARY)
+$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
 $(PROGRAMS:%=$(BIN)/%):
@@ -131,7 +137,7 @@ $(PROGRAMS:%=$(BIN)/%):
 $(LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents
 	echo "  archive  $@"
 	rm -f $@
-	ar rcs $@ $(filter %.o,$^)
+	$(AR) rcs $@ $(filter %.o,$^)
 
 $(O)/balancer.o: $(BALANCER)
 $(O)/limiter.o: $(LIMITER)
@@ -183,12 +189,50 @@ $(BENCH_PROGRAMS:%=$(O)/%): %: %.o $(LIBRARY)
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
+# Preloaded under the plain programs. -fno-builtin: a compiler that knows malloc() would make calloc() call itself. Not fortified: it
+# stands for the functions that fortified programs call.
+$(FAULTS): tests/faults/faults.c $(O)/flags
+	echo "  link     $@"
+	mkdir -p $(@D)
+	$(COMPILE) -U_FORTIFY_SOURCE -fno-builtin -fPIC -shared $(LDFLAGS) -o $@ $<
+
 # Not from the library: a rule that was broken on purpose then makes two objects again, and not all.
 $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wire.o
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
-objects: $(OBJECTS)
+objects: $(OBJECTS) $(FAULTS)
+
+# ---- the library for other programs ----------------------------------------------------------------------------------
+
+# The objects' own names (conn_send, log_write, ...) are no other program's business, and might be its names too. The shared library
+# shows what weir.h marks (the rest is compiled hidden) and weir.map gives a version; for the static one all objects are linked into one,
+# whose hidden names then become local.
+SOVERSION = 0
+SONAME = libweir.so.$(SOVERSION)
+SHARED_LIBRARY = $(BIN)/libweir.so.$(VERSION)
+PUBLIC_LIBRARIES = $(BIN)/libweir.a $(SHARED_LIBRARY) $(BIN)/$(SONAME) $(BIN)/libweir.so
+# A library that was unloaded while one of its threads asks the name service would be missed: it stays (nodelete). Sanitizers bring
+# names that are only found at run time.
+SHARED_LDFLAGS = -shared -Wl,-soname,$(SONAME) -Wl,--version-script,weir.map -Wl,-z,nodelete $(if $(SANITIZE),,-Wl,-z,defs)
+OBJCOPY = objcopy
+
+library: $(PUBLIC_LIBRARIES)
+# private: what the objects are made from is not theirs alone
+$(LIBRARY_OBJECTS): private VISIBILITY = -fvisibility=hidden
+
+$(BIN)/libweir.a: $(LIBRARY_OBJECTS) $(O)/contents
+	echo "  archive  $@"
+	$(CC) $(CFLAGS) $(if $(findstring -flto,$(CFLAGS)),-flinker-output=nolto-rel) -r -nostdlib -o $(O)/libweir.o $(filter %.o,$^)
+	$(OBJCOPY) --localize-hidden $(O)/libweir.o
+	rm -f $@
+	$(AR) rcs $@ $(O)/libweir.o
+
+$(SHARED_LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents weir.map
+	echo "  link     $@"
+	$(CC) $(CFLAGS) $(filter-out -pie,$(OWN_LDFLAGS)) $(LDFLAGS) $(SHARED_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBS)
+$(BIN)/$(SONAME) $(BIN)/libweir.so: $(SHARED_LIBRARY)
+	ln -sf $(<F) $@
 
 # ---- what the table of contents calls --------------------------------------------------------------------------------
 
@@ -199,7 +243,7 @@ make_flavour = $(MAKE) --no-print-directory $(jobs)
 # $(1) the flavour, $(2) "unit" for the unit tests alone
 define run_tests
 	deploy/prerequisites.sh test
-	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) bench_programs) unit_tests
+	+$(make_flavour) FLAVOUR=$(1) $(if $(2),,$(PROGRAMS) library bench_programs $(if $(1),,$(FAULTS))) unit_tests
 	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
 endef
 
@@ -221,6 +265,14 @@ define run_cluster_table
 	deploy/prerequisites.sh build
 	+$(make_flavour) $(O)/tests/sim/sim
 	$(O)/tests/sim/sim --table
+endef
+
+OWN_EVERY = 1
+LIBRARY_EVERY = 1
+define run_faults
+	deploy/prerequisites.sh test
+	+$(make_flavour) $(PROGRAMS) $(FAULTS)
+	python3 tests/faults/walk.py --bin $(BIN) --own-every $(OWN_EVERY) --library-every $(LIBRARY_EVERY)
 endef
 
 SECONDS = 60
@@ -265,27 +317,111 @@ define run_lint
 	tests/lint.sh $(BIN)/weir $(BALANCER) $(LIMITER) $(CLUSTER)
 endef
 
+# $(1) what writes it, $(2) the file: never half a file, and never an empty one.
+write_page = $(1) >$(2).new && mv $(2).new $(2)
 define write_docs
 	+$(make_flavour) weir
-	$(BIN)/weir --reference >docs/settings.md.new
-	mv docs/settings.md.new docs/settings.md
+	$(call write_page,$(BIN)/weir --reference,docs/settings.md)
+	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
+	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
+	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
 endef
 
-PREFIX = /usr/local
-bindir = $(PREFIX)/bin
-sbindir = $(PREFIX)/sbin
-libexecdir = $(PREFIX)/libexec
-docdir = $(PREFIX)/share/doc/weir
+define write_conformance
+	deploy/prerequisites.sh test
+	+$(make_flavour) weir
+	python3 tests/system/conformance/page.py --bin $(BIN) >docs/conformance.md.new
+	mv docs/conformance.md.new docs/conformance.md
+endef
 
-# The names server_demo and client_demo are too general for a bin folder: they go where only weir looks.
+# ---- installing ------------------------------------------------------------------------------------------------------
+
+# Each from outside, as in make install PREFIX=/usr DESTDIR=/tmp/image. DESTDIR is where the files are put down, and stands in none
+# of them: what PREFIX and the folders say is where they will be found.
+PREFIX = /usr/local
+prefix = $(PREFIX)
+bindir = $(PREFIX)/bin
+libdir = $(PREFIX)/lib
+libexecdir = $(PREFIX)/libexec
+includedir = $(PREFIX)/include
+pkgconfigdir = $(libdir)/pkgconfig
+datadir = $(PREFIX)/share
+mandir = $(datadir)/man
+docdir = $(datadir)/doc/weir
+completiondir = $(datadir)/bash-completion/completions
+sysconfdir = $(if $(filter /usr /usr/local,$(PREFIX:/=)),,$(PREFIX:/=))/etc
+unitdir = $(PREFIX)/lib/systemd/system
+sysusersdir = $(PREFIX)/lib/sysusers.d
+
+# Everything that is installed, once, as KIND:FROM:TO; uninstall reads the same list. A template has the words between @ signs
+# filled in. A config is the administrator's as soon as it is there: not written over, and removed only as it came.
+#
+# server_demo and client_demo are names that another package will have one day: those in bindir begin with weir-.
+INSTALLED = \
+	program:$(BIN)/weir:$(bindir)/weir \
+	program:$(BIN)/server_demo:$(libexecdir)/weir/server_demo \
+	program:$(BIN)/client_demo:$(libexecdir)/weir/client_demo \
+	link:$(libexecdir)/weir/server_demo:$(bindir)/weir-server-demo \
+	link:$(libexecdir)/weir/client_demo:$(bindir)/weir-client-demo \
+	data:weir.h:$(includedir)/weir.h \
+	data:$(BIN)/libweir.a:$(libdir)/libweir.a \
+	data:$(SHARED_LIBRARY):$(libdir)/libweir.so.$(VERSION) \
+	link:$(libdir)/libweir.so.$(VERSION):$(libdir)/$(SONAME) \
+	link:$(libdir)/$(SONAME):$(libdir)/libweir.so \
+	template:weir.pc.in:$(pkgconfigdir)/weir.pc \
+	$(foreach example,$(wildcard examples/*.ini examples/*.c),data:$(example):$(docdir)/$(example)) \
+	data:docs/man/weir.1:$(mandir)/man1/weir.1 \
+	data:docs/man/weir.ini.5:$(mandir)/man5/weir.ini.5 \
+	data:docs/man/libweir.3:$(mandir)/man3/libweir.3 \
+	data:docs/man/server_demo.1:$(mandir)/man1/weir-server-demo.1 \
+	data:docs/man/client_demo.1:$(mandir)/man1/weir-client-demo.1 \
+	link:$(mandir)/man1/weir-server-demo.1:$(mandir)/man1/server_demo.1 \
+	link:$(mandir)/man1/weir-client-demo.1:$(mandir)/man1/client_demo.1 \
+	data:deploy/completion/weir.bash:$(completiondir)/weir \
+	config:deploy/weir.ini:$(sysconfdir)/weir/weir.ini \
+	config:deploy/weir.logrotate:$(sysconfdir)/logrotate.d/weir \
+	template:deploy/systemd/weir.service.in:$(unitdir)/weir.service \
+	data:deploy/systemd/weir.sysusers:$(sysusersdir)/weir.conf \
+	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(notdir $(page))) \
+	data:deploy/grafana/weir.json:$(docdir)/grafana/weir.json
+
+install_program = install -D -m 755 $(1) '$(DESTDIR)$(2)'
+install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
+fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
+install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+# All pages lie in one folder there, and links to what stays in the source are plain words.
+page_links = -e 's,]\((\.\./)?docs/,](,g' -e 's,]\((\.\./)?deploy/grafana/,](grafana/,g' \
+	-e 's,\[([^]]*)]\((\.\./)?(deploy/[^)]*|[a-z_]*\.[ch])\),\1,g'
+install_page = sed -E $(page_links) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
+install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
+install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
+	ln -sf "$$(realpath -sm --relative-to='$(dir $(2))' '$(1)')" '$(DESTDIR)$(2)'
+remove_any = rm -f '$(DESTDIR)$(2)'
+remove_config = if cmp -s $(1) '$(DESTDIR)$(2)'; then rm '$(DESTDIR)$(2)'; elif test -e '$(DESTDIR)$(2)'; then \
+	echo 'kept, for it was changed: $(DESTDIR)$(2)'; fi
+
+# $(call each_installed,VERB): runs VERB_KIND, or VERB_any, on each FROM and TO.
+define newline
+
+
+endef
+each_installed = $(foreach entry,$(INSTALLED),$(call installed_entry,$(1),$(subst :, ,$(entry)))$(newline))
+installed_entry = $(call $(if $(value $(1)_$(firstword $(2))),$(1)_$(firstword $(2)),$(1)_any),$(word 2,$(2)),$(word 3,$(2)))
+
+version = $(VERSION)
+
+# Folders that are weir's own go when they are empty. In a DESTDIR all do that weir was put into.
+OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir) $(sysconfdir)/weir
+folders_of = $(sort $(foreach entry,$(INSTALLED),$(patsubst %/,%,$(dir $(word 3,$(subst :, ,$(entry)))))))
+
 define install_files
-	install -d $(DESTDIR)$(sbindir) $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
-	install -m 755 $(BIN)/weir $(DESTDIR)$(sbindir)/weir
-	install -m 755 $(BIN)/server_demo $(BIN)/client_demo $(DESTDIR)$(libexecdir)/weir
-	install -m 644 $(wildcard README.md docs/*.md) $(DESTDIR)$(docdir)
+	$(call each_installed,install)
 endef
 
 define uninstall_files
-	rm -f $(DESTDIR)$(sbindir)/weir
-	rm -rf $(DESTDIR)$(libexecdir)/weir $(DESTDIR)$(docdir)
+	$(call each_installed,remove)
+	$(if $(DESTDIR),cd '$(DESTDIR)' && for folder in $(folders_of:/%=%); do \
+		test ! -d "$$folder" || rmdir -p --ignore-fail-on-non-empty "$$folder"; done)
+	for folder in $(OWN_FOLDERS); do \
+		test ! -d '$(DESTDIR)'"$$folder" || rmdir --ignore-fail-on-non-empty '$(DESTDIR)'"$$folder"; done
 endef

@@ -161,20 +161,14 @@ static void answer_live(struct console *console, const struct roster_view *view,
 typedef int (*changer)(struct proxy *const *proxies, size_t count, const char *body, size_t body_bytes, char why[CONTROL_WHY_MAX]);
 typedef json_t *(*writer)(struct proxy *const *proxies, size_t count);
 
-/* Shows; or changes, and shows what it is then. */
-static void change(struct console *console, const struct roster_view *view, const struct admin_request *request,
-                   struct admin_reply *reply, changer put, writer show)
+/* Shows; or changes, and shows what it is then. Who changes has the turn (answer_in_turn()). */
+static void change(const struct roster_view *view, const struct admin_request *request, struct admin_reply *reply, changer put,
+                   writer show)
 {
 	char why[CONTROL_WHY_MAX] = "";
 	int status = 200;
-	if (request->method == HTTP_PUT) {
-		if (!roster_begin_change(console->roster, clock_us() + CHANGE_US)) {
-			admin_refuse(reply, 503, "a reload is under way: try again");
-			return;
-		}
+	if (request->method == HTTP_PUT)
 		status = put(view->proxies, view->count, request->body, request->body_bytes, why);
-		roster_end_change(console->roster);
-	}
 	if (status == 200)
 		reply_json(reply, show(view->proxies, view->count));
 	else
@@ -184,13 +178,15 @@ static void change(struct console *console, const struct roster_view *view, cons
 static void answer_limits(struct console *console, const struct roster_view *view, const struct admin_request *request,
                           struct admin_reply *reply)
 {
-	change(console, view, request, reply, control_put_limits, status_limits);
+	(void)console;
+	change(view, request, reply, control_put_limits, status_limits);
 }
 
 static void answer_targets(struct console *console, const struct roster_view *view, const struct admin_request *request,
                            struct admin_reply *reply)
 {
-	change(console, view, request, reply, control_put_targets, status_targets);
+	(void)console;
+	change(view, request, reply, control_put_targets, status_targets);
 }
 
 static const struct {
@@ -209,6 +205,28 @@ static const struct {
 	{ "/api/targets", true, answer_targets },
 };
 
+static void answer_now(struct console *console, answerer answer, const struct admin_request *request, struct admin_reply *reply)
+{
+	struct roster_view view;
+	if (!roster_hold(console->roster, &view)) {
+		admin_refuse(reply, 503, "out of memory");
+		return;
+	}
+	answer(console, &view, request, reply);
+	roster_release(&view);
+}
+
+/* A change takes its turn with reloads before it takes hold of any service. */
+static void answer_in_turn(struct console *console, answerer answer, const struct admin_request *request, struct admin_reply *reply)
+{
+	if (!roster_begin_change(console->roster, clock_us() + CHANGE_US)) {
+		admin_refuse(reply, 503, "a reload is under way: try again");
+		return;
+	}
+	answer_now(console, answer, request, reply);
+	roster_end_change(console->roster);
+}
+
 static void answer(void *context, const struct admin_request *request, struct admin_reply *reply)
 {
 	struct console *console = context;
@@ -225,13 +243,10 @@ static void answer(void *context, const struct admin_request *request, struct ad
 		reply->fields = "Allow: GET, HEAD\r\n";
 		return;
 	}
-	struct roster_view view;
-	if (!roster_hold(console->roster, &view)) {
-		admin_refuse(reply, 503, "out of memory");
-		return;
-	}
-	routes[i].answer(console, &view, request, reply);
-	roster_release(&view);
+	if (request->method == HTTP_PUT)
+		answer_in_turn(console, routes[i].answer, request, reply);
+	else
+		answer_now(console, routes[i].answer, request, reply);
 }
 
 /* ---- the moving picture ----------------------------------------------------------------------------------------------- */
@@ -273,7 +288,8 @@ bool console_is(const struct console *console, const char *place, const char *to
 	return same(console->place, place) && same(console->token, token);
 }
 
-struct console *console_open(struct roster *roster, const char *place, const char *token, char *error, size_t error_size)
+struct console *console_open(struct roster *roster, const char *place, const char *token, const struct console *beside, char *error,
+                             size_t error_size)
 {
 	struct roster_facts facts;
 	struct console *console = calloc(1, sizeof *console);
@@ -287,7 +303,7 @@ struct console *console_open(struct roster *roster, const char *place, const cha
 	console->token = token != NULL ? strdup(token) : NULL;
 	if (console->place != NULL && (token == NULL || console->token != NULL)) {
 		struct admin_job job = { .context = console, .answer = answer, .complain = complain };
-		console->admin = admin_open(place, token, &job, error, error_size);
+		console->admin = admin_open(place, token, &job, beside != NULL ? beside->admin : NULL, error, error_size);
 	}
 	if (console->admin != NULL)
 		return console;

@@ -18,8 +18,10 @@
 
 struct console;
 
-/* Opens the address. place and token (NULL: none) are copied. NULL, and a line in error, when it can't. */
-struct console *console_open(struct roster *roster, const char *place, const char *token, char *error, size_t error_size);
+/* Opens the address. place and token (NULL: none) are copied. beside: the one that this one replaces, at another place; or NULL. NULL, and
+   a line in error, when it can't. */
+struct console *console_open(struct roster *roster, const char *place, const char *token, const struct console *beside, char *error,
+                             size_t error_size);
 /* Begins to serve. False, and a line in error, when it can't. Once. */
 bool console_start(struct console *console, char *error, size_t error_size);
 /* Ends what is under way, and frees. */

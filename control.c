@@ -68,6 +68,17 @@ static json_t *read_object(const char *body, size_t length, char why[CONTROL_WHY
 	return NULL;
 }
 
+static bool is_word(const char *words, const char *key)
+{
+	size_t length = strlen(key);
+	for (const char *end; *words != '\0'; words = *end == '|' ? end + 1 : end) {
+		end = words + strcspn(words, "|");
+		if ((size_t)(end - words) == length && memcmp(words, key, length) == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Is every key one of the words "a|b|c"? */
 static bool keys_are_known(json_t *object, const char *words, char why[CONTROL_WHY_MAX])
 {
@@ -75,16 +86,25 @@ static bool keys_are_known(json_t *object, const char *words, char why[CONTROL_W
 	json_t *value;
 	json_object_foreach(object, key, value)
 	{
-		const char *found = strstr(words, key);
-		size_t length = strlen(key);
-		while (found != NULL && !((found == words || found[-1] == '|') && (found[length] == '|' || found[length] == '\0')))
-			found = strstr(found + 1, key);
-		if (length == 0 || found == NULL) {
-			wrong(why, 400, "unknown key '%.60s'; allowed: %s", key, words);
-			return false;
-		}
+		if (is_word(words, key))
+			continue;
+		wrong(why, 400, "unknown key '%.60s'; allowed: %s", key, words);
+		return false;
 	}
 	return true;
+}
+
+/* The only service that there is; one that ends does not count while another goes on. */
+static struct proxy *only_service(struct proxy *const *proxies, size_t count)
+{
+	struct proxy *found = NULL;
+	size_t staying = 0;
+	for (size_t i = 0; i < count; i++)
+		if (!proxy_is_draining(proxies[i])) {
+			found = proxies[i];
+			staying++;
+		}
+	return staying == 1 ? found : count == 1 ? proxies[0] : NULL;
 }
 
 /* The service that is meant: the one that is named, or the only one. NULL, and why. */
@@ -92,18 +112,17 @@ static struct proxy *find_service(struct proxy *const *proxies, size_t count, js
 {
 	json_t *named = json_object_get(object, "service");
 	const char *name = json_string_value(named);
-	if (named == NULL && count == 1)
-		return proxies[0];
-	if (named == NULL)
+	struct proxy *only = named == NULL ? only_service(proxies, count) : NULL;
+	if (named == NULL && only == NULL)
 		wrong(why, 400, "there are %zu services: service says which", count);
-	else if (name == NULL)
+	else if (named != NULL && name == NULL)
 		wrong(why, 400, "service: a name is wanted");
 	for (size_t i = 0; name != NULL && i < count; i++)
 		if (strcmp(proxy_name(proxies[i]), name) == 0)
 			return proxies[i];
 	if (name != NULL)
 		wrong(why, 400, "there is no service '%.100s'", name);
-	return NULL;
+	return only;
 }
 
 /* ---- limits --------------------------------------------------------------------------------------------------------- */

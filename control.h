@@ -21,7 +21,7 @@
 #define CONTROL_WHY_MAX 400
 
 /* PUT /api/limits and PUT /api/targets: the status to answer with (200, 400, 404, 500), and why when it is not 200: one line without
-   control characters or quotes. */
+   control characters. */
 int control_put_limits(struct proxy *const *proxies, size_t count, const char *body, size_t body_bytes, char why[CONTROL_WHY_MAX]);
 int control_put_targets(struct proxy *const *proxies, size_t count, const char *body, size_t body_bytes, char why[CONTROL_WHY_MAX]);
 

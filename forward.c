@@ -129,6 +129,10 @@ static enum step check_credentials(struct road *r)
 
 enum step forward_check(struct road *r)
 {
+	/* Keep-alive of HTTP/1.0 is not for proxies: one that did not know it may stand before us and have passed it on, and would
+	   wait for a close that never comes (RFC 9112 §9.3, §C.2.2). */
+	if (r->exchange.request.minor_version == 0)
+		r->exchange.request.keep_alive = false;
 	enum step step = check_credentials(r);
 	if (step == STEP_ON)
 		step = read_destination(r);
@@ -327,7 +331,7 @@ static enum step open_connection(struct road *r)
 	char host[HOST_MAX];
 	unsigned port;
 	where_to_connect(r, host, &port);
-	enum lookup_result result = lookup(r->proxy->lookups, host, port, deadline_us, &found);
+	enum lookup_result result = lookup(r->proxy->lookups, r->record.client, host, port, deadline_us, &found);
 	if (result != LOOKUP_FOUND)
 		return refuse_unresolved(r, result, found.error);
 	bool is_gone = false;

@@ -951,16 +951,11 @@ void limiter_destroy(struct limiter *l)
 	free(l);
 }
 
-static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+/* Slots of our own ring that are free: those that came back first stand in front. */
+static unsigned ring_free(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
 {
 	size_t low = 0, high = l->count;
-	uint64_t even;
 
-	if (l->options.threshold == 0)
-		return UINT32_MAX;
-	if (l->options.slots_are_given)
-		return (unsigned)minus(minus(l->options.threshold, l->line.waiting),
-		                       used_lately(&l->given, now_us, l->options.window_us));
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
@@ -969,12 +964,34 @@ static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(li
 		else
 			high = middle;
 	}
+	return (unsigned)low;
+}
+
+static unsigned slots_free(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	uint64_t even;
+	unsigned in_ring;
+
+	if (l->options.threshold == 0)
+		return UINT32_MAX;
+	if (l->options.slots_are_given)
+		return (unsigned)minus(minus(l->options.threshold, l->line.waiting),
+		                       used_lately(&l->given, now_us, l->options.window_us));
+	in_ring = ring_free(l, now_us);
 	if (l->step_us == 0)
-		return (unsigned)low;
+		return in_ring;
 	even = minus(l->even_us, l->slack_us) > now_us ?
 		       0 :
 		       (now_us + l->slack_us - later(l->even_us, now_us)) / l->step_us + 1;
-	return (unsigned)(even < low ? even : low);
+	return (unsigned)(even < in_ring ? even : in_ring);
+}
+
+static unsigned slots_taken(const struct limiter *l, uint64_t now_us) REQUIRES(limiter_mutex)
+{
+	uint64_t taken = l->options.slots_are_given ? used_lately(&l->given, now_us, l->options.window_us) :
+	                                              minus(l->options.threshold, ring_free(l, now_us));
+
+	return (unsigned)(taken < l->options.threshold ? taken : l->options.threshold);
 }
 
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out)
@@ -985,6 +1002,7 @@ void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *o
 		.threshold = l->options.threshold,
 		.waiting = l->line.waiting,
 		.available = slots_free(l, now_us),
+		.in_window = slots_taken(l, now_us),
 		.outstanding = l->outstanding,
 		.started_total = l->started_total,
 		.refused_total = l->refused_total,

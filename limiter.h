@@ -76,6 +76,8 @@ struct limiter_report {
 	unsigned waiting;
 	unsigned available;    /* slots that could be taken at the time asked; UINT32_MAX when there is no limit. Of
 	                          given slots a guess: the threshold without what was used here lately, and the line */
+	unsigned in_window;    /* slots that are taken: by starts of the last window, and by what is outstanding. Unlike
+	                          the threshold without available, it knows nothing of burst. Of given slots a guess */
 	unsigned outstanding;  /* slots given to requests that have neither started nor been cancelled */
 	uint64_t started_total, refused_total, cancelled_total;
 	uint64_t next_slot_us; /* when the next slot comes free; the time asked when one is free now; UINT64_MAX when

@@ -13,9 +13,13 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
+
+/* How long the system is left alone when it has no memory to wait with. */
+#define PAUSE_NS 10000000
 
 void line_wake(struct limiter_ticket *ticket)
 {
@@ -23,8 +27,10 @@ void line_wake(struct limiter_ticket *ticket)
 	const struct line_sleeper *sleeper = ticket->owner;
 	/* An eventfd takes a write at once unless its count is at its limit, and then its reader is being woken
 	   already. */
-	ssize_t written = write(sleeper->wake_fd, &one, sizeof one);
-	(void)written;
+	ssize_t written;
+	do
+		written = write(sleeper->wake_fd, &one, sizeof one);
+	while (written < 0 && errno == EINTR);
 }
 
 bool line_can_sleep(struct line_sleeper *sleeper)
@@ -45,10 +51,15 @@ bool line_sleep(struct line_sleeper *sleeper, uint64_t wake_us)
 		                 { .fd = sleeper->client_fd, .events = end_of_sending } };
 	uint64_t left_us = clock_left_us(wake_us);
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
-	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
-		return errno == EINTR;
+	if (ppoll(fds, 2, wake_us == CLOCK_NEVER ? NULL : &left, NULL) < 0) {
+		/* For want of memory nobody loses a place in line: it is asked for again, and not at once. */
+		struct timespec pause = { .tv_nsec = PAUSE_NS };
+		if (errno != EINTR)
+			nanosleep(&pause, NULL);
+		return true;
+	}
 	uint64_t count;
-	if (fds[0].revents != 0 && read(sleeper->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+	if (fds[0].revents != 0 && read(sleeper->wake_fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
 		return false;
 	if (fds[1].revents == 0)
 		return true;

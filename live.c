@@ -83,6 +83,7 @@ static bool wait_for_readers(struct live *live, uint64_t due_us)
 static void *draw(void *argument)
 {
 	struct live *live = argument;
+	thread_name("weir:page");
 	uint64_t due_us = clock_us();
 	while (wait_for_readers(live, due_us)) {
 		uint64_t now_us = clock_us();

@@ -4,9 +4,10 @@
  *      signals:       TERM, INT  drain and end; a second one ends at once
  *                     HUP        read the settings again
  *                     USR1       open the log files again
+ *      service manager (NOTIFY_SOCKET, if there is one): told when ready, reloading, stopping, and how things stand
  *
  * All signals are blocked before the first thread is started, and threads inherit that: so a signal never interrupts a
- * worker, and the main thread takes each one in sigwait(), as an ordinary return value. No handler, and none of the rules about
+ * worker, and the main thread takes each one in sigtimedwait(), as an ordinary return value. No handler, and none of the rules about
  * what a handler may call.
  */
 #include <errno.h>
@@ -22,15 +23,13 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "healthcheck.h"
 #include "lib/log.h"
 #include "lib/settings.h"
 #include "lib/thread.h"
+#include "manager.h"
 #include "top.h"
-#include "weir.h"
-
-#ifndef WEIR_VERSION
-#define WEIR_VERSION "0"
-#endif
+#include "weir_internal.h"
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
@@ -40,22 +39,14 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 #define ARENAS_MAX 4
 /* Descriptors besides those of connections: listeners, logs, probes, the name service. */
 #define FILES_BESIDES 256
+/* How old what the service manager shows may be. */
+#define STATUS_INTERVAL_S 5
 /* Two pipes. */
 #define FILES_OF_PIPES 4
 
 static void say_error(const char *error)
 {
 	fprintf(stderr, "weir: %s\n", error);
-}
-
-static struct log_options log_options(const struct configuration *configuration)
-{
-	const struct settings_globals *globals = &configuration->globals;
-	return (struct log_options){ .path = globals->logfile,
-		                     .access_path = globals->access_log,
-		                     .level = (enum log_level)globals->log_level,
-		                     .json = globals->log_format == FORMAT_JSON,
-		                     .traces = globals->trace == TRACE_YES };
 }
 
 /* ---- descriptors ---------------------------------------------------------------------------------------------------- */
@@ -217,45 +208,54 @@ static bool drop_rights(const char *name, struct log *log, char error[ERROR_MAX]
 /* ---- running -------------------------------------------------------------------------------------------------------- */
 
 /* SIGHUP. A file that is wrong changes nothing. */
-static struct configuration *reload(struct weir *weir, struct log *log, struct configuration *configuration)
+static void reload(struct weir *weir, struct manager *manager)
 {
 	char error[ERROR_MAX];
-	struct configuration *fresh = configuration_reread(configuration, error);
+	manager_say_reloading(manager);
+	struct configuration *fresh = configuration_reread(weir_configuration(weir), error);
 	if (fresh == NULL) {
-		log_write(log, LOG_LEVEL_ERROR, NULL, "the old settings stay in force: %s", error);
-		weir_reload_refused(weir);
-		return configuration;
+		weir_refuse(weir, error);
+		manager_say_reloaded(manager, weir, error);
+		return;
 	}
-	struct log_options options = log_options(fresh);
-	warn_of_file_limit(raise_file_limit(fresh), fresh, log);
-	if (!log_configure(log, &options, error, sizeof error))
-		log_write(log, LOG_LEVEL_ERROR, NULL, "%s", error);
-	if (weir_reload(weir, fresh, error, sizeof error))
-		log_write(log, LOG_LEVEL_INFO, NULL, fresh->file_path != NULL ? "new settings are in force" :
-		          "new settings are in force: those of the command line, for there is no file");
-	else
-		log_write(log, LOG_LEVEL_ERROR, NULL, "not all new settings are in force: %s", error);
-	configuration_free(configuration);
-	return fresh;
+	warn_of_file_limit(raise_file_limit(fresh), fresh, weir_log(weir));
+	bool is_good = weir_apply(weir, fresh, error, sizeof error); /* the log says how it went */
+	manager_say_reloaded(manager, weir, is_good ? NULL : error);
+}
+
+/* The next signal; or none, when it is time for the service manager to hear how things stand. */
+static int next_signal(const sigset_t *signals, const struct manager *manager)
+{
+	const struct timespec interval = { .tv_sec = STATUS_INTERVAL_S };
+	return sigtimedwait(signals, NULL, manager != NULL ? &interval : NULL);
 }
 
 /* Takes signals until one says stop. */
-static struct configuration *wait_for_stop(const sigset_t *signals, struct weir *weir, struct log *log,
-                                           struct configuration *configuration)
+static void wait_for_stop(const sigset_t *signals, struct weir *weir, struct manager *manager)
 {
 	for (;;) {
-		int signal_number = 0;
-		if (sigwait(signals, &signal_number) != 0)
-			continue;
+		int signal_number = next_signal(signals, manager);
 		if (signal_number == SIGUSR1) {
-			log_reopen(log);
+			weir_reopen_logs(weir);
 		} else if (signal_number == SIGHUP) {
-			configuration = reload(weir, log, configuration);
+			reload(weir, manager);
+		} else if (signal_number == SIGTERM || signal_number == SIGINT) {
+			log_write(weir_log(weir), LOG_LEVEL_INFO, NULL, "%s: draining", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
+			return;
 		} else {
-			log_write(log, LOG_LEVEL_INFO, NULL, "%s: draining", signal_number == SIGINT ? "SIGINT" : "SIGTERM");
-			return configuration;
+			manager_say_status(manager, weir);
 		}
 	}
+}
+
+/* Of all services: they drain together. */
+static uint64_t longest_drain_us(const struct configuration *configuration)
+{
+	uint64_t longest_us = 0;
+	for (size_t i = 0; i < configuration->service_count; i++)
+		if (configuration->services[i]->drain_timeout_us > longest_us)
+			longest_us = configuration->services[i]->drain_timeout_us;
+	return longest_us;
 }
 
 /* From now on a TERM or INT does what it does to any program: ends it at once. */
@@ -268,38 +268,41 @@ static void let_second_signal_kill(void)
 	pthread_sigmask(SIG_UNBLOCK, &deadly, NULL);
 }
 
-static int run(struct configuration *configuration, struct log *log, const sigset_t *signals, int daemon_fd)
+/* Until a signal says stop. False, and why, when it can't begin. */
+static bool serve(struct weir *weir, rlim_t file_limit, const sigset_t *signals, int daemon_fd, char error[ERROR_MAX])
+{
+	const struct configuration *configuration = weir_configuration(weir);
+	if (!drop_rights(configuration->globals.user, weir_log(weir), error) || weir_start(weir, error, ERROR_MAX) != WEIR_OK)
+		return false;
+	warn_of_file_limit(file_limit, configuration, weir_log(weir));
+	leave_terminal(daemon_fd, weir_log(weir));
+	struct manager *manager = manager_create(getenv("NOTIFY_SOCKET"), weir_log(weir));
+	manager_say_ready(manager, weir);
+	wait_for_stop(signals, weir, manager);
+	let_second_signal_kill();
+	manager_say_stopping(manager, weir, longest_drain_us(weir_configuration(weir)));
+	manager_destroy(manager);
+	weir_stop(weir, WEIR_DRAIN_TIMEOUT);
+	return true;
+}
+
+static int run(struct configuration *configuration, const sigset_t *signals, int daemon_fd)
 {
 	char error[ERROR_MAX];
-	const char *pidfile = configuration->globals.pidfile;
 	rlim_t file_limit = raise_file_limit(configuration);
-	struct weir *weir = weir_create(configuration, log, error, sizeof error);
-	if (weir == NULL) {
+	/* A reload may name another one, which comes into force with the next start. */
+	char *pidfile = configuration->globals.pidfile != NULL ? strdup(configuration->globals.pidfile) : NULL;
+	struct weir *weir = weir_create_of(configuration, error, sizeof error);
+	int pidfile_fd = weir != NULL ? write_pidfile(pidfile, error) : -2;
+	bool good = pidfile_fd > -2 && serve(weir, file_limit, signals, daemon_fd, error);
+	if (!good)
 		say_error(error);
-		configuration_free(configuration);
-		return EXIT_FAILED;
-	}
-	int pidfile_fd = write_pidfile(pidfile, error);
-	bool good = pidfile_fd > -2 && drop_rights(configuration->globals.user, log, error) &&
-	            weir_start(weir, error, sizeof error);
-	if (good) {
-		char *path = pidfile == NULL ? NULL : strdup(pidfile);
-		warn_of_file_limit(file_limit, configuration, log);
-		leave_terminal(daemon_fd, log);
-		configuration = wait_for_stop(signals, weir, log, configuration);
-		let_second_signal_kill();
-		weir_stop(weir);
-		if (path != NULL)
-			remove_pidfile(pidfile_fd, path);
-		free(path);
-		log_write(log, LOG_LEVEL_INFO, NULL, "stopped");
-	} else {
-		say_error(error);
-		if (pidfile_fd >= 0)
-			remove_pidfile(pidfile_fd, pidfile);
-		weir_stop(weir);
-	}
-	configuration_free(configuration);
+	if (pidfile_fd >= 0)
+		remove_pidfile(pidfile_fd, pidfile);
+	if (good)
+		log_write(weir_log(weir), LOG_LEVEL_INFO, NULL, "stopped");
+	weir_destroy(weir);
+	free(pidfile);
 	return good ? EXIT_SUCCESS : EXIT_FAILED;
 }
 
@@ -319,15 +322,20 @@ static void say_warnings(const struct configuration *configuration)
 /* What is asked for besides running. */
 static int show(enum configuration_wish wish, struct configuration *configuration)
 {
-	if (wish == CONFIGURATION_HELP)
-		settings_print_help(stdout);
-	else if (wish == CONFIGURATION_REFERENCE)
-		settings_print_reference(stdout);
-	else if (wish == CONFIGURATION_VERSION)
-		printf("weir %s\n", WEIR_VERSION);
-	else {
-		configuration_print(configuration, stdout);
+	switch (wish) {
+	case CONFIGURATION_RUN:
+		break;
+	case CONFIGURATION_CHECK:
+		if (!configuration->quiet)
+			configuration_print(configuration, stdout);
 		say_warnings(configuration);
+		break;
+	case CONFIGURATION_HELP: settings_print_help(stdout); break;
+	case CONFIGURATION_VERSION: printf("weir %s\n", WEIR_VERSION); break;
+	case CONFIGURATION_REFERENCE: settings_print_reference(stdout); break;
+	case CONFIGURATION_MANUAL_FLAGS: settings_print_manual_flags(stdout); break;
+	case CONFIGURATION_MANUAL_KEYS: settings_print_manual_keys(stdout); break;
+	case CONFIGURATION_COMPLETION: settings_print_completion(stdout); break;
 	}
 	configuration_free(configuration);
 	if (fflush(stdout) == 0 && ferror(stdout) == 0)
@@ -354,6 +362,8 @@ int main(int argc, char **argv)
 	enum configuration_wish wish;
 	if (argc > 1 && strcmp(argv[1], "top") == 0)
 		return top_main(argc - 1, argv + 1);
+	if (argc > 1 && healthcheck_is_asked(argv[1]))
+		return healthcheck_main(argc, argv);
 	struct configuration *configuration = configuration_read(argc, argv, &wish, error);
 	if (configuration == NULL) {
 		say_error(error);
@@ -367,15 +377,10 @@ int main(int argc, char **argv)
 	int daemon_fd = configuration->daemon ? become_daemon() : -1;
 	mallopt(M_ARENA_MAX, ARENAS_MAX);
 	thread_prefer_batch();
-	struct log_options options = log_options(configuration);
-	struct log *log = log_create(&options, error, sizeof error);
-	if (log == NULL || (configuration->daemon && daemon_fd < 0)) {
-		say_error(log == NULL ? error : "cannot go to the background");
+	if (configuration->daemon && daemon_fd < 0) {
+		say_error("cannot go to the background");
 		configuration_free(configuration);
-		log_destroy(log);
 		return EXIT_FAILED;
 	}
-	int status = run(configuration, log, &signals, daemon_fd);
-	log_destroy(log);
-	return status;
+	return run(configuration, &signals, daemon_fd);
 }

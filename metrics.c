@@ -303,8 +303,8 @@ static void write_host_rows(const struct measured *m, const char *name, bool is_
 			text_add(out, "%s{service=\"%s\",host=\"%s\"} %.17g\n", name, m->label, host, value);
 		rest += i < HOSTS_NAMED ? 0 : value;
 	}
-	if (m->host_count > HOSTS_NAMED && !is_limit)
-		text_add(out, "%s{service=\"%s\",host=\"other\"} %.17g\n", name, m->label, rest);
+	if (m->host_count > HOSTS_NAMED && !is_limit) /* a blank: no host is called so, whatever clients ask for */
+		text_add(out, "%s{service=\"%s\",host=\"all others\"} %.17g\n", name, m->label, rest);
 }
 
 static void write_hosts(const struct measured *all, size_t count, struct text *out)

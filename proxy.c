@@ -82,7 +82,9 @@ static void send_answer(struct road *r)
 	               r->answer.status != 413 && x->request.method != HTTP_CONNECT && !worker_is_draining(r->worker);
 	r->answer.keep_alive = goes_on;
 	r->answer.says_keep_alive = goes_on && x->request.minor_version == 0;
-	r->answer.head_only = r->has_request && x->request.method == HTTP_HEAD;
+	r->answer.date_s = clock_wall_s();
+	/* The method of a request that was refused may be known, too: its client expects no body either. */
+	r->answer.head_only = r->record.method.at != NULL && x->request.method == HTTP_HEAD;
 	size_t length = answer_write(&r->answer, bytes, &body_bytes);
 	struct iovec part = { .iov_base = bytes, .iov_len = length };
 	atomic_fetch_add_explicit(&r->proxy->answered_total, 1, memory_order_relaxed);
@@ -189,9 +191,10 @@ static enum step relay_answer(struct road *r)
 	bool keep_alive = x->request.keep_alive && !worker_is_draining(r->worker);
 	uint64_t begun_us = clock_us();
 	if (x->response.status == 101)
-		return x->request.upgrade.at != NULL && x->response.upgrade.at != NULL ?
+		return x->request.upgrade.at != NULL && x->response.upgrade.at != NULL &&
+		                       http_upgrade_was_offered(x->request.upgrade, x->response.upgrade) ?
 		               run_tunnel(r) :
-		               road_refuse(r, 502, "http_protocol_error", "the target switched protocols unasked");
+		               road_refuse(r, 502, "http_protocol_error", "the target switched to a protocol that was not asked for");
 	x->extra = admit_ratelimit_fields(r, NULL, 0);
 	if (x->extra.length > 0 && (http_find_name(&x->response, "RateLimit") != NULL ||
 	                            http_find_name(&x->response, "RateLimit-Limit") != NULL))

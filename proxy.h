@@ -28,11 +28,15 @@ bool proxy_reload(struct proxy *proxy, struct settings *settings, char *error, s
 /* The port it listens on; 0 for a unix socket. */
 unsigned proxy_port(struct proxy *proxy);
 const char *proxy_name(const struct proxy *proxy);
+/* Has proxy_drain() been called? */
+bool proxy_is_draining(const struct proxy *proxy);
 
 /* Stops accepting, and lets what is in flight finish. Does not wait. */
 void proxy_drain(struct proxy *proxy);
 /* Waits until all connections have ended; at the deadline it cuts those that are left. True if none had to be cut. */
 bool proxy_finish(struct proxy *proxy, uint64_t deadline_us);
+/* Ends that wait at once, from another thread. */
+void proxy_cut(struct proxy *proxy);
 /* After proxy_finish(). */
 void proxy_destroy(struct proxy *proxy);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "lib/clock.h"
@@ -78,6 +79,7 @@ void roster_remove(struct roster *roster, struct proxy *proxy)
 	if (entry != NULL) {
 		*place = entry->next;
 		roster->count--;
+		pthread_cond_broadcast(&roster->changed);
 		while (entry->holders > 0)
 			pthread_cond_wait(&roster->changed, &roster->mutex);
 	}
@@ -85,7 +87,18 @@ void roster_remove(struct roster *roster, struct proxy *proxy)
 	free(entry);
 }
 
-bool roster_hold(struct roster *roster, struct roster_view *view)
+/* Is there a younger one of the same name? */
+static bool is_succeeded(const struct roster_entry *entry)
+{
+	if (!proxy_is_draining(entry->proxy))
+		return false;
+	for (const struct roster_entry *other = entry->next; other != NULL; other = other->next)
+		if (strcmp(proxy_name(other->proxy), proxy_name(entry->proxy)) == 0)
+			return true;
+	return false;
+}
+
+static bool hold(struct roster *roster, struct roster_view *view, bool also_succeeded)
 {
 	*view = (struct roster_view){ .roster = roster };
 	roster_lock(roster);
@@ -94,6 +107,8 @@ bool roster_hold(struct roster *roster, struct roster_view *view)
 	view->proxies = calloc(room, sizeof *view->proxies);
 	bool good = view->entries != NULL && view->proxies != NULL;
 	for (struct roster_entry *entry = roster->first; good && entry != NULL; entry = entry->next) {
+		if (!also_succeeded && is_succeeded(entry))
+			continue;
 		entry->holders++;
 		view->entries[view->count] = entry;
 		view->proxies[view->count++] = entry->proxy;
@@ -102,6 +117,16 @@ bool roster_hold(struct roster *roster, struct roster_view *view)
 	if (!good)
 		roster_release(view);
 	return good;
+}
+
+bool roster_hold(struct roster *roster, struct roster_view *view)
+{
+	return hold(roster, view, false);
+}
+
+bool roster_hold_all(struct roster *roster, struct roster_view *view)
+{
+	return hold(roster, view, true);
 }
 
 void roster_release(struct roster_view *view)
@@ -116,15 +141,32 @@ void roster_release(struct roster_view *view)
 	*view = (struct roster_view){ .roster = NULL };
 }
 
-bool roster_begin_change(struct roster *roster, uint64_t deadline_us)
+/* Waits for a change. ETIMEDOUT at the deadline. */
+static int wait_for_change(struct roster *roster, uint64_t deadline_us) REQUIRES(roster_mutex)
 {
 	struct timespec deadline = { .tv_sec = (time_t)(deadline_us / US_PER_S),
 		                     .tv_nsec = (long)(deadline_us % US_PER_S) * 1000 };
+	return deadline_us == CLOCK_NEVER ? pthread_cond_wait(&roster->changed, &roster->mutex) :
+	                                    pthread_cond_timedwait(&roster->changed, &roster->mutex, &deadline);
+}
+
+bool roster_wait_empty(struct roster *roster, uint64_t deadline_us)
+{
+	int error = 0;
+	roster_lock(roster);
+	while (roster->count > 0 && error != ETIMEDOUT)
+		error = wait_for_change(roster, deadline_us);
+	bool is_empty = roster->count == 0;
+	roster_unlock(roster);
+	return is_empty;
+}
+
+bool roster_begin_change(struct roster *roster, uint64_t deadline_us)
+{
 	int error = 0;
 	roster_lock(roster);
 	while (roster->is_changing && error != ETIMEDOUT)
-		error = deadline_us == CLOCK_NEVER ? pthread_cond_wait(&roster->changed, &roster->mutex) :
-		                                     pthread_cond_timedwait(&roster->changed, &roster->mutex, &deadline);
+		error = wait_for_change(roster, deadline_us);
 	bool is_ours = !roster->is_changing;
 	roster->is_changing = true;
 	roster_unlock(roster);

@@ -7,7 +7,11 @@
  *      looking:  roster_hold() … roster_release()          a moment: nothing in between may block
  *
  * Changes from outside (the API) and reloads take turns by roster_begin_change(): it is no lock, for a reload may wait for
- * names to resolve, and nobody should hold a mutex that long.
+ * names to resolve, and nobody should hold a mutex that long. Who changes waits for that turn first and takes hold then: the other way
+ * round, a reload could wait for him while he waits for the reload, and what he holds could be of yesterday.
+ *
+ * A stanza that is taken out of the file and put back while its connections still drain is two services of one name for a while. Names
+ * are what everybody outside tells services by, so the old one is looked at no more.
  *
  * Any thread.
  */
@@ -32,14 +36,19 @@ bool roster_add(struct roster *roster, struct proxy *proxy);
 /* Waits until nobody holds it. One that is not there: nothing. */
 void roster_remove(struct roster *roster, struct proxy *proxy);
 
+/* Waits until there is no service left. False at the deadline (CLOCK_NEVER: none). */
+bool roster_wait_empty(struct roster *roster, uint64_t deadline_us);
+
 struct roster_view {
 	struct roster *roster;
 	struct roster_entry **entries;
 	struct proxy **proxies; /* in the order of their making */
 	size_t count;
 };
-/* False when out of memory: then nothing is held. */
+/* Without those that drain and whose name is another's by now. False when out of memory: then nothing is held. */
 bool roster_hold(struct roster *roster, struct roster_view *view);
+/* Those too: for who ends them. */
+bool roster_hold_all(struct roster *roster, struct roster_view *view);
 void roster_release(struct roster_view *view);
 
 /* Waits for its turn, at most until deadline_us. False: somebody else still changes. */

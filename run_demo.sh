@@ -263,6 +263,7 @@ clean_up() {
 interrupted() {
 	trap '' INT TERM HUP PIPE
 	set +e
+	story=${!:-} # may be there and not yet have its name
 	pid_of[story]=$story
 	if [ -z "$story" ]; then
 		rm -rf "$tmp"
@@ -1637,5 +1638,4 @@ trap 'interrupted 130' INT
 trap 'interrupted 143' TERM HUP
 tmp=$(mktemp -d)
 play <&0 &
-story=$!
-wait "$story"
+wait $!

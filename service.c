@@ -280,7 +280,8 @@ enum tls_greeting service_shake_hands(struct proxy *proxy, const struct service_
 	enum tls_greeting greeting = TLS_SAID_NOTHING;
 	if (goes_on)
 		greeting = conn_accept_tls(g->client, g->settings->tls_server, clock_us() + patience_us, why);
-	worker_resume(g->worker);
+	if (greeting == TLS_GREETED || greeting == TLS_SPOKE_PLAINLY)
+		worker_resume(g->worker);
 	if (greeting == TLS_GREETING_FAILED)
 		log_write(proxy->log, LOG_LEVEL_INFO, proxy_name(proxy), "TLS handshake of %s failed: %s", g->client_text, why);
 	else if (goes_on && greeting == TLS_SAID_NOTHING)
@@ -318,6 +319,15 @@ static void end_retired(struct proxy *proxy)
 	proxy_unlock(proxy);
 }
 
+/* It is not what proxy_start() will serve on. */
+static void forget_opened(struct proxy *proxy, int fd)
+{
+	proxy_lock(proxy);
+	if (proxy->opened_fd == fd)
+		proxy->opened_fd = -1;
+	proxy_unlock(proxy);
+}
+
 /* Starts a crew on an open listener, in place of the present one if there is one: that takes no more connections, and those it
    has go on. On failure the listener is closed. */
 static bool serve_on(struct proxy *proxy, int fd, const struct settings *settings, char *error, size_t error_size)
@@ -329,6 +339,7 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	struct crew *crew = serving == NULL ? NULL : crew_start(fd, settings->max_clients, &job);
 	if (crew == NULL) {
 		snprintf(error, error_size, "no memory or threads to serve with");
+		forget_opened(proxy, fd);
 		close_listener(fd);
 		free(serving);
 		return false;
@@ -338,6 +349,7 @@ static bool serve_on(struct proxy *proxy, int fd, const struct settings *setting
 	struct serving *before = proxy->serving;
 	serving->next = before;
 	proxy->serving = serving;
+	proxy->opened_fd = -1;
 	proxy_unlock(proxy);
 	if (before != NULL) {
 		listener_retire(before->listen_fd);
@@ -562,6 +574,11 @@ const char *proxy_name(const struct proxy *proxy)
 	return proxy->name;
 }
 
+bool proxy_is_draining(const struct proxy *proxy)
+{
+	return atomic_load(&proxy->is_draining);
+}
+
 static void choose_via(struct proxy *proxy)
 {
 	uint64_t token = clock_us();
@@ -652,10 +669,10 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 	proxy->started_us = clock_us();
 	proxy_lock(proxy);
 	proxy->settings = settings_hold(settings);
+	int fd = proxy->opened_fd = listener_open(settings->bind, settings->port, false, error, error_size);
 	proxy_unlock(proxy);
 	choose_via(proxy);
-	proxy->opened_fd = listener_open(settings->bind, settings->port, false, error, error_size);
-	if (proxy->opened_fd >= 0 && create_parts(proxy, settings, error, error_size))
+	if (fd >= 0 && create_parts(proxy, settings, error, error_size))
 		return proxy;
 	proxy_destroy(proxy);
 	return NULL;
@@ -664,13 +681,11 @@ struct proxy *proxy_create(struct settings *settings, struct log *log, char *err
 bool proxy_start(struct proxy *proxy, char *error, size_t error_size)
 {
 	unsigned generation;
-	int fd = proxy->opened_fd;
 	struct settings *settings = service_settings(proxy, &generation);
-	bool good = group_start(proxy->group, settings, error, error_size);
-	if (good) {
-		proxy->opened_fd = -1;
-		good = serve_on(proxy, fd, settings, error, error_size);
-	}
+	proxy_lock(proxy);
+	int fd = proxy->opened_fd;
+	proxy_unlock(proxy);
+	bool good = group_start(proxy->group, settings, error, error_size) && serve_on(proxy, fd, settings, error, error_size);
 	if (good)
 		warn_of_idle_settings(proxy, settings);
 	settings_release(settings);
@@ -793,8 +808,12 @@ bool service_set_threshold(struct proxy *proxy, const struct settings_rate *thre
 	bool store_is_up;
 	struct limiter_options limiting = limits_now(proxy, settings, &store_is_up);
 	snprintf(error, error_size, "no memory for that threshold");
-	if (!group_configure(proxy->group, settings, error, error_size) ||
-	    limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+	bool is_shared = group_configure(proxy->group, settings, error, error_size);
+	if (!is_shared || limiter_configure(proxy->limiter, &limiting, clock_us()) != 0) {
+		struct settings *old = service_settings(proxy, &generation);
+		if (is_shared) /* the group was told already */
+			group_configure(proxy->group, old, why, sizeof why);
+		settings_release(old);
 		settings_release(settings);
 		return false;
 	}
@@ -835,6 +854,36 @@ unsigned proxy_port(struct proxy *proxy)
 	return address_port(&address);
 }
 
+/* An address that stands for all of the machine's is no place to connect to. */
+static void prefer_loopback(struct address *address)
+{
+	unsigned port = address_port(address);
+	if (address->any.sa_family == AF_INET && address->v4.sin_addr.s_addr == htonl(INADDR_ANY))
+		address_parse("127.0.0.1", port, address);
+	else if (address->any.sa_family == AF_INET6 && IN6_IS_ADDR_UNSPECIFIED(&address->v6.sin6_addr))
+		address_parse("127.0.0.1", port, address); /* IPV6_V6ONLY is off: see lib/listener.c */
+}
+
+bool service_url(struct proxy *proxy, char out[SERVICE_URL_MAX])
+{
+	struct address address;
+	char text[ADDRESS_TEXT_MAX];
+	proxy_lock(proxy);
+	int fd = proxy->serving != NULL ? proxy->serving->listen_fd : proxy->opened_fd;
+	bool listens = fd >= 0;
+	if (listens)
+		listener_address(fd, &address);
+	bool is_packet = proxy->settings->mode == MODE_PACKET, is_tls = proxy->settings->tls_server != NULL;
+	proxy_unlock(proxy);
+	if (!listens)
+		return false;
+	prefer_loopback(&address);
+	address_text(&address, text);
+	bool is_unix = address.any.sa_family == AF_UNIX;
+	snprintf(out, SERVICE_URL_MAX, "%s%s", is_unix ? "" : is_packet ? "tcp://" : is_tls ? "https://" : "http://", text);
+	return true;
+}
+
 static void log_counts(struct proxy *proxy)
 {
 	struct balancer_report *reports = calloc(BALANCER_TARGETS_MAX, sizeof *reports);
@@ -867,32 +916,48 @@ void proxy_drain(struct proxy *proxy)
 		crew_drain(serving->crew);
 }
 
+/* Cuts what a crew still has. */
+static void cut(struct proxy *proxy, struct serving *serving)
+{
+	unsigned cut = crew_cut(serving->crew);
+	if (proxy->lookups != NULL) /* nothing on a socket would wake those */
+		lookups_abandon(proxy->lookups);
+	atomic_fetch_add(&proxy->cut_total, cut);
+}
+
+void proxy_cut(struct proxy *proxy)
+{
+	proxy_lock(proxy);
+	for (struct serving *serving = proxy->serving; serving != NULL; serving = serving->next)
+		cut(proxy, serving);
+	proxy_unlock(proxy);
+}
+
+/* Until its crew has ended a listener stays in the list, for those who count connections and for proxy_cut(). */
 bool proxy_finish(struct proxy *proxy, uint64_t deadline_us)
 {
-	bool none_cut = true;
 	proxy_lock(proxy);
 	struct serving *serving = proxy->serving;
-	proxy->serving = NULL;
 	proxy_unlock(proxy);
 	bool has_served = serving != NULL;
 	while (serving != NULL) {
-		struct serving *next = serving->next;
 		if (!crew_wait(serving->crew, deadline_us)) {
-			none_cut = false;
-			log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections are cut active=%u",
-			          crew_active(serving->crew));
-			crew_cut(serving->crew);
-			if (proxy->lookups != NULL) /* nothing on a socket would wake those */
-				lookups_abandon(proxy->lookups);
+			cut(proxy, serving);
 			crew_wait(serving->crew, CLOCK_NEVER);
 		}
+		proxy_lock(proxy);
+		struct serving *next = proxy->serving = serving->next;
+		proxy_unlock(proxy);
 		end_serving(serving);
 		serving = next;
 	}
+	unsigned cut_total = atomic_load(&proxy->cut_total);
+	if (cut_total > 0)
+		log_write(proxy->log, LOG_LEVEL_WARN, proxy->name, "drain_timeout is over: connections were cut count=%u", cut_total);
 	if (has_served)
 		log_counts(proxy);
 	group_leave(proxy->group); /* not before: those who waited for their turn were still given one */
-	return none_cut;
+	return cut_total == 0;
 }
 
 void proxy_destroy(struct proxy *proxy)
@@ -901,9 +966,10 @@ void proxy_destroy(struct proxy *proxy)
 	struct resolver *resolver = proxy->resolver;
 	struct settings *settings = proxy->settings;
 	proxy->resolver = NULL; /* the probe thread may be about to ask it */
+	int opened_fd = proxy->opened_fd;
 	proxy_unlock(proxy);
-	if (proxy->opened_fd >= 0) /* never started */
-		close_listener(proxy->opened_fd);
+	if (opened_fd >= 0) /* never started */
+		close_listener(opened_fd);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
 	roads_destroy(proxy->roads);

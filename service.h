@@ -59,15 +59,16 @@ struct proxy {
 	atomic_ullong refused_total; /* over a limit, whichever */
 	atomic_ullong requests_total, answered_total; /* answered: by weir itself */
 	atomic_bool is_draining;
+	atomic_uint cut_total; /* connections with something in hand, when the time to drain was over */
 	uint64_t started_us;
 	atomic_uint settings_generation;   /* changes with settings: a worker looks at this number for each request */
-	int opened_fd;                     /* between proxy_create() and proxy_start(): the listener; else -1 */
 	uint64_t reap_us;                  /* when idle connections are looked at next; the probe thread's own */
 
 	pthread_mutex_t names;
 	unsigned answers_taken GUARDED_BY(names_mutex); /* the resolver's generation that the balancer has */
 
 	pthread_mutex_t mutex;
+	int opened_fd GUARDED_BY(proxy_mutex); /* between proxy_create() and proxy_start(): the listener; else -1 */
 	struct settings *settings GUARDED_BY(proxy_mutex);
 	struct resolver *resolver GUARDED_BY(proxy_mutex);
 	struct auth *auth GUARDED_BY(proxy_mutex); /* forward: who may use it; NULL: everybody */
@@ -109,6 +110,11 @@ bool service_set_caps(struct proxy *proxy, unsigned default_cap, const struct ho
 /* A request has ended: it is counted, and shown to those who look. refused_by: the limit that refused it, or NULL. is_tunnel: how long
    it was open says nothing about how fast anybody is. */
 void service_count(struct proxy *proxy, unsigned stripe, const struct log_access *record, const char *refused_by, bool is_tunnel);
+
+/* How it is reached from this machine: "http://127.0.0.1:8000", "https://[::1]:8443", "tcp://…" of a message switch, "unix:/path". False
+   when it does not listen. */
+#define SERVICE_URL_MAX (ADDRESS_TEXT_MAX + 16)
+bool service_url(struct proxy *proxy, char out[SERVICE_URL_MAX]);
 
 /* Connections of clients that are being served. */
 unsigned service_connections(struct proxy *proxy);

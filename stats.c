@@ -64,13 +64,14 @@ static void write_status(struct road *r, enum status_form form, struct text *bod
 static enum step send_body(struct road *r, const char *type, const char *fields, struct text *body)
 {
 	struct exchange *x = &r->exchange;
-	char head[PAGE_FIELDS_MAX + 512];
+	char head[PAGE_FIELDS_MAX + 512], date[HTTP_DATE_MAX];
 	bool keep_alive = x->request.keep_alive && x->request.minor_version == 1 && x->request.framing == HTTP_NO_BODY &&
 	                  !worker_is_draining(r->worker);
+	http_write_date(clock_wall_s(), date);
 	int length = snprintf(head, sizeof head,
-	                      "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
+	                      "HTTP/1.1 200 OK\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\nCache-Control: no-store\r\n"
 	                      "X-Content-Type-Options: nosniff\r\nX-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\n%s%s\r\n",
-	                      type, body->length, fields, keep_alive ? "" : "Connection: close\r\n");
+	                      date, type, body->length, fields, keep_alive ? "" : "Connection: close\r\n");
 	bool has_body = x->request.method != HTTP_HEAD;
 	struct iovec parts[2] = { { .iov_base = head, .iov_len = (size_t)length },
 		                  { .iov_base = body->bytes, .iov_len = has_body ? body->length : 0 } };

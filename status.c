@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "host_rates.h"
 #include "lib/clock.h"
@@ -276,6 +277,7 @@ static void add_limits(json_t *service, struct proxy *proxy, const struct settin
 	json_object_set_new(service, "refused_total", count_of(atomic_load(&proxy->refused_total)));
 	json_object_set_new(service, "cancelled_total", count_of(limits.cancelled_total));
 	json_object_set_new(service, "outstanding", count_of(limits.outstanding));
+	json_object_set_new(service, "in_window", count_of(limits.in_window));
 	json_object_set_new(service, "available", limits.available == UINT32_MAX ? json_null() : count_of(limits.available));
 }
 
@@ -307,8 +309,17 @@ static json_t *write_service(struct proxy *proxy, enum status_form form)
 	add_group(service, proxy);
 	if (form == STATUS_PAGE)
 		add_recent(service, proxy);
+	if (form != STATUS_API) /* tells it from one of the same name that was there before */
+		json_object_set_new(service, "since_ms", count_of(proxy->started_us / 1000));
 	settings_release(settings);
 	return service;
+}
+
+static json_int_t wall_clock_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (json_int_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* The last lines of the log. */
@@ -344,7 +355,9 @@ json_t *status_write(struct proxy *const *proxies, size_t count, const struct ro
 		for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++)
 			json_array_append_new(bounds, json_real((double)histogram_bounds_us[i] / 1e6));
 		json_object_set_new(status, "bounds_s", bounds);
-		json_object_set_new(status, "at_ms", json_integer((json_int_t)(clock_us() / 1000)));
+		json_object_set_new(status, "at_ms", count_of(clock_us() / 1000));
+		json_object_set_new(status, "since_ms", count_of(facts->started_us / 1000));
+		json_object_set_new(status, "time_ms", json_integer(wall_clock_ms()));
 	}
 	return status;
 }

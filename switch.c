@@ -153,13 +153,12 @@ static enum step send_error(struct road *r)
    served. */
 static enum step wait_for_message(struct road *r)
 {
-	if (!worker_rest(r->worker)) {
-		worker_resume(r->worker);
-		return conn_try_fill(&r->client) == CONN_OK ? STEP_ON : STEP_OVER;
-	}
-	enum conn_result result = conn_fill(&r->client, clock_us() + r->settings->idle_timeout_us);
+	bool may_wait = worker_rest(r->worker);
+	uint64_t deadline_us = clock_us() + r->settings->idle_timeout_us;
+	if ((may_wait ? conn_fill(&r->client, deadline_us) : conn_try_fill(&r->client)) != CONN_OK)
+		return STEP_OVER;
 	worker_resume(r->worker);
-	return result == CONN_OK ? STEP_ON : STEP_OVER;
+	return STEP_ON;
 }
 
 /* More of a message of which a part is there. */

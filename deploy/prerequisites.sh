@@ -1,5 +1,5 @@
 #!/bin/sh
-# deploy/prerequisites.sh build|demo|test|lint|fuzz|bench|terminals|browser|all: installs the packages that a part lacks.
+# deploy/prerequisites.sh build|demo|test|lint|fuzz|bench|terminals|browser|container|package|all: installs the packages that a part lacks.
 #
 # Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
@@ -13,12 +13,14 @@ PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
 demo="$build redis-server" # for run_demo.sh
-test="$build libcunit1-dev python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus" # gcc brings its sanitizers; promtool is in prometheus
-lint="$build libcunit1-dev clang shellcheck"
+test="$build libcunit1-dev pkg-config python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus python3-yaml mandoc" # gcc brings its sanitizers; promtool is in prometheus
+lint="$build libcunit1-dev clang shellcheck mandoc"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
 bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server squid wrk" # tinyproxy itself would come with a service
 terminals="tmux" # for run_demo.sh --terminals
 browser="chromium fonts-dejavu-core" # 300 MB: the tests of the status page in a browser are skipped without it
+container="$build debootstrap python3 python3-yaml iproute2 util-linux redis-server openssl" # deploy/check_container.sh
+package="$build libcunit1-dev git dpkg-dev debhelper lintian debootstrap curl python3 iproute2" # deploy/check_package.py
 services="nginx haproxy redis-server prometheus squid"
 
 fail() {
@@ -35,8 +37,10 @@ fuzz) wanted=$fuzz ;;
 bench) wanted=$bench ;;
 terminals) wanted=$terminals ;;
 browser) wanted=$browser ;;
-all) wanted="$demo $test $lint $fuzz $bench $terminals $browser" ;;
-*) fail "say which: build, demo, test, lint, fuzz, bench, terminals, browser or all" ;;
+container) wanted=$container ;;
+package) wanted=$package ;;
+all) wanted="$demo $test $lint $fuzz $bench $terminals $browser $container $package" ;;
+*) fail "say which: build, demo, test, lint, fuzz, bench, terminals, browser, container, package or all" ;;
 esac
 
 is_installed() {

@@ -1,10 +1,12 @@
 /* admin.c: see admin.h. */
 #include "admin.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "address.h"
@@ -17,6 +19,11 @@
 #define HEAD_US (5 * US_PER_S)
 #define BODY_US (10 * US_PER_S)
 #define IDLE_US (15 * US_PER_S)
+/* When there are hardly places left, nobody keeps one by saying nothing. */
+#define CROWD_MIN (ADMIN_CLIENTS_MAX - ADMIN_CLIENTS_MAX / 4)
+#define CROWDED_US (1 * US_PER_S)
+/* What the kernel keeps for a slow reader of a stream; left to itself it keeps megabytes. */
+#define STREAM_BUFFER_BYTES (64 * 1024)
 #define SEND_US (10 * US_PER_S)
 #define STREAM_SEND_US (3 * US_PER_S)
 #define LINGER_SILENCE_US (1 * US_PER_S)
@@ -27,6 +34,7 @@ struct admin {
 	struct admin_job job;
 	struct crew *crew;
 	int listen_fd;
+	atomic_uint served; /* connections that are being served */
 	char *token;
 	struct admin_place place;
 	char machine_name[256];
@@ -103,7 +111,7 @@ void admin_refuse(struct admin_reply *reply, int status, const char *why)
 	char clean[400];
 	size_t used = 0;
 	for (const char *at = why; *at != '\0' && used + 1 < sizeof clean; at++)
-		clean[used++] = *at == '"' || *at == '\\' || *at < ' ' ? '\'' : *at;
+		clean[used++] = *at == '"' || *at == '\\' || (unsigned char)*at < ' ' ? '\'' : *at;
 	clean[used] = '\0';
 	int length = snprintf(body, sizeof body, "{\"error\":\"%s\"}\n", clean);
 	free(reply->body);
@@ -114,15 +122,16 @@ void admin_refuse(struct admin_reply *reply, int status, const char *why)
 /* The fields keep browsers from guessing, framing, caching and telling others. */
 static bool send_reply(struct clerk *clerk, const struct admin_reply *reply, bool head_only, bool keep_alive)
 {
-	char head[2048];
+	char head[2048], date[HTTP_DATE_MAX];
 	char length_field[64] = "";
 	if (reply->stream == NULL)
 		snprintf(length_field, sizeof length_field, "Content-Length: %zu\r\n", reply->body_bytes);
+	http_write_date(clock_wall_s(), date);
 	int length = snprintf(head, sizeof head,
-	                      "HTTP/1.1 %d %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+	                      "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\n%sCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
 	                      "X-Frame-Options: DENY\r\nReferrer-Policy: no-referrer\r\nCross-Origin-Resource-Policy: same-origin\r\n"
 	                      "%.1200s%s\r\n",
-	                      reply->status, http_reason(reply->status), reply->content_type, length_field,
+	                      reply->status, http_reason(reply->status), date, reply->content_type, length_field,
 	                      reply->fields != NULL ? reply->fields : "", keep_alive ? "" : "Connection: close\r\n");
 	if (length < 0 || length >= (int)sizeof head)
 		return false;
@@ -146,6 +155,14 @@ bool admin_stream_send(struct admin_stream *stream, const char *bytes, size_t le
 
 /* ---- one request ---------------------------------------------------------------------------------------------------- */
 
+/* How long a client may say nothing. */
+static uint64_t patience_us(struct admin *admin, bool is_first)
+{
+	if (atomic_load(&admin->served) >= CROWD_MIN)
+		return CROWDED_US;
+	return is_first ? HEAD_US : IDLE_US;
+}
+
 /* Reads a head. False: the connection is over; status is what the client is still told, 0 for nothing. */
 static bool read_head(struct clerk *clerk, bool is_first, int *status, const char **why)
 {
@@ -156,7 +173,7 @@ static bool read_head(struct clerk *clerk, bool is_first, int *status, const cha
 	*status = 0;
 	if (conn_available(conn) == 0) {
 		bool rests = worker_rest(clerk->worker);
-		enum conn_result first = rests ? conn_fill(conn, clock_us() + (is_first ? HEAD_US : IDLE_US)) : CONN_END;
+		enum conn_result first = rests ? conn_fill(conn, clock_us() + patience_us(clerk->admin, is_first)) : CONN_END;
 		worker_resume(clerk->worker);
 		if (first != CONN_OK)
 			return false;
@@ -211,18 +228,6 @@ static int read_body(struct clerk *clerk, size_t length)
 	return 0;
 }
 
-static bool is_json(const struct http_head *head)
-{
-	const struct http_field *field = http_find_name(head, "Content-Type");
-	if (field == NULL)
-		return false;
-	struct http_text type = field->value;
-	for (size_t i = 0; i < type.length; i++)
-		if (type.at[i] == ';' || type.at[i] == ' ')
-			type.length = i;
-	return http_text_is(type, "application/json");
-}
-
 /* The rules about methods and bodies that all answers have in common. False: reply refuses. */
 static bool check_form(const struct http_head *head, struct admin_reply *reply)
 {
@@ -238,8 +243,6 @@ static bool check_form(const struct http_head *head, struct admin_reply *reply)
 		admin_refuse(reply, 411, "a PUT needs a Content-Length");
 	} else if (!reads && head->content_length > ADMIN_BODY_MAX) {
 		admin_refuse(reply, 413, "the body is longer than 256 KiB");
-	} else if (!reads && !is_json(head)) {
-		admin_refuse(reply, 415, "a PUT needs Content-Type: application/json");
 	}
 	return reply->status == 0;
 }
@@ -257,7 +260,7 @@ static bool check_guard(struct clerk *clerk, struct admin_reply *reply)
 		admin_refuse(reply, 403, "Host must be an address, localhost or this machine's name (or give the admin_token)");
 		return false;
 	case GUARD_FOREIGN_ORIGIN:
-		admin_refuse(reply, 403, "requests of other web pages are refused: Origin is not this host");
+		admin_refuse(reply, 403, "requests of other web pages are refused: Origin or Sec-Fetch-Site is not this host's");
 		return false;
 	case GUARD_LOCAL_ONLY:
 		admin_refuse(reply, 403, "changes are made from this machine alone: no admin_token is set");
@@ -305,14 +308,20 @@ static enum after serve_read(struct clerk *clerk)
 	bool streams = reply.stream != NULL && head->method != HTTP_HEAD;
 	if (!streams)
 		reply.stream = NULL;
-	bool goes_on = head->keep_alive && head->minor_version == 1 && !streams && !body_is_left && !worker_is_draining(clerk->worker);
+	bool goes_on = head->keep_alive && head->minor_version == 1 && !streams && !body_is_left && reply.status < 500 &&
+	               !worker_is_draining(clerk->worker);
 	bool is_sent = send_reply(clerk, &reply, head->method == HTTP_HEAD, goes_on);
 	free(reply.body);
 	if (streams) { /* in any case: it has to hear that it is over */
 		struct admin_stream stream = { .worker = clerk->worker, .conn = &clerk->conn };
+		int size = STREAM_BUFFER_BYTES; /* that it can't be had is no harm */
+		setsockopt(clerk->conn.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 		reply.stream(clerk->admin->job.context, &stream);
 	}
-	return !is_sent || streams ? AFTER_CLOSE : goes_on ? AFTER_NEXT : AFTER_LINGER;
+	if (!is_sent || streams)
+		return AFTER_CLOSE;
+	/* Only bytes that nobody has read would make a close hurt the answer. */
+	return goes_on ? AFTER_NEXT : body_is_left || conn_available(&clerk->conn) > 0 ? AFTER_LINGER : AFTER_CLOSE;
 }
 
 static enum after serve_request(struct clerk *clerk, bool is_first)
@@ -338,6 +347,7 @@ static void serve(void *state, int fd, const struct address *peer)
 {
 	struct clerk *clerk = state;
 	clerk->peer = *peer;
+	atomic_fetch_add(&clerk->admin->served, 1);
 	conn_init(&clerk->conn, fd, clerk->buffer, sizeof clerk->buffer);
 	enum after after = serve_request(clerk, true);
 	while (after == AFTER_NEXT)
@@ -346,6 +356,7 @@ static void serve(void *state, int fd, const struct address *peer)
 		conn_linger(&clerk->conn, LINGER_SILENCE_US, clock_us() + LINGER_US);
 	cut_detach(worker_cut(clerk->worker), CUT_CLIENT);
 	conn_close(&clerk->conn);
+	atomic_fetch_sub(&clerk->admin->served, 1);
 }
 
 /* ---- life ----------------------------------------------------------------------------------------------------------- */
@@ -373,7 +384,19 @@ static void complain(void *context, const char *what, int error)
 	admin->job.complain(admin->job.context, what, error);
 }
 
-struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, char *error, size_t error_size)
+/* While the other one, if there is one, lets its port be taken over. */
+static int open_beside(const struct admin_place *place, const struct admin *beside, char *error, size_t error_size)
+{
+	if (beside == NULL)
+		return listener_open(place->bind, place->port, false, error, error_size);
+	listener_share(beside->listen_fd, true);
+	int fd = listener_open(place->bind, place->port, true, error, error_size);
+	listener_share(beside->listen_fd, false);
+	return fd;
+}
+
+struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, const struct admin *beside, char *error,
+                         size_t error_size)
 {
 	struct admin *admin = calloc(1, sizeof *admin);
 	if (admin != NULL && token != NULL)
@@ -389,7 +412,7 @@ struct admin *admin_open(const char *place, const char *token, const struct admi
 		admin->machine_name[0] = '\0';
 	char why[256] = "not an address";
 	if (admin_parse_place(place, &admin->place))
-		admin->listen_fd = listener_open(admin->place.bind, admin->place.port, false, why, sizeof why);
+		admin->listen_fd = open_beside(&admin->place, beside, why, sizeof why);
 	if (admin->listen_fd >= 0)
 		return admin;
 	snprintf(error, error_size, "admin: %s", why);

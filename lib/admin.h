@@ -8,7 +8,8 @@
  * ask (guard.h), how much, and for how long.
  *
  * Bounds: ADMIN_CLIENTS_MAX connections at once, a head of ADMIN_HEAD_MAX, a body of ADMIN_BODY_MAX, and a deadline for each read and
- * write. Who keeps a connection open without asking loses it after a few seconds.
+ * write. Who keeps a connection open without asking loses it after a few seconds, and after one when there are hardly places left: a
+ * thousand watchers must not keep those out who ask whether we live.
  */
 #ifndef WEIR_ADMIN_H
 #define WEIR_ADMIN_H
@@ -75,8 +76,10 @@ struct admin_job {
 
 struct admin;
 
-/* Opens the port; nobody is served yet. token NULL: none. Both are copied. NULL, and a line in error, when it can't. */
-struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, char *error, size_t error_size);
+/* Opens the port; nobody is served yet. token NULL: none. Both are copied. beside: one that is open and will be stopped, perhaps at the
+   same port of another address that includes this one; or NULL. NULL, and a line in error, when it can't. */
+struct admin *admin_open(const char *place, const char *token, const struct admin_job *job, const struct admin *beside, char *error,
+                         size_t error_size);
 /* Begins to serve. False, and a line in error, when there is no memory or thread to do it with. Once. */
 bool admin_start(struct admin *admin, char *error, size_t error_size);
 /* Ends all connections, after a moment for answers under way, and frees. */

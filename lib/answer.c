@@ -1,4 +1,4 @@
-/* answer.c: see answer.h. Sources: RFC 9110 §15 (statuses), §10.2.3 (Retry-After); RFC 9209 (Proxy-Status). */
+/* answer.c: see answer.h. Sources: RFC 9110 §15 (statuses), §6.6.1 (Date), §10.2.3 (Retry-After); RFC 9209 (Proxy-Status). */
 #include "answer.h"
 
 #include <stdio.h>
@@ -24,10 +24,11 @@ static void write_cause(const struct answer *answer, char *out, size_t capacity)
 
 size_t answer_write(const struct answer *answer, char out[ANSWER_MAX], size_t *body_bytes)
 {
-	char body[512], cause[512], retry[48] = "";
+	char body[512], cause[512], date[HTTP_DATE_MAX], retry[48] = "";
 	int written = write_body(answer, body, sizeof body);
 	size_t body_length = written < (int)sizeof body ? (size_t)written : sizeof body - 1;
 	write_cause(answer, cause, sizeof cause);
+	http_write_date(answer->date_s, date);
 	if (answer->retry_after_s > 0)
 		snprintf(retry, sizeof retry, "Retry-After: %u\r\n", answer->retry_after_s);
 	const char *connection = "";
@@ -38,9 +39,9 @@ size_t answer_write(const struct answer *answer, char out[ANSWER_MAX], size_t *b
 
 	const char *type = answer->over_limit ? "application/json" : answer->content_type;
 
-	static const char form[] = "HTTP/1.1 %d %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n";
+	static const char form[] = "HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nContent-Length: %zu\r\n%s%s%s%s\r\n";
 	int head = snprintf(out, ANSWER_MAX, form,
-	                    answer->status, http_reason(answer->status), type != NULL ? type : "text/plain",
+	                    answer->status, http_reason(answer->status), date, type != NULL ? type : "text/plain",
 	                    body_length, cause, retry, answer->fields != NULL ? answer->fields : "", connection);
 	size_t length = head < ANSWER_MAX ? (size_t)head : ANSWER_MAX - 1;
 	*body_bytes = answer->head_only ? 0 : body_length;

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define ANSWER_MAX 4096
 /* Further fields: a line that is cut would join the next one. */
@@ -14,6 +15,7 @@
 
 struct answer {
 	int status;
+	int64_t date_s;         /* when: seconds since 1970 */
 	const char *cause;      /* a Proxy-Status error token of RFC 9209 §2.3: "connection_refused"; NULL: none */
 	const char *details;    /* one phrase: "field name with a blank", "over threshold": no quotes or control bytes */
 	const char *body;       /* NULL: the status and its details, as a line of text */

@@ -31,7 +31,8 @@ struct worker {
 	struct crew *crew;
 	struct worker *next, *previous; /* guarded by the crew's mutex */
 	struct cut cut;
-	atomic_bool resting;
+	atomic_bool resting; /* nothing is in hand: it may be ended without anybody losing anything */
+	atomic_bool serving;
 };
 
 struct crew {
@@ -126,7 +127,9 @@ static void serve(struct worker *worker, void *state, int fd, struct address *pe
 	struct crew *crew = worker->crew;
 	address_unmap(peer);
 	cut_attach(&worker->cut, CUT_CLIENT, fd);
+	atomic_store(&worker->serving, true);
 	crew->job.serve(state, fd, peer);
+	atomic_store(&worker->serving, false);
 	atomic_store(&worker->resting, false);
 }
 
@@ -186,6 +189,7 @@ static void *begin(struct crew *crew, struct worker *worker)
 static void *work(void *argument)
 {
 	struct crew *crew = argument;
+	thread_name("weir:client");
 	struct worker worker = { .crew = crew };
 	join_crew(&worker);
 	void *state = begin(crew, &worker);
@@ -264,13 +268,17 @@ bool crew_wait(struct crew *crew, uint64_t deadline_us)
 	return all_ended;
 }
 
-void crew_cut(struct crew *crew)
+unsigned crew_cut(struct crew *crew)
 {
+	unsigned in_the_middle = 0;
 	crew_lock(crew);
 	crew->cut = true;
-	for (struct worker *worker = crew->workers; worker != NULL; worker = worker->next)
+	for (struct worker *worker = crew->workers; worker != NULL; worker = worker->next) {
+		in_the_middle += atomic_load(&worker->serving) && !atomic_load(&worker->resting);
 		cut_now(&worker->cut);
+	}
 	crew_unlock(crew);
+	return in_the_middle;
 }
 
 void crew_destroy(struct crew *crew)

@@ -51,8 +51,8 @@ void crew_retire(struct crew *crew);
 void crew_drain(struct crew *crew);
 /* Waits for all workers to end: true, or false at the deadline. */
 bool crew_wait(struct crew *crew, uint64_t deadline_us);
-/* Cuts every connection, of clients and of targets. */
-void crew_cut(struct crew *crew);
+/* Cuts every connection, of clients and of targets. Returns how many of the clients' had something in hand. */
+unsigned crew_cut(struct crew *crew);
 /* After crew_wait() returned true. listen_fd stays the caller's. */
 void crew_destroy(struct crew *crew);
 
@@ -63,6 +63,7 @@ unsigned crew_active(struct crew *crew);
 struct cut *worker_cut(struct worker *worker);
 /* Between two requests the worker is idle: a drain may close its connection. Returns false when the crew drains: close it. */
 bool worker_rest(struct worker *worker);
+/* Something has come. Not after a rest in which nothing did: that connection has nothing in hand until its end. */
 void worker_resume(struct worker *worker);
 bool worker_is_draining(const struct worker *worker);
 

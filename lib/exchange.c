@@ -285,7 +285,10 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 	enum http_framing framing = framing_for_client(x);
 	/* A body that the target did not want to the end would be read as the next request: the connection ends here. */
 	x->client_must_close = !keep_alive || framing == HTTP_UNTIL_CLOSE || !exchange_request_is_done(x);
+	char date[HTTP_DATE_MAX];
+	http_write_date(clock_wall_s(), date);
 	struct rewrite_response how = { .via = via,
+		                        .date = date,
 		                        .client_is_1_1 = x->request.minor_version >= 1,
 		                        .keep_alive = !x->client_must_close,
 		                        .client_asked_keep_alive_1_0 = x->request.minor_version == 0 && x->request.keep_alive,

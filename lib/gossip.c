@@ -333,6 +333,7 @@ static void wait_and_read(struct gossip *g, uint64_t wake_us)
 static void *run(void *argument)
 {
 	struct gossip *g = argument;
+	thread_name("weir:gossip");
 	uint64_t wake_us = 0;
 	thread_prefer_prompt();
 	while (!atomic_load(&g->is_stopping)) {

@@ -76,6 +76,16 @@ static bool origin_is_host(struct http_text origin, struct http_text host)
 	return origin.length == host.length && strncasecmp(origin.at, host.at, host.length) == 0;
 }
 
+/* Browsers say so of their own accord, and a page can't say otherwise: an <img> or a <script> of a stranger's asks without an Origin. That
+   somebody followed a link to us is another matter. */
+static bool another_page_asks(const struct http_head *request)
+{
+	const struct http_field *site = http_find_name(request, "Sec-Fetch-Site"), *mode = http_find_name(request, "Sec-Fetch-Mode");
+	if (site == NULL || http_text_is(site->value, "same-origin") || http_text_is(site->value, "none"))
+		return false;
+	return mode == NULL || !http_text_is(mode->value, "navigate");
+}
+
 enum token { TOKEN_NONE, TOKEN_RIGHT, TOKEN_WRONG };
 
 /* Compared by their hashes, all bytes at any rate: how long it takes says neither where two tokens differ nor how long ours is. */
@@ -106,7 +116,7 @@ enum guard_verdict guard_check(const struct guard *guard, const struct address *
 		return GUARD_WRONG_TOKEN;
 	if (token != TOKEN_RIGHT && !host_is_ours(guard, request->host))
 		return GUARD_FOREIGN_HOST;
-	if (origin != NULL && !origin_is_host(origin->value, request->host))
+	if ((origin != NULL && !origin_is_host(origin->value, request->host)) || another_page_asks(request))
 		return GUARD_FOREIGN_ORIGIN;
 	if (reads || token == TOKEN_RIGHT || guard_is_loopback(peer))
 		return GUARD_PASS;

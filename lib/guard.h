@@ -9,12 +9,14 @@
  *      request forgery    a page of another site sends a PUT and does not care for the answer. But the browser then says who
  *                         sent it: "Origin: http://evil.example". So: an Origin must be that of the Host; and a PUT must be JSON,
  *                         which a page can't send elsewhere without being asked about first (a CORS preflight, which we refuse).
+ *      embedding          a page of another site names us in an <img> or a <script>: a GET without an Origin, whose answer it can't
+ *                         read, but thirty-two of them are all places to look from. Today's browsers say "Sec-Fetch-Site".
  *
  * What changes something is asked of loopback alone, or with the token: "Authorization: Bearer TOKEN". A request with the right
  * token may have any Host, for no page of a stranger knows the token. A wrong one is refused even where none is needed: who
  * gives it believes that it counts.
  *
- * Sources: RFC 6454 (Origin), RFC 6750 (Bearer), OWASP on both attacks. No state: any thread.
+ * Sources: RFC 6454 (Origin), RFC 6750 (Bearer), W3C Fetch Metadata, OWASP on these attacks. No state: any thread.
  */
 #ifndef WEIR_GUARD_H
 #define WEIR_GUARD_H

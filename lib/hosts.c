@@ -36,8 +36,12 @@
 /* How much longer those behind the first may be held: they ask one after the other. */
 #define HOLD_SLACK_US US_PER_S
 #define WANTED_FOR_US (10 * US_PER_S)
+/* That a connection is idle is told late, and to close it takes no time: whoever is refused first waits for that much. */
+#define HOLD_FOR_OTHERS_US (100 * US_PER_MS)
+#define IN_VAIN_FOR_US US_PER_S
 
 static void host_changed(void *context, const char *name, bool is_wanted);
+static void forget_entries(struct hosts *hosts, uint64_t now_us) EXCLUDES(hosts_mutex);
 
 struct hosts *hosts_create(const struct hosts_settings *settings, struct redis_store *store, const struct hosts_watch *watch)
 {
@@ -66,6 +70,7 @@ void hosts_destroy(struct hosts *hosts)
 	if (hosts->store != NULL)
 		redis_store_listen(hosts->store, NULL, NULL);
 	hosts_close_idle(hosts);
+	forget_entries(hosts, UINT64_MAX);
 	hosts_lock(hosts);
 	struct host_limits limits = hosts->limits;
 	hosts_unlock(hosts);
@@ -92,6 +97,15 @@ static struct hosts_host *find(struct hosts *hosts, const char *name) REQUIRES(h
 	return host;
 }
 
+unsigned hosts_open(struct hosts *hosts, const char *name)
+{
+	hosts_lock(hosts);
+	const struct hosts_host *host = name != NULL ? find(hosts, name) : NULL;
+	unsigned open = name == NULL ? hosts->totals.open : host != NULL ? host->open : 0;
+	hosts_unlock(hosts);
+	return open;
+}
+
 /* The host's entry, made if there is none, with one more user. NULL when out of memory. */
 static struct hosts_host *enter(struct hosts *hosts, const char *name) REQUIRES(hosts_mutex)
 {
@@ -112,18 +126,47 @@ static struct hosts_host *enter(struct hosts *hosts, const char *name) REQUIRES(
 	return host;
 }
 
-/* One user less; the last one out frees the entry. */
-static void leave(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+/* That the host's places are wanted elsewhere is remembered for longer than the last of them is open. */
+static bool is_of_no_use(const struct hosts_host *host, uint64_t now_us) REQUIRES(hosts_mutex)
 {
-	if (--host->users > 0 || host->open > 0 || host->waiting > 0 || host->owed > 0 || host->untold > 0)
-		return;
-	struct hosts_host **place = bucket_of(hosts, host->name);
-	while (*place != host)
-		place = &(*place)->next;
+	return host->users == 0 && host->open == 0 && host->waiting == 0 && host->owed == 0 && host->untold == 0 &&
+	       host->wanted_until_us <= now_us;
+}
+
+static void remove_entry(struct hosts *hosts, struct hosts_host **place) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = *place;
 	*place = host->next;
 	hosts->totals.hosts--;
 	free(host->idle);
 	free(host);
+}
+
+/* One user less; the last one out frees the entry. */
+static void leave(struct hosts *hosts, struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	host->users--;
+	if (!is_of_no_use(host, host->wanted_until_us > 0 ? clock_us() : 0))
+		return;
+	struct hosts_host **place = bucket_of(hosts, host->name);
+	while (*place != host)
+		place = &(*place)->next;
+	remove_entry(hosts, place);
+}
+
+/* Frees the entries that were kept for what they remember, and that is over. */
+static void forget_entries(struct hosts *hosts, uint64_t now_us) EXCLUDES(hosts_mutex)
+{
+	for (size_t bucket = 0; bucket < HOSTS_BUCKETS; bucket++) {
+		hosts_lock(hosts);
+		for (struct hosts_host **place = &hosts->buckets[bucket]; *place != NULL;) {
+			if (is_of_no_use(*place, now_us))
+				remove_entry(hosts, place);
+			else
+				place = &(*place)->next;
+		}
+		hosts_unlock(hosts);
+	}
 }
 
 /* Pays what is owed for the host, and leaves it. */
@@ -342,7 +385,7 @@ struct claim {
 	struct hosts_host *host;
 	struct hosts_waiter waiter;
 	int close_fd;            /* an idle connection whose place came over; closed outside the lock */
-	bool was_held;           /* it waited for another worker's idle connections: once is enough */
+	bool was_held;           /* it waited for other workers' idle connections: once is enough */
 	bool is_watching_client; /* for the end of its sending */
 };
 
@@ -383,7 +426,7 @@ static enum hosts_answer take_while_down(struct claim *claim, unsigned cap) REQU
 {
 	struct hosts *hosts = claim->hosts;
 	if (hosts->fail == HOSTS_FAIL_CLOSED)
-		return take_over(claim) ? HOSTS_PLACE : HOSTS_STORE_DOWN;
+		return HOSTS_STORE_DOWN;
 	if (hosts->fail == HOSTS_FAIL_LOCAL) {
 		unsigned share = cap / redis_store_live_workers(hosts->store, claim->host->name);
 		cap = share > 0 ? share : 1;
@@ -399,6 +442,24 @@ static void hold(struct claim *claim, uint64_t wait_us) REQUIRES(hosts_mutex)
 		claim->host->hold_until_us = until_us;
 }
 
+/* Others have places. Each worker that keeps an idle one would have to be asked for it: from now on nobody keeps one. */
+static void hold_for_others(struct claim *claim, bool idle_elsewhere) REQUIRES(hosts_mutex)
+{
+	struct hosts_host *host = claim->host;
+	uint64_t now_us = clock_us();
+	host->wanted_until_us = now_us + WANTED_FOR_US;
+	if (claim->was_held)
+		return;
+	if (idle_elsewhere) {
+		hold(claim, HOLD_FOR_IDLE_US);
+		claim->was_held = true;
+	} else if (host->in_vain_until_us <= now_us) {
+		host->in_vain_until_us = now_us + IN_VAIN_FOR_US;
+		hold(claim, HOLD_FOR_OTHERS_US);
+		claim->was_held = true;
+	}
+}
+
 /* A place for this claim, now or not at all. The lock is let go while the store is asked. */
 static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
 {
@@ -409,7 +470,9 @@ static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
 	if (hosts->store == NULL || cap == 0)
 		return take_locally(claim, cap);
 	struct redis_store_result result = { .sum = 0 };
-	bool will_wait = claim->wish->wait_until_us > claim->wish->now_us;
+	/* Whoever is held wants to hear of places as those do that wait. */
+	bool will_wait = claim->wish->wait_until_us > claim->wish->now_us ||
+	                 (!claim->was_held && host->in_vain_until_us <= claim->wish->now_us);
 	hosts_unlock(hosts);
 	enum redis_store_answer answer = redis_store_take(hosts->store, host->name, cap, will_wait, &result);
 	hosts_lock(hosts);
@@ -418,6 +481,7 @@ static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
 	case REDIS_STORE_GRANTED:
 		host->must_ask = false;
 		host->cap_in_force = host->cap;
+		host->in_vain_until_us = 0;
 		take(claim);
 		return HOSTS_PLACE;
 	case REDIS_STORE_FULL:
@@ -426,9 +490,8 @@ static enum hosts_answer take_place(struct claim *claim) REQUIRES(hosts_mutex)
 			return HOSTS_PLACE;
 		if (answer == REDIS_STORE_SETTLING)
 			hold(claim, result.wait_us);
-		else if (result.idle_elsewhere && !claim->was_held)
-			hold(claim, HOLD_FOR_IDLE_US);
-		claim->was_held = claim->was_held || result.idle_elsewhere;
+		else if (result.sum > host->open)
+			hold_for_others(claim, result.idle_elsewhere);
 		return HOSTS_FULL;
 	case REDIS_STORE_DOWN: return take_while_down(claim, cap);
 	case REDIS_STORE_OFF: return take_locally(claim, cap);
@@ -466,7 +529,7 @@ static bool sleep_in_line(struct claim *claim, uint64_t until_us) EXCLUDES(hosts
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	if (ppoll(fds, 2, until_us == CLOCK_NEVER ? NULL : &left, NULL) < 0)
 		return errno == EINTR;
-	if (fds[0].revents != 0 && read(claim->waiter.wake_fd, &count, sizeof count) < 0 && errno != EAGAIN)
+	if (fds[0].revents != 0 && read(claim->waiter.wake_fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
 		return false;
 	return !client_is_gone(claim, fds[1].revents);
 }
@@ -542,10 +605,19 @@ static enum hosts_answer stand_in_line(struct claim *claim, unsigned seen_events
 	return answer;
 }
 
+/* Then an idle connection is of no use either: it counts for Redis only as long as Redis hears of it. */
+static bool is_shut(struct hosts *hosts, const struct hosts_host *host) REQUIRES(hosts_mutex)
+{
+	return hosts->store != NULL && host->cap != 0 && hosts->fail == HOSTS_FAIL_CLOSED &&
+	       redis_store_is_down(hosts->store);
+}
+
 /* Under the lock: from the wish to the answer. An idle connection is in claim->waiter.given. */
 static enum hosts_answer decide(struct claim *claim) REQUIRES(hosts_mutex)
 {
 	struct hosts_host *host = claim->host;
+	if (is_shut(claim->hosts, host))
+		return HOSTS_STORE_DOWN;
 	claim->waiter.given = newest_idle(claim->hosts, host, claim->wish);
 	if (claim->waiter.given.fd >= 0)
 		return HOSTS_PLACE;
@@ -689,6 +761,7 @@ void hosts_reap(struct hosts *hosts, uint64_t idle_max_us, uint64_t now_us)
 {
 	struct reaping reaping = { .idle_max_us = idle_max_us, .now_us = now_us };
 	hosts_visit(hosts, reap, &reaping);
+	forget_entries(hosts, now_us);
 }
 
 static void close_idle(struct hosts *hosts, struct hosts_host *host, const void *how) REQUIRES(hosts_mutex)

@@ -53,7 +53,7 @@ struct host_limits {
 
 /* When the store can't be reached. */
 enum hosts_fail {
-	HOSTS_FAIL_CLOSED, /* no new connection */
+	HOSTS_FAIL_CLOSED, /* nobody is let through to a host with a cap, not even over an idle connection */
 	HOSTS_FAIL_LOCAL,  /* this worker's share: cap ÷ live workers, at least 1 */
 	HOSTS_FAIL_OPEN,   /* the cap, for this worker alone */
 };
@@ -85,6 +85,8 @@ int hosts_set_cap(struct hosts *hosts, const char *name, unsigned cap);
 int hosts_remove_cap(struct hosts *hosts, const char *name);
 /* The cap in force for a name, 0 for none. */
 unsigned hosts_cap(struct hosts *hosts, const char *name);
+/* Connections that are open to a host, idle ones too, or being opened; NULL: to all hosts. */
+unsigned hosts_open(struct hosts *hosts, const char *name);
 /* A copy of the overrides, sorted by name, and the default: items and each name are the caller's to free (host_limits_free()).
    -1 when out of memory. */
 int hosts_limits(struct hosts *hosts, unsigned *default_cap, struct host_limits *copy);

@@ -46,7 +46,8 @@ struct hosts_host {
 	bool must_ask;           /* the cap was lowered: the store has to be asked before a place is handed on */
 	unsigned events;         /* goes up when those that wait should look again */
 	uint64_t hold_until_us;  /* until then even those that would not wait do: the store said that places may come */
-	uint64_t wanted_until_us; /* another worker wants places: no idle connection is kept until then */
+	uint64_t wanted_until_us; /* another worker wants places, or has those that we want: no idle connection is kept until then */
+	uint64_t in_vain_until_us; /* one was held just now for nothing: until then the others' places are taken for busy ones */
 	struct hosts_idle *idle; /* oldest first */
 	size_t idle_count, idle_capacity;
 	struct hosts_waiter *first, *last;

@@ -173,14 +173,16 @@ size_t hosts_report(struct hosts *hosts, struct hosts_report_row *rows, size_t c
 	size_t count = 0;
 	hosts_lock(hosts);
 	for (size_t bucket = 0; bucket < HOSTS_BUCKETS; bucket++) {
-		for (struct hosts_host *host = hosts->buckets[bucket]; host != NULL; host = host->next, count++) {
-			if (count >= capacity)
+		for (struct hosts_host *host = hosts->buckets[bucket]; host != NULL; host = host->next) {
+			if (host->open == 0 && host->waiting == 0)
+				continue; /* kept for what it remembers */
+			if (count++ >= capacity)
 				continue;
-			rows[count] = (struct hosts_report_row){ .open = host->open,
+			rows[count - 1] = (struct hosts_report_row){ .open = host->open,
 				                                 .idle = (unsigned)host->idle_count,
 				                                 .waiting = host->waiting,
 				                                 .limit = host->cap };
-			memcpy(rows[count].name, host->name, sizeof host->name);
+			memcpy(rows[count - 1].name, host->name, sizeof host->name);
 		}
 	}
 	*totals = hosts->totals;

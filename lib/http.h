@@ -19,6 +19,7 @@
 #include <stdint.h>
 
 #define HTTP_FIELDS_MAX 128
+#define HTTP_DATE_MAX 30 /* a date and its NUL */
 
 /* A piece of someone else's bytes. Not terminated by NUL. at is NULL when there is none. */
 struct http_text {
@@ -156,6 +157,13 @@ bool http_text_is(struct http_text text, const char *word);      /* equal, witho
 bool http_next_element(struct http_text *list, struct http_text *element);
 /* Decimal digits only, at most 18 of them. False for anything else. */
 bool http_parse_number(struct http_text text, uint64_t *number);
+
+/* Do all the protocols that the other side switched to stand among those that it was offered? Both are values of
+   Upgrade (RFC 9110 §7.8). */
+bool http_upgrade_was_offered(struct http_text offered, struct http_text chosen);
+
+/* Writes a time, in seconds since 1970, as Date has it: "Sun, 06 Nov 1994 08:49:37 GMT", ended by NUL. */
+void http_write_date(int64_t unix_s, char out[HTTP_DATE_MAX]);
 
 const char *http_reason(int status); /* "Not Found"; "Unknown" for a status that has no name here */
 

@@ -207,6 +207,20 @@ static struct http_text read_upgrade(const struct http_head *head)
 	return upgrade.at && protocols_are_welcome(upgrade) ? upgrade : (struct http_text){ NULL, 0 };
 }
 
+bool http_upgrade_was_offered(struct http_text offered, struct http_text chosen)
+{
+	struct http_text protocol;
+	while (http_next_element(&chosen, &protocol)) {
+		struct http_text list = offered, candidate;
+		bool is_found = false;
+		while (!is_found && http_next_element(&list, &candidate))
+			is_found = http_same(candidate, protocol);
+		if (!is_found)
+			return false;
+	}
+	return true;
+}
+
 struct http_fault http_read_connection(struct http_head *head, http_names present)
 {
 	struct connection_options options = { 0, false, false, false };

@@ -5,6 +5,7 @@
  *      http_target.c   the request target and the Host grammar: where does this request want to go?
  *      http_fields.c   field lines, and what the fields say about the connection and about the framing of the body
  *      http_text.c     classes of characters, lists, numbers, names of statuses
+ *      http_date.c     the time as Date has it
  *
  * All of them look at a byte once, through one table of 256 entries: a branch for each forbidden character would be
  * slower, and a reader could never be sure that none was forgotten.

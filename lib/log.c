@@ -12,6 +12,9 @@
  * be set on a standard stream as we found it: that is shared with every process that has the same terminal. Opened anew
  * through /proc/self/fd it is ours alone; a socket has MSG_DONTWAIT.
  *
+ * A terminal takes one write at a time, and a second writer who will not wait hears that there is no room, as if nobody
+ * read. So there a line waits a moment, as long as lines come through: a terminal that is stopped costs that moment once.
+ *
  * The access line is the "combined" format that every log reader knows, with key=value pairs after it.
  */
 #include "log.h"
@@ -21,6 +24,7 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -31,20 +35,26 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "text.h"
 
 /* An escaped byte takes up to six: four values of a request, or one message, always fit with all that stands around them. */
 #define LINE_MAX_BYTES 16384
 #define VALUE_MAX_BYTES 512
 #define MESSAGE_MAX_BYTES 2048
+#define TERMINAL_WAIT_US 50000
 
 struct sink {
 	char *path;      /* NULL: one of the standard streams, which are not reopened */
 	atomic_int fd;         /* -1: off */
 	atomic_bool is_socket;
+	atomic_bool is_pipe;
+	atomic_bool is_terminal;
+	atomic_bool is_stuck;  /* a terminal took no line in TERMINAL_WAIT_US, and none since */
 	atomic_bool may_block; /* it could not be opened not to */
 	atomic_bool is_torn;   /* a line was cut: the next must not be glued to it */
 	atomic_ullong dropped;
+	atomic_int last_error; /* what the last line was lost of */
 };
 
 struct log {
@@ -52,7 +62,11 @@ struct log {
 	atomic_int level;
 	atomic_bool json;
 	atomic_bool access_on;
+	atomic_bool access_is_taken; /* by whoever takes what would go to a standard stream */
 	atomic_bool traces;
+	/* Set once. */
+	void (*take)(void *context, enum log_level level, const char *service, const char *text);
+	void *take_context;
 	/* The mutex guards the sinks' paths, and opening. Writers use fd without it: a number stays open, on one file or
 	   another, for as long as the log lives. */
 	struct sink main_sink, access_sink;
@@ -161,18 +175,72 @@ static void put_time(struct line *line)
 	put_f(line, ".%03ldZ", now.tv_nsec / 1000000);
 }
 
-/* Writes a line, or counts it as lost. Only a full disk or pipe takes a part of one. */
-static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
+/* A pipe that nobody reads any more would end the process by SIGPIPE, and write() knows no MSG_NOSIGNAL. Where the signal was
+   not blocked it is taken back before anybody gets it; one that was pending before stays. */
+static ssize_t write_pipe(int fd, const struct line *line)
+{
+	sigset_t pipe_signal, before, pending;
+	sigemptyset(&pipe_signal);
+	sigaddset(&pipe_signal, SIGPIPE);
+	sigpending(&pending);
+	pthread_sigmask(SIG_BLOCK, &pipe_signal, &before);
+	ssize_t written = write(fd, line->bytes, line->length);
+	int error = errno;
+	if (written < 0 && error == EPIPE && !sigismember(&pending, SIGPIPE))
+		sigtimedwait(&pipe_signal, NULL, &(struct timespec){ .tv_sec = 0 });
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = error;
+	return written;
+}
+
+/* One write() of the line's bytes from begin on, which does not wait: how many went, or -1 and errno. */
+static ssize_t write_from(const struct sink *sink, const struct line *line, size_t begin)
 {
 	int fd = sink->fd;
 	struct pollfd room = { .fd = fd, .events = POLLOUT };
 	ssize_t written = -1;
-	if (sink->is_socket)
-		written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
-	else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
-		written = write(fd, line->bytes, line->length);
+	do {
+		errno = EAGAIN;
+		if (sink->is_socket)
+			written = send(fd, line->bytes, line->length, MSG_DONTWAIT | MSG_NOSIGNAL);
+		else if (!sink->may_block || (poll(&room, 1, 0) == 1 && (room.revents & POLLOUT) != 0))
+			written = sink->is_pipe ? write_pipe(fd, line) : write(fd, line->bytes + begin, line->length - begin);
+	} while (written < 0 && errno == EINTR);
+	return written;
+}
+
+/* Writes a line to a terminal, whose other writers may be in the way. Gives the bytes that went, or -1 and errno. */
+static ssize_t write_terminal(struct sink *sink, const struct line *line)
+{
+	struct pollfd room = { .fd = sink->fd, .events = POLLOUT };
+	uint64_t now_us = clock_us(), until_us = atomic_load(&sink->is_stuck) ? now_us : now_us + TERMINAL_WAIT_US;
+	size_t done = 0;
+	for (;;) {
+		ssize_t written = write_from(sink, line, done);
+		done += written > 0 ? (size_t)written : 0;
+		if (done == line->length || (written < 0 && errno != EAGAIN)) {
+			atomic_store(&sink->is_stuck, false);
+			return done > 0 ? (ssize_t)done : written;
+		}
+		now_us = clock_us();
+		if (now_us >= until_us)
+			break;
+		poll(&room, 1, (int)((until_us - now_us + 999) / 1000));
+	}
+	atomic_store(&sink->is_stuck, true);
+	errno = EAGAIN;
+	return done > 0 ? (ssize_t)done : -1;
+}
+
+/* Writes a line, or counts it as lost. Only a full disk, pipe or terminal takes a part of one. */
+static void put_out(struct sink *sink, const struct line *line, unsigned long long lost_with_it)
+{
+	ssize_t written = sink->is_terminal ? write_terminal(sink, line) : write_from(sink, line, 0);
 	if (written == (ssize_t)line->length)
 		return;
+	/* A part of a line: there was no room for the rest, which the next write would be told. */
+	int full = sink->is_socket || sink->is_terminal || sink->may_block ? EAGAIN : ENOSPC;
+	atomic_store(&sink->last_error, written < 0 ? errno : full);
 	if (written > 0)
 		atomic_store(&sink->is_torn, true);
 	atomic_fetch_add(&sink->dropped, lost_with_it);
@@ -187,7 +255,9 @@ static void tell_dropped(struct sink *sink, unsigned long long dropped, bool jso
 	put(&line, json ? "{\"time\":\"" : "");
 	put_time(&line);
 	put(&line, json ? "\",\"level\":\"warn\",\"message\":\"" : " warn  ");
-	put_f(&line, "%llu lines were lost: nobody was reading", dropped);
+	int error = atomic_load(&sink->last_error);
+	put_f(&line, "%llu lines were lost: %s", dropped,
+	      error == EAGAIN || error == EPIPE || error == ENXIO ? "nobody was reading" : strerror(error));
 	put(&line, json ? "\"}\n" : "\n");
 	put_out(sink, &line, dropped);
 }
@@ -254,22 +324,51 @@ static bool sink_open(struct sink *sink, const char *path, int standard, char *e
 		sink->fd = fd;
 	}
 	sink->is_socket = is_known && S_ISSOCK(status.st_mode);
+	sink->is_pipe = is_known && S_ISFIFO(status.st_mode);
+	sink->is_terminal = isatty(sink->fd) == 1;
 	sink->may_block = !is_non_blocking && !(is_known && S_ISREG(status.st_mode));
 	free(sink->path);
 	sink->path = copy;
 	return true;
 }
 
+/* From now on it is written nowhere. False: it is a file, or off. */
+static bool leave_terminal(struct sink *sink)
+{
+	if (sink->fd < 0 || sink->path != NULL)
+		return false;
+	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (nowhere < 0)
+		return false;
+	dup3(nowhere, sink->fd, O_CLOEXEC);
+	close(nowhere);
+	return true;
+}
+
+/* Nothing is written there any more. Its number stays open, for a writer may have it in hand. */
+static void sink_close(struct sink *sink)
+{
+	if (sink->fd >= 0 && sink->path != NULL) {
+		free(sink->path);
+		sink->path = NULL;
+		leave_terminal(sink);
+	}
+}
+
 static bool apply(struct log *log, const struct log_options *options, char *error, size_t error_size)
 {
-	bool good = sink_open(&log->main_sink, options->path, STDERR_FILENO, error, error_size);
+	bool good = true;
+	if (options->path != NULL || log->take == NULL)
+		good = sink_open(&log->main_sink, options->path, STDERR_FILENO, error, error_size);
+	else
+		sink_close(&log->main_sink);
 	const char *access = options->access_path;
-	if (good && access != NULL) {
-		const char *path = strcmp(access, "-") == 0 ? NULL : access;
+	const char *path = access == NULL || strcmp(access, "-") == 0 ? NULL : access;
+	if (good && access != NULL && (path != NULL || log->take == NULL))
 		good = sink_open(&log->access_sink, path, STDOUT_FILENO, error, error_size);
-	}
 	if (!good)
 		return false;
+	atomic_store(&log->access_is_taken, path == NULL && log->take != NULL);
 	atomic_store(&log->access_on, access != NULL);
 	atomic_store(&log->level, (int)options->level);
 	atomic_store(&log->json, options->json);
@@ -287,6 +386,8 @@ struct log *log_create(const struct log_options *options, char *error, size_t er
 	}
 	pthread_mutex_init(&log->events_mutex, NULL);
 	log->main_sink.fd = log->access_sink.fd = -1;
+	log->take = options->take;
+	log->take_context = options->take_context;
 	log_lock(log);
 	bool good = apply(log, options, error, error_size);
 	log_unlock(log);
@@ -341,18 +442,6 @@ void log_give_to(struct log *log, uid_t user, gid_t group)
 	if (log->access_sink.path != NULL && fchown(log->access_sink.fd, user, group) != 0)
 		errno = 0;
 	log_unlock(log);
-}
-
-static bool leave_terminal(struct sink *sink)
-{
-	if (sink->fd < 0 || sink->path != NULL)
-		return false;
-	int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (nowhere < 0)
-		return false;
-	dup3(nowhere, sink->fd, O_CLOEXEC);
-	close(nowhere);
-	return true;
 }
 
 bool log_leave_terminal(struct log *log)
@@ -413,6 +502,18 @@ size_t log_events(struct log *log, struct log_event *out, size_t capacity)
 	return count;
 }
 
+/* Gives a line to whoever takes them, with no byte in it that could move a cursor. */
+static void hand_over(struct log *log, enum log_level level, const char *service, const struct line *message)
+{
+	if (log->take == NULL)
+		return;
+	struct line line;
+	line.length = 0;
+	put_plain(&line, message->bytes, message->length);
+	line.bytes[line.length] = '\0';
+	log->take(log->take_context, level, service, line.bytes);
+}
+
 void log_write(struct log *log, enum log_level level, const char *service, const char *format, ...)
 {
 	bool is_shown = log_shows(log, level);
@@ -429,6 +530,9 @@ void log_write(struct log *log, enum log_level level, const char *service, const
 	if (level >= LOG_LEVEL_INFO)
 		keep_event(log, level, service, &message);
 	if (!is_shown)
+		return;
+	hand_over(log, level, service, &message);
+	if (log->main_sink.fd < 0)
 		return;
 
 	struct line line;
@@ -478,6 +582,7 @@ void log_trace(struct log *log, const char *service, uint64_t number, uint64_t a
 		put_f(&line, "trace %s #%llu +%.6f ", service, (unsigned long long)number, (double)after_us / 1e6);
 		put_plain(&line, message.bytes, message.length);
 	}
+	hand_over(log, LOG_LEVEL_DEBUG, service, &line);
 	sink_write(&log->main_sink, &line, json);
 }
 
@@ -550,5 +655,8 @@ void log_access(struct log *log, const struct log_access *access)
 	else
 		put_access_text(&line, access);
 	bool own = atomic_load(&log->access_on);
-	sink_write(own ? &log->access_sink : &log->main_sink, &line, json);
+	if (!own || atomic_load(&log->access_is_taken))
+		hand_over(log, own ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG, access->service, &line);
+	if (!own || !atomic_load(&log->access_is_taken))
+		sink_write(own ? &log->access_sink : &log->main_sink, &line, json);
 }

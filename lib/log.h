@@ -25,6 +25,10 @@ struct log_options {
 	enum log_level level;
 	bool json;
 	bool traces;             /* log_trace() writes */
+	/* Takes the lines that would go to a standard stream, instead of it, and those of path as well. text has no newline, and in front
+	   no time, level or service. Any thread, several at a time. NULL: nobody. Fixed when the log is created. */
+	void (*take)(void *context, enum log_level level, const char *service, const char *text);
+	void *take_context;
 };
 
 struct log;

@@ -24,6 +24,9 @@
 #include "thread.h"
 #include "ts.h"
 
+/* The part of all questions that one asker may have under way. */
+#define SHARE_OF_ONE 4u
+
 struct lookups {
 	unsigned most; /* never changes */
 	pthread_mutex_t mutex;
@@ -31,14 +34,16 @@ struct lookups {
 	bool is_abandoned GUARDED_BY(lookups_mutex);
 	unsigned under_way GUARDED_BY(lookups_mutex);
 	unsigned holders GUARDED_BY(lookups_mutex); /* the owner, and each helper */
+	struct question *first GUARDED_BY(lookups_mutex); /* of those under way */
 };
 
 LOCK_VERBS(lookups, mutex, lookups_mutex)
 
 struct question {
 	struct lookups *lookups;
-	char *host;
+	char *host, *asker;
 	char port[8];
+	struct question *next GUARDED_BY(lookups_mutex), *previous GUARDED_BY(lookups_mutex);
 	bool is_done GUARDED_BY(lookups_mutex);
 	bool is_left GUARDED_BY(lookups_mutex); /* by whoever asked */
 	struct lookup_answer answer;            /* the helper's until is_done, then the asker's */
@@ -87,6 +92,7 @@ void lookups_destroy(struct lookups *lookups)
 static void free_question(struct question *question)
 {
 	free(question->host);
+	free(question->asker);
 	free(question);
 }
 
@@ -117,16 +123,37 @@ static void ask(const char *host, const char *port, int flags, struct lookup_ans
 		answer->error = EAI_NODATA;
 }
 
+static void put_in(struct lookups *lookups, struct question *question) REQUIRES(lookups_mutex)
+{
+	question->next = lookups->first;
+	if (lookups->first != NULL)
+		lookups->first->previous = question;
+	lookups->first = question;
+	lookups->under_way++;
+}
+
+static void take_out(struct lookups *lookups, struct question *question) REQUIRES(lookups_mutex)
+{
+	if (question->next != NULL)
+		question->next->previous = question->previous;
+	if (question->previous != NULL)
+		question->previous->next = question->next;
+	else
+		lookups->first = question->next;
+	lookups->under_way--;
+	pthread_cond_broadcast(&lookups->signal);
+}
+
 static void *run_helper(void *argument)
 {
 	struct question *question = argument;
+	thread_name("weir:name");
 	struct lookups *lookups = question->lookups;
 	ask(question->host, question->port, 0, &question->answer);
 	lookups_lock(lookups);
 	question->is_done = true;
 	bool is_left = question->is_left;
-	lookups->under_way--;
-	pthread_cond_broadcast(&lookups->signal);
+	take_out(lookups, question);
 	lookups_unlock(lookups);
 	if (is_left)
 		free_question(question);
@@ -134,17 +161,18 @@ static void *run_helper(void *argument)
 	return NULL;
 }
 
-static struct question *create_question(struct lookups *lookups, const char *host, const char *port)
+static struct question *create_question(struct lookups *lookups, const char *asker, const char *host, const char *port)
 {
 	struct question *question = calloc(1, sizeof *question);
-	char *copy = strdup(host);
-	if (question == NULL || copy == NULL) {
-		free(question);
-		free(copy);
+	if (question == NULL)
+		return NULL;
+	question->lookups = lookups;
+	question->host = strdup(host);
+	question->asker = strdup(asker);
+	if (question->host == NULL || question->asker == NULL) {
+		free_question(question);
 		return NULL;
 	}
-	question->lookups = lookups;
-	question->host = copy;
 	snprintf(question->port, sizeof question->port, "%s", port);
 	return question;
 }
@@ -154,26 +182,35 @@ static struct timespec time_of(uint64_t us)
 	return (struct timespec){ .tv_sec = (time_t)(us / US_PER_S), .tv_nsec = (long)(us % US_PER_S) * 1000 };
 }
 
-/* Room for one more question, or LOOKUP_LATE. */
-static enum lookup_result take_room(struct lookups *lookups, const struct timespec *deadline)
+static bool has_room(struct lookups *lookups, const char *asker) REQUIRES(lookups_mutex)
+{
+	unsigned own = 0, share = lookups->most > SHARE_OF_ONE ? lookups->most / SHARE_OF_ONE : 1;
+	for (const struct question *one = lookups->first; one != NULL; one = one->next)
+		own += strcmp(one->asker, asker) == 0;
+	return lookups->under_way < lookups->most && own < share;
+}
+
+/* Waits for room for one more. False: there was none in time. */
+static bool take_room(struct lookups *lookups, struct question *question, const struct timespec *deadline)
 {
 	int error = 0;
 	lookups_lock(lookups);
-	while (lookups->under_way >= lookups->most && !lookups->is_abandoned && error != ETIMEDOUT)
+	while (!has_room(lookups, question->asker) && !lookups->is_abandoned && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&lookups->signal, &lookups->mutex, deadline);
-	bool has_room = lookups->under_way < lookups->most && !lookups->is_abandoned;
-	lookups->under_way += has_room;
-	lookups->holders += has_room;
+	bool is_taken = !lookups->is_abandoned && has_room(lookups, question->asker);
+	if (is_taken) {
+		put_in(lookups, question);
+		lookups->holders++;
+	}
 	lookups_unlock(lookups);
-	return has_room ? LOOKUP_FOUND : LOOKUP_LATE;
+	return is_taken;
 }
 
-static void give_room_back(struct lookups *lookups)
+static void give_room_back(struct lookups *lookups, struct question *question)
 {
 	lookups_lock(lookups);
-	lookups->under_way--;
+	take_out(lookups, question);
 	lookups->holders--;
-	pthread_cond_broadcast(&lookups->signal);
 	lookups_unlock(lookups);
 }
 
@@ -191,17 +228,17 @@ static bool wait_for_answer(struct question *question, const struct timespec *de
 	return is_done;
 }
 
-static enum lookup_result lookup_name(struct lookups *lookups, const char *host, const char *port, uint64_t deadline_us,
+static enum lookup_result lookup_name(struct lookups *lookups, struct question *question, uint64_t deadline_us,
                                       struct lookup_answer *answer)
 {
 	struct timespec deadline = time_of(deadline_us);
-	if (take_room(lookups, &deadline) != LOOKUP_FOUND)
+	if (!take_room(lookups, question, &deadline)) {
+		free_question(question);
 		return LOOKUP_LATE;
-	struct question *question = create_question(lookups, host, port);
-	if (question == NULL || thread_start_detached(run_helper, question) != 0) {
-		if (question != NULL)
-			free_question(question);
-		give_room_back(lookups);
+	}
+	if (thread_start_detached(run_helper, question) != 0) {
+		give_room_back(lookups, question);
+		free_question(question);
 		return LOOKUP_NO_MEMORY;
 	}
 	if (!wait_for_answer(question, &deadline))
@@ -211,13 +248,16 @@ static enum lookup_result lookup_name(struct lookups *lookups, const char *host,
 	return answer->error == 0 ? LOOKUP_FOUND : LOOKUP_UNKNOWN;
 }
 
-enum lookup_result lookup(struct lookups *lookups, const char *host, unsigned port, uint64_t deadline_us,
-                          struct lookup_answer *answer)
+enum lookup_result lookup(struct lookups *lookups, const char *asker, const char *host, unsigned port,
+                          uint64_t deadline_us, struct lookup_answer *answer)
 {
 	char port_text[8];
 	snprintf(port_text, sizeof port_text, "%u", port & 0xffffu);
 	ask(host, port_text, AI_NUMERICHOST, answer);
-	return answer->error == 0 ? LOOKUP_FOUND : lookup_name(lookups, host, port_text, deadline_us, answer);
+	if (answer->error == 0)
+		return LOOKUP_FOUND;
+	struct question *question = create_question(lookups, asker, host, port_text);
+	return question == NULL ? LOOKUP_NO_MEMORY : lookup_name(lookups, question, deadline_us, answer);
 }
 
 unsigned lookups_under_way(struct lookups *lookups)

@@ -7,7 +7,7 @@
  * getaddrinfo() can block for half a minute and can't be interrupted. Whoever called it directly would be held through
  * any deadline, and through a drain. So the question is put by a thread that can be left behind. How many may be under
  * way is bounded: a name service that hangs would else collect a thread for each request. Who finds no room waits for
- * it until its deadline.
+ * it until its deadline. One asker may have a quarter of them: a client whose names all hang holds nobody else up.
  *
  * Any thread may call anything.
  */
@@ -44,9 +44,9 @@ struct lookup_answer {
 	int error;
 };
 
-/* Asks for the addresses of host, for streams, with this port in them. */
-enum lookup_result lookup(struct lookups *lookups, const char *host, unsigned port, uint64_t deadline_us,
-                          struct lookup_answer *answer);
+/* Asks for the addresses of host, for streams, with this port in them. asker: who the question is for, in any words. */
+enum lookup_result lookup(struct lookups *lookups, const char *asker, const char *host, unsigned port,
+                          uint64_t deadline_us, struct lookup_answer *answer);
 /* Questions that are under way, those left behind included. */
 unsigned lookups_under_way(struct lookups *lookups);
 

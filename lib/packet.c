@@ -358,7 +358,7 @@ static bool take_fields(struct packet *packet, char *why)
 /* jansson quotes what it stumbled over, cut off anywhere. */
 static void say_bad_json(const json_error_t *error, char *why)
 {
-	snprintf(why, PACKET_WHY_MAX, "bad JSON: %s", error->text);
+	snprintf(why, PACKET_WHY_MAX, "bad JSON: %s", error->text[0] != '\0' ? error->text : "out of memory");
 	for (char *c = why; *c != '\0'; c++)
 		if (*c < ' ' || *c > '~')
 			*c = '?';

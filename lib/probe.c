@@ -101,6 +101,7 @@ static bool try_target(struct run *run, char why[UPSTREAM_WHY_MAX])
 static void *probe(void *argument)
 {
 	struct run *run = argument;
+	thread_name("weir:probe");
 	struct prober *prober = run->prober;
 	char why[UPSTREAM_WHY_MAX] = "";
 	bool good = try_target(run, why);
@@ -167,6 +168,7 @@ static void wait_until(struct prober *prober, uint64_t wake_us) REQUIRES(probe_m
 static void *run_prober(void *argument)
 {
 	struct prober *prober = argument;
+	thread_name("weir:prober");
 	prober_lock(prober);
 	while (!prober->stopping) {
 		uint64_t wake_us = CLOCK_NEVER;

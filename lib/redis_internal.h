@@ -76,6 +76,7 @@ struct redis_store {
 	struct redis_store_watch watch;
 	pthread_t keeper;
 	int wake_fd; /* wakes the keeper */
+	struct lookups *lookups; /* who Redis's name is asked of: the end does not wait for an answer */
 	/* Held while a listener is called, by the keeper; only whoever takes the listener away waits for it. Outside all locks of
 	   lib/ts.h. */
 	pthread_mutex_t listening;

@@ -25,7 +25,11 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "lookup.h"
+#include "thread.h"
 
+/* How long the name service may take. */
+#define NAME_PATIENCE_US (5 * US_PER_S)
 #define HEARTBEAT_US (250 * US_PER_MS)
 /* A worker whose heartbeat is this old is dead. */
 #define SILENT_US (5 * US_PER_S)
@@ -60,7 +64,7 @@ static void hear(struct redis_store *store, const char *host, bool is_wanted)
 /* ---- connecting ------------------------------------------------------------------------------------------------------ */
 
 /* "host:port", "host", "[::1]:6379", "unix:/path". */
-static bool resolve(const char *text, struct address *to, char why[REDIS_WHY_MAX])
+static bool resolve(struct redis_store *store, const char *text, struct address *to, char why[REDIS_WHY_MAX])
 {
 	char host[256];
 	const char *port = "6379";
@@ -76,17 +80,16 @@ static bool resolve(const char *text, struct address *to, char why[REDIS_WHY_MAX
 			port = text + (colon + 1 - host) + (text[0] == '[');
 		*end = '\0';
 	}
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *found = NULL;
-	int error = getaddrinfo(host, port, &hints, &found);
-	if (error != 0) {
-		snprintf(why, REDIS_WHY_MAX, "%s", gai_strerror(error));
-		return false;
-	}
-	memset(to, 0, sizeof *to);
-	to->length = found->ai_addrlen;
-	memcpy(&to->storage, found->ai_addr, found->ai_addrlen);
-	freeaddrinfo(found);
-	return true;
+	struct lookup_answer answer;
+	unsigned number = (unsigned)strtoul(port, NULL, 10);
+	enum lookup_result result = lookup(store->lookups, "redis", host, number, clock_us() + NAME_PATIENCE_US, &answer);
+	if (result == LOOKUP_FOUND)
+		*to = answer.addresses[0];
+	else if (result == LOOKUP_UNKNOWN)
+		snprintf(why, REDIS_WHY_MAX, "%s", gai_strerror(answer.error));
+	else
+		snprintf(why, REDIS_WHY_MAX, result == LOOKUP_LATE ? "its name does not resolve in time" : "out of memory");
+	return result == LOOKUP_FOUND;
 }
 
 /* Redis keeps the scripts and is told their names (SHA-1 of the text) afterwards. One that refuses gets the text each time. */
@@ -171,7 +174,7 @@ static bool connect_lines(struct keeper *keeper, char why[REDIS_WHY_MAX])
 	struct address to;
 	bool is_connected = false;
 	snprintf(why, REDIS_WHY_MAX, "out of memory");
-	if (copy_settings(keeper, &copy) && resolve(copy.address, &to, why)) {
+	if (copy_settings(keeper, &copy) && resolve(store, copy.address, &to, why)) {
 		uint64_t deadline_us = clock_us() + copy.deadline_us;
 		keeper->line = redis_line_open(&to, &copy.login, deadline_us, why);
 		keeper->events = keeper->line != NULL ? redis_line_open(&to, &copy.login, deadline_us, why) : NULL;
@@ -432,7 +435,7 @@ static void sleep_until_due(struct keeper *keeper, bool is_off)
 	int ready = ppoll(fds, 2, due_us == CLOCK_NEVER ? NULL : &left, NULL);
 	if (ready <= 0)
 		return;
-	if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof count) < 0 && errno != EAGAIN)
+	if (fds[0].revents != 0 && read(fds[0].fd, &count, sizeof count) < 0 && errno != EAGAIN && errno != EINTR)
 		return;
 	if (fds[1].revents != 0 && !hear_events(keeper))
 		lost(keeper, "it closed the connection");
@@ -499,6 +502,7 @@ static void work(struct keeper *keeper)
 void *redis_keeper(void *argument)
 {
 	struct redis_store *store = argument;
+	thread_name("weir:redis");
 	struct keeper keeper = { .store = store };
 	for (;;) {
 		redis_store_lock(store);

@@ -20,8 +20,11 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "lookup.h"
 #include "thread.h"
 
+/* Names that may be asked for at once: an answer that never comes must not keep the next question from being asked. */
+#define LOOKUPS_MAX 8u
 #define DEFAULT_TTL_US (30 * US_PER_S)
 #define DEFAULT_DEADLINE_US (500 * US_PER_MS)
 #define DEFAULT_SETTLE_US US_PER_S
@@ -85,6 +88,7 @@ static void free_all(struct redis_store *store)
 	}
 	redis_store_unlock(store);
 	set_options(store, &(struct redis_store_options){ .address = NULL });
+	lookups_destroy(store->lookups);
 	if (store->wake_fd >= 0)
 		close(store->wake_fd);
 	pthread_cond_destroy(&store->state_changed);
@@ -107,7 +111,8 @@ struct redis_store *redis_store_create(const struct redis_store_options *options
 	if (watch != NULL)
 		store->watch = *watch;
 	store->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-	if (store->wake_fd < 0 || !make_id(store->id) || set_options(store, options) != 0 ||
+	store->lookups = lookups_create(LOOKUPS_MAX);
+	if (store->wake_fd < 0 || store->lookups == NULL || !make_id(store->id) || set_options(store, options) != 0 ||
 	    thread_start(&store->keeper, redis_keeper, store) != 0) {
 		free_all(store);
 		return NULL;
@@ -122,6 +127,7 @@ void redis_store_destroy(struct redis_store *store)
 	redis_store_lock(store);
 	store->is_stopping = true;
 	redis_store_unlock(store);
+	lookups_abandon(store->lookups);
 	redis_wake_keeper(store);
 	pthread_join(store->keeper, NULL);
 	redis_close_lines(store);
@@ -458,6 +464,14 @@ void redis_store_idle(struct redis_store *store, const char *host, unsigned idle
 			queue(store, account);
 	}
 	redis_store_unlock(store);
+}
+
+bool redis_store_is_down(struct redis_store *store)
+{
+	redis_store_lock(store);
+	bool is_down = store->state == REDIS_DOWN;
+	redis_store_unlock(store);
+	return is_down;
 }
 
 unsigned redis_store_live_workers(struct redis_store *store, const char *host)

@@ -84,6 +84,8 @@ void redis_store_give(struct redis_store *store, const char *host, unsigned coun
 void redis_store_tell(struct redis_store *store, const char *host);
 /* How many of this worker's places are idle connections now: others may ask for them. Never blocks; no round trip. */
 void redis_store_idle(struct redis_store *store, const char *host, unsigned idle);
+/* Redis was lost, and has not answered since. False before the first answer is due, and when there is no Redis. Never blocks. */
+bool redis_store_is_down(struct redis_store *store);
 /* As known: those whose heartbeat was seen, foreign ones with places at this host too. At least 1. */
 unsigned redis_store_live_workers(struct redis_store *store, const char *host);
 

@@ -170,6 +170,7 @@ static void wait_at_most(struct resolver *r, uint64_t until_us, bool a_kick_ends
 static void *run(void *argument)
 {
 	struct resolver *r = argument;
+	thread_name("weir:names");
 	bool stopping = false;
 	while (!stopping) {
 		resolve(r, true);

@@ -100,6 +100,11 @@ static void put_upgrade(struct writer *w, struct http_text upgrade)
 	put_literal(w, "\r\n");
 }
 
+static struct http_text text_of(const char *string)
+{
+	return (struct http_text){ string, strlen(string) };
+}
+
 static size_t finish(struct writer *w)
 {
 	put_literal(w, "\r\n");
@@ -300,14 +305,18 @@ static void put_status_line(struct writer *w, const struct http_head *head)
 size_t rewrite_response(const struct http_head *head, const struct rewrite_response *how, char *out, size_t capacity)
 {
 	struct writer w = { out, capacity, 0, false };
-	bool is_interim = head->status < 200;
+	bool is_interim = head->status < 200, has_date = false;
 
 	put_status_line(&w, head);
 	for (size_t i = 0; i < head->field_count; i++) {
 		const struct http_field *field = &head->fields[i];
-		if (!field->hop_by_hop && field->known != HTTP_NAME_CONTENT_LENGTH)
-			put_field(&w, field->name, field->value);
+		if (field->hop_by_hop || field->known == HTTP_NAME_CONTENT_LENGTH)
+			continue;
+		put_field(&w, field->name, field->value);
+		has_date = has_date || field->known == HTTP_NAME_DATE;
 	}
+	if (!is_interim && !has_date && how->date)
+		put_field(&w, text_of("Date"), text_of(how->date));
 	if (!is_interim && head->status != 204)
 		put_framing(&w, how->framing, how->has_content_length, how->content_length);
 	if (how->via)

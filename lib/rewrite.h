@@ -34,6 +34,7 @@ struct rewrite_response {
 	enum http_framing framing;/* of what we send: BY_LENGTH with content_length, CHUNKED, UNTIL_CLOSE, NO_BODY */
 	uint64_t content_length;
 	bool has_content_length;  /* write Content-Length: by length; also announced in answers to HEAD and in 304 */
+	const char *date;         /* added when the answer has no Date, as who passes it on must (RFC 9110 §6.6.1); or NULL */
 	struct http_text extra;   /* whole lines of our own to be added: the RateLimit fields */
 	bool upgrades;            /* this is the 101 of a tunnel: Connection and Upgrade are passed on */
 };

@@ -46,19 +46,29 @@ static void *field_of(const struct settings_row *row, void *holder)
 	return (char *)holder + row->offset;
 }
 
+/* A URL often has a password in it where only a host is allowed. NULL: there is none; else what follows it, from @ on. */
+static const char *after_credentials(const char *text)
+{
+	const char *scheme = strstr(text, "://");
+	return scheme == NULL ? NULL : strrchr(scheme, '@');
+}
+
 static bool fail_wrong(const struct filling *f, const struct settings_row *row, const char *why)
 {
 	const struct settings_origin *origin = settings_origin_of(row, f->origins);
-	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX];
+	char place[SETTINGS_ORIGIN_MAX], quoted[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX], shown[2 * SETTINGS_QUOTE_MAX];
 	bool from_file = origin->source == SOURCE_FILE;
 
 	settings_say_place(row, f->origins, place);
 	value_allowed(row, allowed);
+	const char *host = after_credentials(origin->text);
+	if (host != NULL)
+		snprintf(shown, sizeof shown, "********%s", host);
 	if (row->is_secret)
 		snprintf(quoted, sizeof quoted, "what"); /* a secret is not shown, and why might show it */
 	else
-		settings_quote(origin->text, quoted);
-	bool says_why = *why != '\0' && !row->is_secret;
+		settings_quote(host == NULL ? origin->text : shown, quoted);
+	bool says_why = *why != '\0' && !row->is_secret && host == NULL;
 	const char *key = origin->key ? origin->key : row->name;
 	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? key : "",
 	                     from_file ? ": " : "", quoted, says_why ? " (" : "", says_why ? why : "",
@@ -442,17 +452,28 @@ static bool read_stanzas(struct configuration *c, const struct ini_file *file, c
 		else
 			settings_release(s);
 	}
-	return (c->service_count > 0 || settings_fail_no_service(file, hostname, error)) &&
+	return (c->service_count > 0 || settings_fail_no_service(file, command, hostname, error)) &&
 	       settings_check_ports(c, error);
+}
+
+/* What a service without a stanza is called: by its mode, wherever that was said. */
+static const char *name_of_mode(const struct settings_command *command)
+{
+	const struct settings_row *mode = settings_row_find("mode");
+
+	for (size_t i = 0; i < command->flag_count; i++)
+		if (command->flags[i].row == mode)
+			return command->flags[i].text;
+	for (size_t i = 0; i < command->environment_count; i++)
+		if (command->environment[i].row == mode)
+			return command->environment[i].text;
+	return mode->default_text;
 }
 
 static bool read_command_line_service(struct configuration *c, const struct settings_command *command, char *error)
 {
-	const char *name = "reverse";
+	const char *name = name_of_mode(command);
 
-	for (size_t i = 0; i < command->flag_count; i++)
-		if (command->flags[i].source == SOURCE_COMMAND)
-			name = command->flags[i].text;
 	c->services = calloc(1, sizeof *c->services);
 	if (!c->services)
 		return settings_fail_memory(error);
@@ -474,7 +495,7 @@ static char *absolute_path(const char *path)
 	return asprintf(&whole, "%s/%s", folder, path) >= 0 ? whole : NULL;
 }
 
-static FILE *open_file(const char *path, const char *said, char *error)
+static FILE *open_file(const char *path, const struct settings_command *command, char *error)
 {
 	struct stat status;
 	FILE *in = fopen(path, "re");
@@ -487,7 +508,8 @@ static FILE *open_file(const char *path, const char *said, char *error)
 		reason = EISDIR;
 	}
 	if (!in)
-		settings_fail(error, "-c %s: cannot be read: %s", settings_short_path(said), strerror(reason));
+		settings_fail(error, "%s%s: cannot be read: %s", command->is_program ? "" : "-c ",
+		              settings_short_path(command->file), strerror(reason));
 	return in;
 }
 
@@ -499,7 +521,7 @@ static bool read_file(struct configuration *c, const struct settings_input *inpu
 		return settings_fail_memory(error);
 	if (input->file)
 		return ini_file_read(input->file, command->file, file, error);
-	FILE *in = open_file(c->file_path, command->file, error);
+	FILE *in = open_file(c->file_path, command, error);
 	if (!in)
 		return false;
 	bool is_good = ini_file_read(in, command->file, file, error);
@@ -513,15 +535,21 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 	struct settings_command command;
 	struct ini_file file = { .path = NULL };
 	struct configuration *c = calloc(1, sizeof *c);
-	bool is_good = settings_command_read(input->argc, input->argv, input->environment, &command, error);
+	bool is_good = input->is_program ?
+	                       settings_program_read(input->program_file, input->program_settings, &command, error) :
+	                       settings_command_read(input->argc, input->argv, input->environment, &command, error);
 
 	if (is_good && !c)
 		is_good = settings_fail_memory(error);
 	if (is_good) {
 		*wish = command.wish;
 		c->daemon = command.daemon;
+		c->quiet = command.quiet;
 		c->argc = input->argc;
 		c->argv = input->argv;
+		c->is_program = input->is_program;
+		c->program_file = input->program_file;
+		c->program_settings = input->program_settings;
 	}
 	if (is_good && (command.wish == CONFIGURATION_RUN || command.wish == CONFIGURATION_CHECK)) {
 		is_good = (!command.file || read_file(c, input, &command, &file, error)) &&
@@ -538,29 +566,41 @@ struct configuration *configuration_assemble(const struct settings_input *input,
 	return c;
 }
 
-static struct configuration *read_here(int argc, char **argv, const char *file_path, enum configuration_wish *wish,
-                                       char *error)
+static struct configuration *read_here(struct settings_input input, enum configuration_wish *wish, char *error)
 {
 	char hostname[HOST_NAME_MAX + 1] = "";
 
 	if (gethostname(hostname, sizeof hostname - 1) < 0)
 		hostname[0] = '\0';
-	struct settings_input input = {
-		.argc = argc, .argv = argv, .environment = environ, .hostname = hostname, .file_path = file_path
-	};
+	input.environment = environ;
+	input.hostname = hostname;
 	return configuration_assemble(&input, wish, error);
 }
 
 struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish,
                                          char error[SETTINGS_ERROR_MAX])
 {
-	return read_here(argc, argv, NULL, wish, error);
+	return read_here((struct settings_input){ .argc = argc, .argv = argv }, wish, error);
 }
 
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX])
 {
 	enum configuration_wish wish;
-	return read_here(old->argc, old->argv, old->file_path, &wish, error);
+	struct settings_input input = { .argc = old->argc,
+		                        .argv = old->argv,
+		                        .file_path = old->file_path,
+		                        .is_program = old->is_program,
+		                        .program_file = old->program_file,
+		                        .program_settings = old->program_settings };
+	return read_here(input, &wish, error);
+}
+
+struct configuration *configuration_of_program(const char *file, const char *const settings[],
+                                               char error[SETTINGS_ERROR_MAX])
+{
+	enum configuration_wish wish;
+	struct settings_input input = { .is_program = true, .program_file = file, .program_settings = settings };
+	return read_here(input, &wish, error);
 }
 
 void configuration_free(struct configuration *configuration)

@@ -183,10 +183,14 @@ struct configuration {
 	struct settings **services;
 	size_t service_count;
 	bool daemon;     /* --daemon */
+	bool quiet;      /* --quiet: of --check nothing but what is wrong or odd */
 	/* For reading it again. */
 	int argc;
 	char **argv;
 	char *file_path; /* of -c, from the root, for a daemon may have changed its folder; NULL without -c */
+	bool is_program; /* of configuration_of_program() */
+	const char *program_file;
+	const char *const *program_settings;
 };
 
 enum configuration_wish {
@@ -195,6 +199,9 @@ enum configuration_wish {
 	CONFIGURATION_HELP,      /* --help: settings_print_help() and exit 0 */
 	CONFIGURATION_VERSION,   /* --version */
 	CONFIGURATION_REFERENCE, /* --reference: settings_print_reference() and exit 0 */
+	CONFIGURATION_MANUAL_FLAGS, /* --manual-flags, and so on */
+	CONFIGURATION_MANUAL_KEYS,
+	CONFIGURATION_COMPLETION,   /* --completion bash */
 };
 
 #define SETTINGS_ERROR_MAX 1024
@@ -203,6 +210,9 @@ enum configuration_wish {
    NULL: error holds one line, without newline, that names the option or FILE:LINE, what was read and what is allowed.
    argv must live as long as the configuration. Main thread. */
 struct configuration *configuration_read(int argc, char **argv, enum configuration_wish *wish, char error[SETTINGS_ERROR_MAX]);
+/* For a program that has the library in it: file, or NULL, and over it settings, "key = value" …, NULL; or NULL. "node = NAME" chooses
+   a stanza, and may stand more than once. The environment is not looked at. Both must live as long as the configuration. */
+struct configuration *configuration_of_program(const char *file, const char *const settings[], char error[SETTINGS_ERROR_MAX]);
 /* The same command line and environment again, and the file as it stands now. */
 struct configuration *configuration_reread(const struct configuration *old, char error[SETTINGS_ERROR_MAX]);
 void configuration_free(struct configuration *configuration);
@@ -218,6 +228,9 @@ bool settings_next_idle(const struct settings *settings, size_t *at, char out[SE
 void configuration_print(const struct configuration *configuration, FILE *out);
 void settings_print_help(FILE *out);
 void settings_print_reference(FILE *out); /* Markdown, for docs/settings.md */
+void settings_print_manual_flags(FILE *out); /* mdoc, for docs/man/weir.1 */
+void settings_print_manual_keys(FILE *out);  /* and weir.ini.5 */
+void settings_print_completion(FILE *out);   /* a script for bash */
 
 /* A service's settings outlive the configuration they came from while someone holds them. Any thread. */
 struct settings *settings_hold(struct settings *settings);

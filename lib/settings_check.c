@@ -80,14 +80,15 @@ bool settings_check_nodes(const struct ini_file *file, const struct settings_com
 		if (found)
 			continue;
 		list_stanzas(file, NULL, list);
-		return settings_fail(error, "--node: %s has no stanza %s; allowed: %s", settings_short_path(file->path),
-		                     settings_quote(command->nodes[i], quoted),
+		return settings_fail(error, "%s: %s has no stanza %s; allowed: %s", command->is_program ? "node" : "--node",
+		                     settings_short_path(file->path), settings_quote(command->nodes[i], quoted),
 		                     *list ? list : "none, for it has none at all");
 	}
 	return true;
 }
 
-bool settings_fail_no_service(const struct ini_file *file, const char *hostname, char *error)
+bool settings_fail_no_service(const struct ini_file *file, const struct settings_command *command, const char *hostname,
+                              char *error)
 {
 	char list[LIST_MAX], quoted[SETTINGS_QUOTE_MAX];
 	const char *path = settings_short_path(file->path);
@@ -98,9 +99,9 @@ bool settings_fail_no_service(const struct ini_file *file, const char *hostname,
 		                     path);
 	return settings_fail(
 		error,
-		"%s: no stanza has hostname = %s, which is this machine; there are %s; --node NAME chooses "
+		"%s: no stanza has hostname = %s, which is this machine; there are %s; %s chooses "
 		"by the stanza's name",
-		path, settings_quote(hostname, quoted), list);
+		path, settings_quote(hostname, quoted), list, command->is_program ? "node = NAME" : "--node NAME");
 }
 
 /* ---- what several services must be together ---- */
@@ -188,7 +189,8 @@ static bool is_default(const struct settings_row *row, struct settings_origins *
 static bool was_said_here(const struct settings_row *row, struct settings_origins *origins)
 {
 	const struct settings_origin *origin = settings_origin_of(row, origins);
-	return (origin->source == SOURCE_FILE || origin->source == SOURCE_FLAG) && !is_default(row, origins);
+	bool was_said = origin->source == SOURCE_FILE || origin->source == SOURCE_FLAG || origin->source == SOURCE_PROGRAM;
+	return was_said && !is_default(row, origins);
 }
 
 bool settings_next_idle(const struct settings *settings, size_t *at, char out[SETTINGS_IDLE_MAX])

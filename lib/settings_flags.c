@@ -13,6 +13,8 @@
  * programs' variables are none of ours, but for the few names that rows give as .also. A variable that is set to
  * nothing is not set: that is how compose files and unit files leave out what they do not need.
  *
+ * A program that has the library in it gives "key = value" texts instead; then the environment is left alone, for it is that program's.
+ *
  * No value is copied: the texts stay in argv and in the environment. Main thread, as for all that reads the
  * environment.
  */
@@ -39,14 +41,16 @@ static const struct {
 } wishes[] = {
 	{ "check", CONFIGURATION_CHECK },     { "help", CONFIGURATION_HELP },           { "h", CONFIGURATION_HELP },
 	{ "version", CONFIGURATION_VERSION }, { "reference", CONFIGURATION_REFERENCE },
+	{ "manual_flags", CONFIGURATION_MANUAL_FLAGS }, { "manual_keys", CONFIGURATION_MANUAL_KEYS },
 };
 
 /* Names that a typing error may have been meant for, besides those of the table. */
-static const char *const own_names[] = { "config", "node", "check", "daemon", "help", "version", "reference" };
+static const char *const own_names[] = { "config", "node",    "check",     "quiet",     "daemon",
+	                                 "help",   "version", "reference", "completion", "healthcheck" };
 
 static bool is_last_wish(enum configuration_wish wish)
 {
-	return wish == CONFIGURATION_HELP || wish == CONFIGURATION_VERSION || wish == CONFIGURATION_REFERENCE;
+	return wish != CONFIGURATION_RUN && wish != CONFIGURATION_CHECK;
 }
 
 static const char *guess_flag(const char *name)
@@ -201,11 +205,24 @@ static bool read_file_name(struct command_reading *r, const char *after_equals)
 	return true;
 }
 
+static bool read_shell(struct command_reading *r, const char *after_equals)
+{
+	const char *name = take_value(r, after_equals);
+	char quoted[SETTINGS_QUOTE_MAX];
+	if (!name)
+		return fail_no_value(r, "--completion", "bash");
+	if (strcmp(name, "bash") != 0)
+		return settings_fail(r->error, "--completion: %s was read; allowed: bash", settings_quote(name, quoted));
+	r->out->wish = CONFIGURATION_COMPLETION;
+	return true;
+}
+
 /* Flags that take no value. False when name is none of them. */
 static bool take_switch(struct command_reading *r, const char *name)
 {
-	if (strcmp(name, "daemon") == 0) {
-		r->out->daemon = true;
+	bool *flag = strcmp(name, "daemon") == 0 ? &r->out->daemon : strcmp(name, "quiet") == 0 ? &r->out->quiet : NULL;
+	if (flag != NULL) {
+		*flag = true;
 		return true;
 	}
 	for (size_t i = 0; i < sizeof wishes / sizeof wishes[0]; i++) {
@@ -238,6 +255,11 @@ static bool read_flag(struct command_reading *r)
 		return read_file_name(r, after_equals);
 	if (strcmp(name, "node") == 0)
 		return read_node(r, after_equals);
+	if (strcmp(name, "completion") == 0)
+		return read_shell(r, after_equals);
+	if (strcmp(name, "healthcheck") == 0)
+		return settings_fail(r->error, "--healthcheck: asks a weir that runs already; allowed: as the first argument, "
+		                               "with a URL behind it or nothing");
 	return read_setting(r, name, after_equals);
 }
 
@@ -266,10 +288,12 @@ static bool check_form(struct command_reading *r)
 	if (has_word && out->file)
 		return settings_fail(r->error, "-c %s: there is a mode, %s, as well; allowed: one of the two",
 		                     settings_short_path(out->file), mode->text);
-	if (!has_word && !out->file)
+	if (out->flag_count == 0 && out->environment_count == 0 && !out->file)
 		return settings_fail(r->error, "neither a mode nor a file is given; " TWO_FORMS);
 	if (out->node_count > 0 && !out->file)
 		return settings_fail(r->error, "--node: chooses a stanza of a file; allowed: with -c FILE");
+	if (out->quiet && out->wish != CONFIGURATION_CHECK)
+		return settings_fail(r->error, "--quiet: leaves out what --check prints; allowed: with --check");
 	return true;
 }
 
@@ -354,10 +378,88 @@ bool settings_command_read(int argc, char **argv, char **environment, struct set
 		if (is_last_wish(out->wish))
 			return true;
 	}
-	if (!check_form(&r))
-		return false;
 	for (char **variable = environment; variable && *variable; variable++)
 		if (!read_variable(*variable, out, error))
+			return false;
+	return check_form(&r);
+}
+
+/* ---- a program's own settings ------------------------------------------------------------------------------------- */
+
+/* What belongs to the program around us, and not to a part of it. */
+static bool is_of_the_process(const char *key)
+{
+	return strcmp(key, "user") == 0 || strcmp(key, "pidfile") == 0;
+}
+
+static bool fail_unknown_key(const char *key, char *error)
+{
+	char quoted[SETTINGS_QUOTE_MAX];
+	const char *guess = settings_row_guess(key);
+	return settings_fail(error, "unknown setting %s%s%s%s%s (weir --help lists what is allowed)",
+	                     settings_quote(key, quoted), guess ? "; did you mean \"" : "", guess ? guess : "",
+	                     guess ? settings_row_suffix(guess) : "", guess ? "\"?" : "");
+}
+
+/* One setting, its key apart from its value. */
+static bool read_pair(struct command_reading *r, size_t capacity, const char *key, const char *value)
+{
+	const struct settings_row *row = settings_row_find(key);
+	if (strcmp(key, "node") == 0 && r->out->file) {
+		if (!r->out->nodes)
+			r->out->nodes = calloc(capacity, sizeof *r->out->nodes);
+		if (!r->out->nodes)
+			return settings_fail_memory(r->error);
+		r->out->nodes[r->out->node_count++] = value;
+		return true;
+	}
+	if (strcmp(key, "node") == 0)
+		return settings_fail(r->error, "node: chooses a stanza of a file; allowed: with a file");
+	if (!row)
+		return fail_unknown_key(key, r->error);
+	if (row->only_in_file)
+		return settings_fail(r->error, "%s: %s; allowed: in a stanza of a file", row->name, row->help);
+	if (is_of_the_process(row->name))
+		return settings_fail(r->error, "%s: belongs to the process as a whole; allowed: with the program weir", row->name);
+	struct settings_given given = given_of(row, key, value, SOURCE_PROGRAM);
+	if (find_given(r->out->flags, r->out->flag_count, given.key))
+		return settings_fail(r->error, "%s: given twice; allowed: once", given.key);
+	if (is_full(r->out, row))
+		return settings_fail(r->error, "%s: too many rules; allowed: %u", given.key, SETTINGS_RULES_MAX);
+	return add_given(&r->out->flags, &r->out->flag_count, given) || settings_fail_memory(r->error);
+}
+
+/* "key = value", blanks around both or none. The value stays where it is. */
+static bool read_program_setting(struct command_reading *r, size_t capacity, const char *setting)
+{
+	char key[SETTINGS_NAME_MAX], quoted[SETTINGS_QUOTE_MAX];
+	size_t length = strcspn(setting, "="), begin = strspn(setting, " \t"), end = length;
+	if (setting[length] == '\0') {
+		snprintf(key, sizeof key, "%.*s", (int)strcspn(setting + begin, " \t"), setting + begin);
+		return settings_fail(r->error, "%s has no = after it; allowed: \"key = value\"", settings_quote(key, quoted));
+	}
+	while (end > begin && (setting[end - 1] == ' ' || setting[end - 1] == '\t'))
+		end--;
+	snprintf(key, sizeof key, "%.*s", (int)(end > begin ? end - begin : 0), setting + (end > begin ? begin : 0));
+	if (end <= begin || end - begin >= sizeof key)
+		return fail_unknown_key(key, r->error);
+	settings_spell_key(key, key);
+	const char *value = setting + length + 1;
+	return read_pair(r, capacity, key, value + strspn(value, " \t"));
+}
+
+bool settings_program_read(const char *file, const char *const settings[], struct settings_command *out,
+                           char error[SETTINGS_ERROR_MAX])
+{
+	struct command_reading r = { .out = out, .error = error };
+	size_t count = 0;
+
+	*out = (struct settings_command){ .wish = CONFIGURATION_RUN, .file = file, .is_program = true };
+	error[0] = '\0';
+	while (settings && settings[count])
+		count++;
+	for (size_t i = 0; i < count; i++)
+		if (!read_program_setting(&r, count, settings[i]))
 			return false;
 	return true;
 }

@@ -102,6 +102,8 @@ const struct settings_row *settings_row_find(const char *key);
 const struct settings_row *settings_row_find_also(const char *key, bool *by_other_name);
 /* The key that was perhaps meant, or NULL. */
 const char *settings_row_guess(const char *key);
+/* Its default as the help has it; "none" when it is not set. */
+const char *settings_default_in_words(const struct settings_row *row);
 /* What help and errors write behind a row's name: ".NAME" if it is a prefix, else "". */
 const char *settings_row_suffix(const char *name);
 /* How many letters to insert, delete, change or swap make one of the other. Both shorter than SETTINGS_NAME_MAX. */
@@ -196,7 +198,8 @@ bool value_is_host_and_port(const char *text);
 
 /* ---- where a value came from ---- */
 
-enum settings_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG, SOURCE_COMMAND };
+/* SOURCE_COMMAND: the mode as a word; SOURCE_PROGRAM: the settings that weir_create() is given. */
+enum settings_source { SOURCE_DEFAULT, SOURCE_FILE, SOURCE_ENVIRONMENT, SOURCE_FLAG, SOURCE_COMMAND, SOURCE_PROGRAM };
 
 struct settings_origin {
 	enum settings_source source;
@@ -218,7 +221,7 @@ struct settings_origins {
 struct settings_origins *settings_origins_create(const char *file, unsigned line);
 void settings_origins_destroy(struct settings_origins *origins);
 struct settings_origin *settings_origin_of(const struct settings_row *row, struct settings_origins *origins);
-/* "weir.ini:7", "environment WEIR_PORT", "flag --port", "default". */
+/* "weir.ini:7", "environment WEIR_PORT", "flag --port", "setting port", "default". */
 #define SETTINGS_ORIGIN_MAX 256
 void settings_origin_say(const struct settings_row *row, const struct settings_origins *origins,
                          const struct settings_origin *origin, char out[SETTINGS_ORIGIN_MAX]);
@@ -281,7 +284,9 @@ struct settings_given {
 struct settings_command {
 	enum configuration_wish wish;
 	const char *file;   /* -c */
+	bool is_program;    /* a program that has the library in it speaks, and no person at a command line */
 	bool daemon;
+	bool quiet;         /* with --check */
 	const char **nodes; /* --node */
 	size_t node_count;
 	struct settings_given *flags; /* at most one for each row, or key of a prefix */
@@ -292,6 +297,9 @@ struct settings_command {
 
 /* Either way settings_command_free() releases what there is. environment: "NAME=value" …, NULL. */
 bool settings_command_read(int argc, char **argv, char **environment, struct settings_command *out,
+                           char error[SETTINGS_ERROR_MAX]);
+/* The same of a program that has the library in it: "key = value" …, NULL, and a file or NULL. No environment: that is the program's. */
+bool settings_program_read(const char *file, const char *const settings[], struct settings_command *out,
                            char error[SETTINGS_ERROR_MAX]);
 void settings_command_free(struct settings_command *command);
 
@@ -322,7 +330,8 @@ bool settings_check_ids(const struct ini_file *file, char *error);
 /* No two services of this process listen at one place. */
 bool settings_check_ports(const struct configuration *configuration, char *error);
 /* Says that nothing in the file is for this machine, and for whom it is; always false. */
-bool settings_fail_no_service(const struct ini_file *file, const char *hostname, char *error);
+bool settings_fail_no_service(const struct ini_file *file, const struct settings_command *command, const char *hostname,
+                              char *error);
 
 /* ---- all together (settings.c) ---- */
 
@@ -333,6 +342,10 @@ struct settings_input {
 	const char *hostname;  /* of this machine */
 	const char *file_path; /* where the file that -c names is now; NULL: as -c says */
 	FILE *file;            /* read instead of opening it; the caller's */
+	/* Of a program that has the library in it, instead of argv and environment. */
+	bool is_program;
+	const char *program_file;
+	const char *const *program_settings;
 };
 
 struct configuration *configuration_assemble(const struct settings_input *input, enum configuration_wish *wish,

@@ -70,7 +70,7 @@ void configuration_print(const struct configuration *configuration, FILE *out)
 
 /* ---- --help ---- */
 
-static const char *default_in_words(const struct settings_row *row)
+const char *settings_default_in_words(const struct settings_row *row)
 {
 	if (row->default_says)
 		return row->default_says;
@@ -113,16 +113,23 @@ void settings_print_help(FILE *out)
 
 	fputs("weir: a rate-limited HTTP proxy.\n\n"
 	      "  weir reverse --port 8000 --endpoint 127.0.0.1:9001,127.0.0.1:9002 --threshold 100 --backlog 2\n"
+	      "  weir forward --port 8080 --max-connections 25\n"
 	      "  weir packet --port 2100\n"
 	      "  weir top --admin 127.0.0.1:9100       what a running weir does, in a terminal\n"
-	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n\n"
-	      "  -c FILE               read an INI file: every stanza whose hostname is this machine's, or that has "
+	      "  weir -c FILE [--node NAME]... [--check] [--daemon] [--pidfile FILE]\n"
+	      "  weir --healthcheck [URL]              exit 0 if a running weir is well, 1 if not: for containers\n\n"
+	      "  -c, --config FILE     read an INI file: every stanza whose hostname is this machine's, or that has "
 	      "none\n"
 	      "  --node NAME           run the stanza [NAME] instead; may be given several times\n"
 	      "  --check               print the settings in force and where each came from, and exit\n"
+	      "  --quiet               with --check: print only what is wrong or odd\n"
 	      "  --daemon              run in the background\n"
+	      "  --healthcheck URL     what must answer 2xx within 5 s (/healthz of the admin address in WEIR_ADMIN, or of port 9100)\n"
 	      "  --help, --version     print this, or the version, and exit\n"
-	      "  --reference           print the reference page of all settings (Markdown) and exit\n\n"
+	      "  --reference           print the reference page of all settings (Markdown) and exit\n"
+	      "  --manual-flags, --manual-keys\n"
+	      "                        print the settings as parts of the man pages (mdoc) and exit\n"
+	      "  --completion bash     print a script that completes weir's arguments in that shell, and exit\n\n"
 	      "Each setting is a flag (--max-clients N or --max-clients=N, one dash or two), a key of the file "
 	      "(max_clients = N)\n"
 	      "and a variable (WEIR_MAX_CLIENTS). A flag goes before the environment, that before the file. Defaults "
@@ -137,7 +144,7 @@ void settings_print_help(FILE *out)
 		settings_spell_flag(row->name, flag);
 		strcat(flag, settings_row_suffix(row->name));
 		fprintf(out, "  %-21s %s (%s)\n", row->only_in_file ? row->name : flag, row->help,
-		        default_in_words(row));
+		        settings_default_in_words(row));
 	}
 	print_not_built(out);
 }
@@ -171,7 +178,7 @@ static void print_reference_row(const struct settings_row *row, FILE *out)
 		fprintf(out, "| `%s`<br>`%s`%s%s%s ", flag, variable, row->also ? "<br>`" : "",
 		        row->also ? row->also : "", row->also ? "`" : "");
 	fprintf(out, "| ");
-	print_cell(default_in_words(row), out);
+	print_cell(settings_default_in_words(row), out);
 	fprintf(out, " | ");
 	print_cell(row->help, out);
 	settings_list_modes(row->only_in, modes);

@@ -31,7 +31,10 @@ static const char *read_only_line(const char *path, char line[SECRET_MAX + 1])
 	if (fd < 0)
 		return strerror(errno);
 	const char *why = fstat(fd, &status) == 0 && S_ISREG(status.st_mode) ? NULL : "not a regular file";
-	ssize_t length = why ? 0 : read(fd, line, SECRET_MAX + 1);
+	ssize_t length;
+	do
+		length = why ? 0 : read(fd, line, SECRET_MAX + 1);
+	while (length < 0 && errno == EINTR);
 	close(fd);
 	if (why)
 		return why;

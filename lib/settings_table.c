@@ -321,6 +321,9 @@ void settings_origin_say(const struct settings_row *row, const struct settings_o
 	case SOURCE_COMMAND:
 		snprintf(out, SETTINGS_ORIGIN_MAX, "command line");
 		break;
+	case SOURCE_PROGRAM:
+		snprintf(out, SETTINGS_ORIGIN_MAX, "setting %s", origin->key ? origin->key : row->name);
+		break;
 	}
 }
 

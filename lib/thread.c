@@ -48,6 +48,11 @@ int thread_start_detached(void *(*body)(void *), void *argument)
 	return start(&thread, body, argument, PTHREAD_CREATE_DETACHED);
 }
 
+void thread_name(const char *name)
+{
+	pthread_setname_np(pthread_self(), name);
+}
+
 void thread_prefer_batch(void)
 {
 	struct sched_param none = { .sched_priority = 0 };

@@ -18,6 +18,9 @@ int thread_start(pthread_t *thread, void *(*body)(void *), void *argument);
 /* The same; nobody will join it. */
 int thread_start_detached(void *(*body)(void *), void *argument);
 
+/* Names the calling thread, for top -H, gdb and /proc: a program that has weir in it can tell its own threads from these. At most 15 bytes. */
+void thread_name(const char *name);
+
 /* Asks the scheduler to treat this thread, and those it starts, as workers rather than as interactive tasks (SCHED_BATCH): they
    are not woken in the middle of another's turn, which saves a good part of the context switches of a busy proxy. Where the
    system refuses, nothing changes but the speed. */

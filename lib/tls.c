@@ -75,6 +75,12 @@ static bool fail_memory(struct making *m, const char *setting)
 	return false;
 }
 
+/* Was OpenSSL's first complaint that it had no memory? Nothing is said about the file then. */
+static bool is_for_want_of_memory(void)
+{
+	return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE;
+}
+
 struct content {
 	char *bytes;
 	size_t length;
@@ -101,6 +107,8 @@ static const char *read_all(int fd, struct content *content)
 		return "out of memory";
 	while (content->length < (size_t)status.st_size) {
 		ssize_t count = read(fd, content->bytes + content->length, (size_t)status.st_size - content->length);
+		if (count < 0 && errno == EINTR)
+			continue;
 		if (count <= 0)
 			return count < 0 ? strerror(errno) : "it became shorter while it was read";
 		content->length += (size_t)count;
@@ -144,7 +152,9 @@ static EVP_PKEY *read_key(struct making *m, const char *setting, const char *pat
 	EVP_PKEY *key = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &is_encrypted);
 	BIO_free(bio);
 	wipe(&content);
-	if (key == NULL)
+	if (key == NULL && (bio == NULL || is_for_want_of_memory()))
+		fail_memory(m, setting);
+	else if (key == NULL)
 		fail(m, setting, path,
 		     is_encrypted ? "the key is encrypted with a passphrase; allowed: one that is not" :
 		                    "no private key in it; allowed: a key in PEM");
@@ -193,14 +203,17 @@ static bool use_certificate(struct making *m, SSL_CTX *context, const char *sett
 	BIO *bio = BIO_new_mem_buf(content.bytes, (int)content.length);
 	X509 *certificate = bio == NULL ? NULL : PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
 	bool good = certificate != NULL;
-	if (!good) {
-		ERR_clear_error();
+	if (!good && (bio == NULL || is_for_want_of_memory())) {
+		fail_memory(m, setting);
+	} else if (!good) {
 		fail(m, setting, path, "no certificate in it; allowed: one in PEM");
 	} else if (SSL_CTX_use_certificate(context, certificate) != 1 || !add_chain(context, bio)) {
 		good = fail_reason(m, setting, path, "a certificate that can't be used");
 	} else {
 		look_at_dates(m, setting, path, certificate);
 	}
+	if (certificate == NULL)
+		ERR_clear_error();
 	X509_free(certificate);
 	BIO_free(bio);
 	wipe(&content);

@@ -73,8 +73,9 @@ void tls_sessions_destroy(struct tls_sessions *sessions);
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 /* Shakes hands as the client, on a connected socket. host: a name or an address, which the certificate must be for
-   unless tls says otherwise. sessions (may be NULL) outlives the stream. NULL: why says what went wrong, and *timed_out
-   whether that is only that the deadline came. The descriptor stays the caller's. */
+   unless tls says otherwise. sessions (may be NULL) outlives the stream. NULL: why says what went wrong, *timed_out
+   whether that is only that the deadline came, and errno is ENOMEM if it was memory of ours that was missing, else
+   EPROTO. The descriptor stays the caller's. */
 struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct tls_sessions *sessions,
                                uint64_t deadline_us, bool *timed_out, char why[TLS_WHY_MAX]);
 

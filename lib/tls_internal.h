@@ -25,7 +25,7 @@ int tls_new_session(SSL *ssl, SSL_SESSION *session);
 int tls_verified(int good, X509_STORE_CTX *store);
 
 /* Writes what the oldest error of OpenSSL's says, for people, behind what is in why. Empties this thread's list of
-   errors. */
-void tls_add_reason(char why[TLS_WHY_MAX]);
+   errors. True if one of them was a want of memory: no peer is to blame for that. */
+bool tls_add_reason(char why[TLS_WHY_MAX]);
 
 #endif

@@ -73,6 +73,7 @@ struct tls_stream {
 	bool is_broken;       /* nothing more can be read */
 	bool is_write_broken; /* nothing more can be said: something may have been said to us before */
 	bool was_refused;
+	bool lacked_memory; /* we, that is: no fault of the peer's */
 	char why[TLS_WHY_MAX];
 };
 
@@ -213,14 +214,18 @@ static void add(char why[TLS_WHY_MAX], const char *format, ...)
 	va_end(arguments);
 }
 
-void tls_add_reason(char why[TLS_WHY_MAX])
+bool tls_add_reason(char why[TLS_WHY_MAX])
 {
 	unsigned long error = ERR_get_error();
 	const char *reason = ERR_reason_error_string(error);
 	if (reason == NULL && ERR_SYSTEM_ERROR(error))
 		reason = strerror(ERR_GET_REASON(error));
 	add(why, "%s", reason != NULL ? reason : error != 0 ? "an error without a name" : "out of memory");
-	ERR_clear_error();
+	/* It may stand anywhere in the list: each floor of OpenSSL that had to give up says why. */
+	bool lacked_memory = false;
+	for (; error != 0; error = ERR_get_error())
+		lacked_memory = lacked_memory || ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+	return lacked_memory;
 }
 
 /* A peer's text, at most so much of it: visible ASCII alone. */
@@ -326,7 +331,7 @@ static void note_protocol_error(struct tls_stream *stream)
 	if (alert < 0 || alert > 255) {
 		if (stream->why[0] == '\0') {
 			add(stream->why, "TLS failed: ");
-			tls_add_reason(stream->why);
+			stream->lacked_memory = tls_add_reason(stream->why);
 		}
 		return;
 	}
@@ -463,8 +468,12 @@ static struct tls_stream *create_stream(struct tls *tls, int fd, bool is_server,
 	};
 	BIO_set_data(bio, stream);
 	SSL_set_bio(ssl, bio, bio);
-	SSL_set_app_data(ssl, stream);
-	return stream;
+	if (SSL_set_app_data(ssl, stream) == 1) /* it allocates, and the callbacks could not do without */
+		return stream;
+	SSL_free(ssl);
+	tls_release(tls);
+	free(stream);
+	return NULL;
 }
 
 void tls_free(struct tls_stream *stream)
@@ -513,8 +522,9 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 	why[0] = '\0';
 	if (stream == NULL || !set_name(stream, tls->name != NULL ? tls->name : host)) {
 		add(why, "no TLS connection can be made: ");
-		tls_add_reason(why);
+		bool lacks_memory = tls_add_reason(why) || stream == NULL;
 		tls_free(stream);
+		errno = lacks_memory ? ENOMEM : EPROTO;
 		return NULL;
 	}
 	stream->sessions = sessions;
@@ -529,7 +539,9 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 	else
 		add(why, stream->has_ended ? "%.10sit closed the connection during the TLS handshake" : "%s",
 		    stream->has_ended ? "" : stream->why);
+	int error = stream->lacked_memory ? ENOMEM : EPROTO;
 	tls_free(stream);
+	errno = error;
 	return NULL;
 }
 

@@ -15,6 +15,7 @@
  * THE ORDER OF LOCKS, outermost first. Each may be taken while those above it are held, never the other way round.
  * Most are never nested at all; the list is here so that the day they are, there is one answer.
  *
+ *      weir_mutex          weir.c           whether an object of weir.h runs, and who waits for its end
  *      roster_mutex        roster.c         which services there are, and who looks at them
  *      live_mutex          live.c           the latest picture for the status page, and who waits for the next
  *      names_mutex         service.c        one change of the list of targets at a time
@@ -69,7 +70,8 @@ struct TSA(capability("mutex")) lock_role {
 	char never_used;
 };
 
-extern struct lock_role roster_mutex;
+extern struct lock_role weir_mutex;
+extern struct lock_role roster_mutex ACQUIRED_AFTER(weir_mutex);
 extern struct lock_role live_mutex ACQUIRED_AFTER(roster_mutex);
 extern struct lock_role names_mutex ACQUIRED_AFTER(live_mutex);
 extern struct lock_role proxy_mutex ACQUIRED_AFTER(names_mutex);

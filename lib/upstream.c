@@ -213,10 +213,7 @@ static enum conn_result connect_fresh(struct upstream *upstream, struct conn *co
 		result = CONN_BROKEN;
 	if (result != CONN_OK || wish->tls == NULL)
 		return result;
-	result = conn_connect_tls(conn, wish->tls, upstream->host, upstream->sessions, deadline_us, why);
-	if (result != CONN_OK)
-		errno = EPROTO;
-	return result;
+	return conn_connect_tls(conn, wish->tls, upstream->host, upstream->sessions, deadline_us, why);
 }
 
 static enum conn_result open_fresh(struct upstream *upstream, struct conn *conn, struct cut *cut, const struct upstream_wish *wish,

@@ -1,6 +1,7 @@
 // page.js: the status page's moving part.
 //
-//      frames (server-sent events, ten a second; or asked for once a second) ──► take() keeps what the past is needed for
+//      frames (server-sent events, ten a second; once a second where there are none, and while the page is hidden)
+//                                                                            ──► take() keeps what the past is needed for
 //                                                                            └─► paint() writes into the page what has changed
 //
 // The rule that keeps strangers out: what a request said (its URI, its client's name) reaches the page through textContent and
@@ -15,7 +16,7 @@ const calm = matchMedia('(prefers-reduced-motion: reduce)');
 const base = location.pathname.replace(/\/+$/, '');
 const streams = base === '';
 const $ = id => document.getElementById(id);
-const views = new Map();    // one for each service, by name
+const views = new Map();    // one for each service, by keyOf()
 let frame = null, chosen = null, paused = false, painted = 0, lastEvent = 0;
 
 // ---- small tools ---------------------------------------------------------------------------------------------------
@@ -104,13 +105,32 @@ function growth(view, ms, count) {
 	return s > 0 ? Math.max(0, count(now) - count(then)) / s : 0;
 }
 
+// Starts of the last window. Where the slots are a group's, weir has a guess of its own alone: then the frames are better.
+function startsInWindow(view, s) {
+	const past = view.past, now = past[past.length - 1], window_ms = s.window_s * 1000 + 60;    // frames come a little late, rather than early
+	if (!s.threshold) return 0;
+	if (!s.group) return Math.max(0, s.in_window - s.outstanding);
+	if (now.at - past[0].at < window_ms) return Math.min(s.in_window, now.started);
+	let i = past.length - 1;
+	while (i > 0 && now.at - past[i - 1].at <= window_ms) i--;
+	return Math.min(s.threshold, now.started - past[i].started);
+}
+
+function startsInSecond(view, s, inWindow) {
+	if (s.threshold && s.window_s === 1) return inWindow;
+	const now = view.past[view.past.length - 1], then = before(view, 1000);
+	return now.at - then.at < 1000 ? null : (now.started - then.started) * 1000 / (now.at - then.at);
+}
+
 function remember(view, service, at) {
-	const targets = {}, refusals = service.refusals;
+	const targets = {}, nodes = {}, refusals = service.refusals;
+	for (const node of service.group ? service.group.nodes : []) nodes[node.id] = node.started_total;
 	for (const x of service.targets) targets[x.address + ' ' + (x.id || '')] = [x.requests_total, x.answers_total || 0, x.answers_s || 0];
-	const last = view.past[view.past.length - 1];
-	if (last && service.started_total < last.started) view.past.length = 0;    // weir was started anew
-	view.past.push({ at, started: service.started_total, requests: service.requests_total, refused: service.refused_total, waiting: service.waiting,
-		targets, refusals, times: service.times, server_errors: service.answers['5xx'] });
+	const now = { at, started: service.started_total, requests: service.requests_total, refused: service.refused_total, waiting: service.waiting,
+		targets, nodes, refusals, times: service.times, server_errors: service.answers['5xx'] };
+	view.past.push(now);
+	now.inWindow = startsInWindow(view, service);
+	now.inSecond = startsInSecond(view, service, now.inWindow);
 	while (view.past.length > 2 && at - view.past[1].at > KEEP_MS) view.past.shift();
 	for (const request of service.requests || []) {
 		if (request.number <= view.seen) continue;
@@ -119,20 +139,36 @@ function remember(view, service, at) {
 		if (request.refused_by) view.refused.push(request);
 	}
 	view.trace.length = Math.min(view.trace.length, TRACE_ROWS);
-	const newest = view.trace.length ? view.trace[0].at_ms : 0;
-	view.refused = view.refused.filter(r => newest - r.at_ms < 60000).slice(-2000);
+	view.refused = view.refused.filter(r => frame.time_ms - r.at_ms < 60000).slice(-2000);
+}
+
+// A service that is taken out of the settings and put back is another one: its numbers begin again.
+const keyOf = service => service.name + ' ' + service.since_ms;
+
+// Another weir at the same address: it counts from the beginning, and its clock may be another.
+function startAnew() {
+	for (const view of views.values()) view.root.remove();
+	views.clear();
+	if ($('events').firstChild) addEvent('info', frame.time_ms, 'weir was started anew');
+	lastEvent = 0;
+	painted = -Infinity;
 }
 
 function take(text) {
-	frame = typeof text === 'string' ? JSON.parse(text) : text;
+	const last = frame, next = JSON.parse(text);
+	const isAnother = last && last.since_ms !== next.since_ms;
+	if (last && !isAnother && next.at_ms <= last.at_ms) return;    // asked for before the last one came
+	frame = next;
+	if (isAnother) startAnew();
 	for (const service of frame.services) {
-		if (!views.has(service.name)) views.set(service.name, open(service));
-		remember(views.get(service.name), service, service.at_ms);
+		const key = keyOf(service);
+		if (!views.has(key)) views.set(key, open(service));
+		remember(views.get(key), service, service.at_ms);
 	}
-	for (const [name, view] of views) {
-		if (frame.services.some(s => s.name === name)) continue;
+	for (const [key, view] of views) {
+		if (frame.draining || frame.services.some(s => keyOf(s) === key)) continue;    // at the end, what was last known stays
 		view.root.remove();
-		views.delete(name);
+		views.delete(key);
 	}
 	const every = calm.matches ? 1000 : 0;
 	if (!paused && frame.at_ms - painted >= every) {
@@ -217,7 +253,7 @@ function paintRing(view, s) {
 		draw('text', { class: 'small', y: 28 }, ring);
 		view.ringSize = drawn;
 	}
-	const used = s.threshold - (s.available === null ? s.threshold : s.available), started = Math.max(0, used - s.outstanding);
+	const started = view.past[view.past.length - 1].inWindow, used = Math.min(s.threshold, started + s.outstanding);
 	const head = s.started_total % s.threshold, shapes = ring.children;
 	for (let i = 0; i < drawn; i++) {
 		const behind = (head - 1 - Math.floor(i * each) + 2 * s.threshold) % s.threshold;
@@ -227,7 +263,8 @@ function paintRing(view, s) {
 	say(shapes[drawn + 1], whole(used));
 	say(shapes[drawn + 2], 'of ' + whole(s.threshold));
 	const window = s.window_s === 1 ? 'second' : s.window_s === 60 ? 'minute' : s.window_s === 3600 ? 'hour' : s.window_s + ' s';
-	const words = `${whole(used)} of ${many(s.threshold, 'start')} taken in the last ${window}`;
+	const words = s.group ? `${whole(used)} of the group's ${many(s.threshold, 'start')} taken here in the last ${window}` :
+		`${whole(used)} of ${many(s.threshold, 'start')} taken in the last ${window}`;
 	say(panel.querySelector('.says'), words);
 	set(ring, 'aria-label', words);
 }
@@ -238,16 +275,11 @@ function paintRate(view, s) {
 	if (chart.children.length < 4) draw('line', { class: 'limit', x1: 0, x2: 600 }, chart);
 	const limit = s.threshold && s.window_s === 1 ? s.threshold : 0, past = view.past, points = [];
 	const last = past[past.length - 1].at;
-	let j = 0, most = 0;
-	for (let i = 1; i < past.length; i++) {
-		// Two looks that are just no second apart: a longer stretch would count more than a second's starts. Looks that
-		// are rarer than that give an average.
-		while (j + 1 < i && past[i].at - past[j].at > 999) j++;
-		const s1 = (past[i].at - past[j].at) / 1000;
-		if (s1 < 0.8) continue;
-		const value = (past[i].started - past[j].started) / Math.max(s1, 0.999);
-		points.push([600 - (last - past[i].at) / 100, value]);
-		most = Math.max(most, value);
+	let most = 0;
+	for (const { at, inSecond } of past) {
+		if (inSecond === null) continue;
+		points.push([600 - (last - at) / 100, inSecond]);
+		most = Math.max(most, inSecond);
 	}
 	const top = Math.max(most, limit, 1) * 1.12, y = value => (200 - value / top * 196).toFixed(1);
 	const line = points.map(([x, value], i) => (i ? 'L' : 'M') + x.toFixed(1) + ' ' + y(value)).join('');
@@ -258,7 +290,8 @@ function paintRate(view, s) {
 	set(shapes[3], 'y2', y(limit));
 	set(shapes[3], 'visibility', limit ? 'visible' : 'hidden');
 	const now = points.length ? points[points.length - 1][1] : 0;
-	const words = `${rate(now)} now, at most ${rate(most)} in the last minute` + (limit ? `; the line is the threshold, ${whole(limit)}` : '');
+	const words = `${rate(now)} now, at most ${rate(most)} in the last minute` +
+		(limit ? `; the line is the ${s.group ? 'group\'s ' : ''}threshold, ${whole(limit)}` : '');
 	say(panel.querySelector('.says'), words);
 	set(chart, 'aria-label', 'Starts in each second: ' + words);
 }
@@ -269,9 +302,11 @@ function paintQueue(view, s) {
 	line.hidden = !drawn;
 	const dots = fit(line, drawn, () => make('i'));
 	for (let i = 0; i < drawn; i++) set(dots[i], 'class', i * each < s.waiting ? '' : 'free');
-	const wait = s.threshold ? s.waiting / (s.threshold / s.window_s) : 0;
-	let words = room ? `${whole(s.waiting)} of ${whole(room)} places taken` : 'nobody may wait (backlog is 0)';
-	if (s.waiting) words += `; the last in line waits about ${time(wait)}`;
+	const pace = s.group ? growth(view, RECENT_MS, x => x.started) : s.threshold / s.window_s;    // of a group we get a part
+	const held = s.hosts.reduce((sum, host) => sum + host.waiting, 0);
+	let words = room || s.waiting ? `${whole(s.waiting)} of ${whole(room)} places taken` : 'nobody may wait for a start (backlog is 0)';
+	if (s.waiting && pace > 0) words += `; the last in line waits about ${time(s.waiting / pace)}`;
+	if (held) words += `; ${whole(held)} for a connection to a host`;
 	say(panel.querySelector('.says'), words);
 	set(line, 'aria-label', words);
 	const under = s1 => s1 !== null && s1 <= frame.bounds_s[0] ? 'under ' + time(frame.bounds_s[0]) : time(s1);
@@ -285,7 +320,11 @@ function targetNumbers(view, x) {
 	return { rate: growth(view, 1000, p => (p.targets[key] || [0])[0]), answer: answers > 0 ? (x.answers_s - then[2]) / answers : null };
 }
 
-const stateOf = x => x.state === 'out' && x.probing ? 'out, being probed' : x.state === 'drain' ? 'drained' : x.state;
+function stateOf(x) {
+	if (x.state === 'drain') return 'drained';
+	if (x.state !== 'out') return x.state;
+	return x.probing ? 'out, being probed' : x.next_probe_s === undefined ? 'out' : `out, probe in ${x.next_probe_s.toFixed(1)} s`;
+}
 
 // The rotation as a wheel: the hand points at who is next; who is out is a ring, not a disc.
 function paintWheel(view, s) {
@@ -339,7 +378,7 @@ function paintTargets(view, s) {
 	say(panel.querySelector('.says'), words);
 	fill(panel.querySelector('tbody'), s.targets.map((x, i) => {
 		const numbers = targetNumbers(view, x);
-		const name = (i < SPOKES_DRAWN ? `${i + 1}  ` : '') + (x.id ? `${x.id} (policy ${x.policy}) ` : '') + x.address + (x.weight > 1 ? ` × ${x.weight}` : '');
+		const name = (i < SPOKES_DRAWN ? `${i + 1}\u00a0\u00a0` : '') + x.address + (x.weight > 1 ? ` × ${x.weight}` : '') + (x.id ? ` ${x.id} (policy ${x.policy})` : '');
 		return { cells: [name, { badge: stateOf(x), kind: x.state }, rate(numbers.rate), whole(x.active), time(numbers.answer), whole(x.requests_total), whole(x.failures_total)] };
 	}), 2);
 }
@@ -389,9 +428,15 @@ function paintGroup(view, s) {
 	const panel = view.$('.group-panel'), group = s.group;
 	panel.hidden = !group;
 	if (!group) return;
-	say(panel.querySelector('.says'), `${group.address}: this is node ${group.self}, the master is ${group.master || 'nobody yet'}, epoch ${group.epoch}`);
-	fill(panel.querySelector('tbody'), group.nodes.map(node => ({ cells: [node.id, (node.id === group.master ? 'master' : 'member') + (node.id === group.self ? ', this one' : ''),
-		{ badge: node.state, kind: node.state }, time(node.age_ms / 1000) + ' ago', whole(node.started_total)] })), 3);
+	const then = before(view, RECENT_MS), now = view.past[view.past.length - 1], s10 = (now.at - then.at) / 1000;
+	const paces = group.nodes.map(node => s10 > 0 && node.id in then.nodes ? Math.max(0, node.started_total - then.nodes[node.id]) / s10 : null);
+	const all = paces.reduce((sum, pace) => sum + (pace || 0), 0);
+	say(panel.querySelector('.says'), `${group.address}: this is node ${group.self}, the master is ${group.master || 'nobody yet'}, epoch ${group.epoch}; ` +
+		`together ${rate(all)} starts a second in the last ten seconds`);
+	const isMaster = group.self === group.master, known = node => node.id === group.self || node.state !== 'dead';
+	fill(panel.querySelector('tbody'), group.nodes.map((node, i) => ({ cells: [node.id, (node.id === group.master ? 'master' : 'member') + (node.id === group.self ? ', this one' : ''),
+		{ badge: node.state, kind: node.state }, node.id === group.self ? '–' : time(node.age_ms / 1000) + ' ago', known(node) ? whole(node.waiting) : '–',
+		isMaster ? whole(node.granted) : '–', paces[i] === null ? '–' : rate(paces[i]), whole(node.started_total)] })), 3);
 }
 
 function paintTrace(view, s) {
@@ -401,8 +446,8 @@ function paintTrace(view, s) {
 	say(panel.querySelector('.says'), view.trace.length ? 'the latest first; of many, only some are shown' : 'none since this page was opened');
 	fill(panel.querySelector('tbody'), view.trace.map(r => ({
 		kind: r.status >= 500 || r.status === 0 ? 'bad' : r.status >= 400 ? 'warn' : '',
-		cells: [clock(r.at_ms), r.client, `${r.method} ${r.uri}`, (r.status || 'none') + (r.outcome === 'ok' ? '' : ` ${r.outcome}`), r.target || '–', r.wait_s >= 0.0005 ? time(r.wait_s) : '–', time(r.total_s)],
-	})), 5);
+		cells: [clock(r.at_ms), r.status || 'none', `${r.method} ${r.uri}`, r.client, r.target || '–', r.outcome === 'ok' ? '' : r.outcome, r.wait_s >= 0.0005 ? time(r.wait_s) : '–', time(r.total_s)],
+	})), 6);
 }
 
 function paintService(view, s) {
@@ -416,12 +461,13 @@ function paintService(view, s) {
 // ---- the whole page ----------------------------------------------------------------------------------------------------
 
 function paintTabs() {
+	if (frame.draining && frame.services.length < views.size) return;
 	const names = frame.services.length > 1 ? ['all services', ...frame.services.map(s => s.name)] : [];
 	const buttons = fit($('tabs'), names.length, i => {
 		const button = make('button');
 		button.type = 'button';
 		button.addEventListener('click', () => {
-			chosen = i ? frame.services[i - 1].name : null;
+			chosen = i ? button.textContent : null;
 			paint();
 		});
 		return button;
@@ -432,26 +478,30 @@ function paintTabs() {
 	});
 }
 
+function addEvent(level, at_ms, text) {
+	const row = make('li', level);
+	row.append(make('time', '', clock(at_ms)), make('span', '', text));
+	$('events').prepend(row);
+}
+
 function paintEvents() {
 	const events = frame.events || [];
 	$('events-panel').hidden = !frame.events;
 	for (const event of events) {
 		if (event.number <= lastEvent) continue;
 		lastEvent = event.number;
-		const row = make('li', event.level);
-		row.append(make('time', '', clock(event.at_ms)), make('span', '', (event.service ? event.service + ': ' : '') + event.text));
-		$('events').prepend(row);
+		addEvent(event.level, event.at_ms, (event.service ? event.service + ': ' : '') + event.text);
 	}
 	while ($('events').children.length > EVENT_ROWS) $('events').lastElementChild.remove();
 }
 
 function paint() {
 	if (!frame) return;
-	if (chosen !== null && !views.has(chosen)) chosen = null;
+	if (chosen !== null && !frame.draining && !frame.services.some(s => s.name === chosen)) chosen = null;
 	say($('facts'), `${frame.version}, up ${span(frame.uptime_s)}` + (frame.last_reload_good ? '' : ' · the last reload was refused'));
 	paintTabs();
 	for (const service of frame.services) {
-		const view = views.get(service.name);
+		const view = views.get(keyOf(service));
 		view.root.hidden = chosen !== null && chosen !== service.name;
 		if (!view.root.hidden) paintService(view, service);
 	}
@@ -459,45 +509,77 @@ function paint() {
 	document.body.dataset.frames = Number(document.body.dataset.frames || 0) + 1;
 }
 
-function tell(kind, text) {
+// ---- hearing from weir -------------------------------------------------------------------------------------------------
+
+// A page that hears nothing must say so: numbers that stand still look like numbers.
+const SILENT_MS = 3000, STUCK_MS = 6000;
+let heard = performance.now(), lostAt = null, source = null, timer = 0, turn = 0;
+
+function tell() {
+	const kind = lostAt ? 'lost' : !frame ? '' : frame.draining ? 'draining' : paused ? 'paused' : 'live';
 	set($('state'), 'class', kind);
-	say($('state-text'), text);
+	say($('state-text'), lostAt ? `no connection since ${clock(lostAt)}; trying again` : kind || 'connecting');
+	document.body.classList.toggle('stale', lostAt !== null);
 }
 
-function isHere() {
-	tell('live', frame && frame.draining ? 'draining' : paused ? 'paused' : 'live');
+function lose() {
+	if (lostAt === null) lostAt = Date.now();
+	tell();
+}
+
+function hear(text) {
+	take(text);
+	heard = performance.now();
+	lostAt = null;
+	tell();
+}
+
+// One connection of those that a browser has for a site (six) is ours while somebody looks, and none while the page is hidden.
+function connect() {
+	if (source) source.close();
+	source = null;
+	clearTimeout(timer);
+	heard = performance.now();
+	if (streams && !document.hidden) listen();
+	else ask(++turn);
 }
 
 function listen() {
-	const source = new EventSource(base + '/api/live');
-	source.onmessage = event => {
-		take(event.data);
-		isHere();
-	};
+	turn++;
+	source = new EventSource(base + '/api/live');
+	source.onmessage = event => hear(event.data);
 	source.onerror = () => {
-		tell('lost', 'no connection; trying again');
-		if (source.readyState === EventSource.CLOSED) setTimeout(listen, 2000);
+		if (source.readyState === EventSource.CLOSED) ask(++turn);    // refused: too many look. A frame now and then is better than none
+		else lose();
 	};
 }
 
-async function ask() {
+async function ask(mine) {
 	try {
-		const answer = await fetch(base + '/api/view', { cache: 'no-store' });
+		const answer = await fetch(base + '/api/view', { cache: 'no-store', signal: AbortSignal.timeout(STUCK_MS) });
 		if (!answer.ok) throw new Error(answer.status);
-		take(await answer.json());
-		isHere();
+		const text = await answer.text();
+		if (mine !== turn) return;
+		hear(text);
 	} catch {
-		tell('lost', 'no connection; trying again');
+		if (mine !== turn) return;
+		lose();
 	}
-	setTimeout(ask, 1000);
+	timer = setTimeout(connect, streams && !document.hidden ? 2000 : 1000);
 }
+
+setInterval(() => {
+	const silent = performance.now() - heard;
+	if (silent > SILENT_MS && !document.hidden) lose();
+	if (silent > STUCK_MS && source) connect();    // one that has died without a word is believed to be there for a long time
+}, 500);
 
 $('pause').addEventListener('click', () => {
 	paused = !paused;
 	set($('pause'), 'aria-pressed', paused);
-	isHere();
+	tell();
 	if (!paused) paint();
 });
 
-if (streams) listen();
-else ask();
+document.addEventListener('visibilitychange', connect);
+connect();

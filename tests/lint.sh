@@ -4,7 +4,8 @@
 #   1. The ideas stand alone: an idea includes its own header, lib/ts.h and libc, but no socket, clock or file of it.
 #   2. Arrows point down: nothing in lib/ includes a header of the top folder.
 #   3. Scripts parse, and shellcheck has nothing to say.
-#   4. docs/settings.md is what `weir --reference` prints.
+#   4. docs/settings.md is what `weir --reference` prints; so are the settings in the man pages, and the completion.
+#   5. The man pages are well-formed, by mandoc. No page is older than the code: no file has __DATE__ or __TIME__ in it.
 #
 # Prints one line for each breach and ends non-zero if there was one.
 set -u
@@ -63,9 +64,26 @@ while read -r script; do
 		breach "$script does not parse"
 done < <(find . -path ./build -prune -o -path ./.git -prune -o -type f -name '*.py' -print)
 
-if ! diff -u docs/settings.md <("$weir" --reference); then
-	breach 'docs/settings.md is not what weir --reference prints: make docs'
-fi
+# written_by FILE OPTION...: is the file what weir prints?
+written_by() {
+	diff -u "$1" <("$weir" "${@:2}") || breach "$1 is not what weir ${*:2} prints: make docs"
+}
+written_by docs/settings.md --reference
+written_by deploy/completion/weir.bash --completion bash
+for page in 'weir.1 --manual-flags' 'weir.ini.5 --manual-keys'; do
+	read -r file option <<<"$page"
+	diff -u "docs/man/$file" <("$weir" "$option" | docs/man/fill.sh "docs/man/$file") ||
+		breach "docs/man/$file has not what weir $option prints: make docs"
+done
+
+# Whether a page that is referred to is installed on this machine is no fault of ours.
+while read -r line; do
+	breach "$line"
+done < <(mandoc -Tlint docs/man/*.[135] 2>&1 | grep -v -e 'referenced manual not found' -e 'outdated mandoc.db')
+
+while read -r line; do
+	breach "$line: two builds of one source differ (SOURCE_DATE_EPOCH)"
+done < <(grep -nE '__(DATE|TIME|TIMESTAMP)__' ./*.[ch] lib/*.[ch])
 
 [ $breaches -eq 0 ] || exit 1
 echo "lint: clean"

@@ -76,6 +76,10 @@ class Client(Wire):
             assert framing_of(response.fields, response.version)[0] is None, f'a body in an interim answer: {response}'
             interim.append(response)
         response.interim = interim
+        return self.body_of(response, method, sink)
+
+    def body_of(self, response, method='GET', sink=None):
+        """Reads the body that belongs to this final head, and gives the head back."""
         kind, length = framing_of(response.fields, response.version)
         if method == 'HEAD' or response.status in (101, 204, 304):
             response.framing = 'none'

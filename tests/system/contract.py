@@ -52,5 +52,5 @@ BUILT_SETTINGS = {
 # Where the status page and the API are, in the log.
 ADMIN = re.compile(r'the API are at (http://(?P<host>\S+):(?P<port>\d+)/|unix:(?P<path>\S+))')
 
-# Environment variables that weir listens to; the harness clears them so that a test starts from nothing.
-ENVIRONMENT = re.compile(r'^(WEIR_|DPRL_|REDIS_|LOG_LEVEL$)')
+# Environment variables that weir listens to (and a service manager's, which those who run the tests may have); the harness clears them so that a test starts from nothing.
+ENVIRONMENT = re.compile(r'^(WEIR_|DPRL_|REDIS_|(LOG_LEVEL|NOTIFY_SOCKET)$)')

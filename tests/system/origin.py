@@ -41,6 +41,17 @@ class Request:
         return f'<{self.method} {self.target} {self.fields}>'
 
 
+def request_of(lines):
+    """The request whose head these lines are; what weir sends upstream must be beyond doubt."""
+    match = re.fullmatch(rb'([!#$%&\'*+\-.^_`|~0-9A-Za-z]+) ([!-~]+) (HTTP/1\.[01])', lines[0])
+    assert match, f'malformed request line {lines[0]!r}'
+    method, target, version = (part.decode('latin-1') for part in match.groups())
+    request = Request(method, target, version, parse_fields(lines[1:]))
+    assert len(request.fields.all('host')) == 1 or version == 'HTTP/1.0', f'not exactly one Host: {request.fields}'
+    request.framing = framing_of(request.fields, version)
+    return request
+
+
 class Connection(Wire):
     def __init__(self, origin, sock, index):
         super().__init__(sock, origin.seconds, origin.stamped)
@@ -54,12 +65,7 @@ class Connection(Wire):
         if lines is None:
             return None
         arrived = self.arrived
-        match = re.fullmatch(rb'([!#$%&\'*+\-.^_`|~0-9A-Za-z]+) (\S+) (HTTP/1\.[01])', lines[0])
-        assert match, f'weir sent the request line {lines[0]!r}'
-        method, target, version = (part.decode('latin-1') for part in match.groups())
-        request = Request(method, target, version, parse_fields(lines[1:]))
-        assert len(request.fields.all('host')) == 1 or version == 'HTTP/1.0', f'not exactly one Host: {request.fields}'
-        request.framing = framing_of(request.fields, version)
+        request = request_of(lines)
         request.arrived, request.connection = arrived, self.index
         self.origin.note(request)
         return request

@@ -7,11 +7,17 @@ DIR holds weir, server_demo and client_demo. Each test runs in a process of its 
 with a directory of its own, so that a test that hangs is ended with everything it started. The last line is "N
 passed, N failed"; ", N skipped" follows when a client tool is not installed. Exit 0 only if a test ran and none
 failed.
+
+Many tests run at once and watch clocks, on machines that others use, too. So when at most MOST_AGAIN of them failed,
+each gets one more try, alone; one that then passes is named "unsteady", with the report of its failure, and counts as
+passed. What a sanitizer found, and a program that crashed, are never forgiven. With STRICT=1 in the environment nothing
+is: that is for finding out what is unsteady.
 """
 import argparse
 import glob
 import importlib
 import os
+import re
 import select
 import shutil
 import signal
@@ -23,10 +29,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
 sys.path.insert(0, HERE)
 
+import contract  # noqa: E402  pylint: disable=wrong-import-position
 import harness  # noqa: E402  pylint: disable=wrong-import-position
 
 EXIT = {'passed': 0, 'failed': 1, 'skipped': 77}
 GRACE_S = 15    # for a test's own watchdog to speak before the runner ends it
+MOST_AGAIN = 3
+UNFORGIVEN = re.compile(contract.SANITIZER.pattern + '|a sanitizer spoke|ended by itself|left with -|exit -')
 
 
 def collect(substring):
@@ -90,6 +99,28 @@ class Running:
         return {0: 'passed', 77: 'skipped'}.get(code, 'failed'), report
 
 
+def tell(child, verdict, report):
+    seconds = time.monotonic() - child.started
+    word = {'passed': 'ok     ', 'failed': 'FAILED ', 'skipped': 'skipped'}[verdict]
+    print(f'{word} {seconds:6.2f} s  {child.name.replace("_", " ")}')
+    if verdict != 'passed':
+        print(report)
+    sys.stdout.flush()
+
+
+def passes_alone(one, options, scratch):
+    """The test's second try."""
+    name, test, _ = one
+    child = Running(name, test, options, scratch)
+    try:
+        select.select([child.handle], [], [], max(0.0, child.deadline - time.monotonic()))
+    finally:
+        child.end()
+    verdict, report = child.verdict()
+    tell(child, verdict, report)
+    return verdict == 'passed'
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--bin', required=True, help='directory of the programs under test')
@@ -113,7 +144,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     scratch = tempfile.mkdtemp(prefix='weir-system-')
     counts = {'passed': 0, 'failed': 0, 'skipped': 0}
-    failed = []
+    failed, unsteady = [], []
     # The long ones first: the whole is then over sooner.
     waiting = sorted(tests, key=lambda pair: -harness.limit_of(pair[1]))
     running = {}
@@ -133,22 +164,21 @@ def main():
                 child = running.pop(handle)
                 verdict, report = child.verdict()
                 counts[verdict] += 1
-                seconds = time.monotonic() - child.started
-                word = {'passed': 'ok     ', 'failed': 'FAILED ', 'skipped': 'skipped'}[verdict]
-                print(f'{word} {seconds:6.2f} s  {child.name.replace("_", " ")}')
-                if verdict != 'passed':
-                    print(report)
+                tell(child, verdict, report)
                 if verdict == 'failed':
-                    failed.append(child.name)
-                sys.stdout.flush()
+                    failed.append((child.name, child.test, report))
+        if len(failed) <= MOST_AGAIN and not os.environ.get('STRICT'):
+            unsteady = [one for one in failed if not UNFORGIVEN.search(one[2]) and passes_alone(one, options, scratch)]
+            failed = [one for one in failed if one not in unsteady]
+            counts['failed'] -= len(unsteady)
+            counts['passed'] += len(unsteady)
     finally:
         for child in running.values():
             child.end()
         shutil.rmtree(scratch, ignore_errors=True)
-    if failed:
-        print('\nfailed:')
-        for name in failed:
-            print('  ' + name.replace('_', ' '))
+    for what, those in (('unsteady', unsteady), ('failed', failed)):
+        for name, _, _ in those:
+            print(f'{what}: {name.replace("_", " ")}')
     line = f'{counts["passed"]} passed, {counts["failed"]} failed'
     print(line + (f', {counts["skipped"]} skipped' if counts['skipped'] else ''))
     return 0 if counts['passed'] and not counts['failed'] else 1

@@ -467,6 +467,7 @@ def a_slot_that_died_while_a_connection_was_made_is_replaced(t):
     slow.open()
     t.equal(client.response().status, 200)
     t.equal(slow.requests, 1)
+    node.wait_log('send     ')
     text = node.log.text()
     connected, sent = text.index('connect  to'), text.index('send     ')
     t.check(' wait     ' in text[connected:sent], f'no second wait between these: {text[connected:sent]}')

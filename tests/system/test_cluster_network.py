@@ -1,6 +1,8 @@
 """A group of nodes on machines of their own (network.py), joined by a network whose cables can be pulled. Each has a target
 on its own loopback interface; the kernel stamps what reaches it, with one clock for all of them.
 """
+import os
+import shutil
 import time
 
 from arrivals import Arrivals, Load, fullest
@@ -141,3 +143,41 @@ def a_network_card_that_is_replaced_is_joined_again(t):
     fleet.follow(1, [2], after=seen)
     fleet.all_serve(30)
     fleet.end()
+
+
+@takes(60)
+def a_peer_whose_name_resolves_only_once_it_runs_is_found_at_once(t):
+    """As in a container network. The first node asks for names again after 10 s; who speaks to it is answered before that."""
+    network = Network(t, 2)
+    folders = [f'/etc/netns/{machine.name}' for machine in network.machines]
+
+    def forget():
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+        if not os.listdir('/etc/netns'):
+            os.rmdir('/etc/netns')
+    for folder in folders:
+        os.makedirs(folder)
+    t.cleanup(forget)
+
+    def resolve(**names):
+        """ip netns exec lays this file over /etc/hosts."""
+        for folder in folders:
+            with open(f'{folder}/hosts', 'w', encoding='ascii') as file:
+                file.writelines(f'{address} {name}\n' for name, address in {'localhost': '127.0.0.1', **names}.items())
+
+    def node(number):
+        return Weir(t, ['reverse', '--port', 8000, '--endpoint', '127.0.0.1:9', '--id', number, '--threshold', 60,
+                        '--peers', f'one:{PORT}, two:{PORT}'], prefix=network.machines[number - 1].prefix)
+    resolve(one=f'{NETWORK}.1')
+    one = node(1)
+    one.wait_log(MASTER.format(1))
+    resolve(one=f'{NETWORK}.1', two=f'{NETWORK}.2')
+    two = node(2)
+    two.wait_log(MASTER.format(1), 8)
+    # It comes back elsewhere.
+    two.stop()
+    network.machines[1].ip('address', 'delete', f'{NETWORK}.2/24', 'dev', 'eth0')
+    network.machines[1].ip('address', 'add', f'{NETWORK}.22/24', 'brd', '+', 'dev', 'eth0')
+    resolve(one=f'{NETWORK}.1', two=f'{NETWORK}.22')
+    node(2).wait_log(MASTER.format(1), 8)

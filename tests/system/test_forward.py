@@ -951,6 +951,7 @@ def without_redis_closed_open_and_local_do_as_they_say(t):
     place[0].send(b'x')
     t.equal(place[0].exactly(5), b'hello', 'what is open goes on')
     for fail, weir in weirs.items():
+        weir.wait_log("Redis can't be reached")
         t.equal(len(re.findall("Redis can't be reached", weir.log.text())), 1, f'{fail}: said once')
     before = {fail: len(weir.log.lines) for fail, weir in weirs.items()}
     redis.start()

@@ -1,9 +1,12 @@
 """The status page in a real browser: Debian's chromium. Skipped with a word where there is none (deploy/prerequisites.sh browser)."""
 import json
+import signal
+import socket
 import threading
 
 import browser as chromium
-from admin import Admin
+from admin import Admin, Events
+from client import request
 from harness import takes
 
 FRAMES = 'Number(document.body.dataset.frames || 0)'
@@ -72,7 +75,7 @@ def a_target_that_is_killed_turns_within_two_seconds(t):
     thread.start()
     t.cleanup(thread.join)
     t.cleanup(stop.set)
-    page.wait(f'{_row(1)}[1].startsWith("out")', 'the dead target is out')
+    page.wait(f'{_row(1)}[1].startsWith("out, ")', 'the dead target is out, and when it is probed is said')
     t.equal(page.value('document.querySelectorAll(".wheel circle.out").length'), 1)
     page.wait('document.getElementById("events").textContent.includes("leaves the rotation")', 'the event')
     page.seconds = t.s(30)
@@ -98,25 +101,98 @@ def what_a_client_sends_is_text_on_the_page(t):
     t.check(any('Content Security Policy' in line for line in page.console), f'{page.console}')
 
 
-@takes(90)
+@takes(120)
 def a_weir_that_goes_is_missed_and_found_again(t):
     port = t.free_port()
     origin = t.origin()
     weir = t.weir(origin, admin=port)
     page = _open(t, f'http://127.0.0.1:{port}/')
     page.wait('document.getElementById("state").className === "live"', 'live')
+    for _ in range(5):
+        t.get(weir, '/first')
+    page.wait('document.querySelectorAll(".trace tbody tr").length === 5', 'its requests')
     weir.stop()
-    page.wait('document.getElementById("state").className === "lost"', 'lost')
+    page.wait('document.getElementById("state").className === "lost" && document.body.classList.contains("stale")', 'lost')
     weir = t.weir(origin, admin=port)
-    t.get(weir)
+    t.get(weir, '/second')
     page.wait(f'document.getElementById("state").className === "live" && {_tile("requests")} === "1"', 'live again')
+    # The new one counts its events and requests from the beginning, and those were taken for old news.
+    page.wait('document.getElementById("events").textContent.includes("started anew")', 'the event')
+    page.wait(f'document.getElementById("events").textContent.includes("{weir.port}")', 'the new one\'s events')
+    t.get(weir, '/third')
+    page.wait('document.querySelector(".trace tbody").textContent.includes("/third")', 'the new one\'s requests')
+    t.check('/first' not in page.value('document.querySelector(".trace tbody").textContent'), 'the old one\'s requests are still there')
+
+
+@takes(120)
+def a_weir_that_falls_silent_is_missed_though_its_connection_stays(t):
+    weir = t.weir(t.origin(), admin=0)
+    page = _open(t, f'http://127.0.0.1:{Admin(t, weir).port}/')
+    page.wait('document.getElementById("state").className === "live"', 'live')
+    weir.signal(signal.SIGSTOP)
+    t.cleanup(lambda: weir.signal(signal.SIGCONT))
+    page.wait('document.getElementById("state").className === "lost"', 'lost')
+    page.value('document.getElementById("pause").click()')
+    t.equal(page.value('document.getElementById("state").className'), 'lost', 'a click finds nobody again')
+    page.value('document.getElementById("pause").click()')
+    weir.signal(signal.SIGCONT)
+    page.wait('document.getElementById("state").className === "live"', 'live again')
+
+
+@takes(120)
+def a_page_that_nobody_sees_holds_no_stream_and_one_too_many_still_gets_frames(t):
+    weir = t.weir(t.origin(), admin=0)
+    admin = Admin(t, weir)
+    page = _open(t, f'http://127.0.0.1:{admin.port}/')
+    asked = 'performance.getEntriesByType("resource").filter(e => e.name.endsWith("/api/view")).length'
+    t.equal(page.value(asked), 0)
+    page.value('Object.defineProperty(document, "hidden", {value: true, configurable: true}); document.dispatchEvent(new Event("visibilitychange"))')
+    page.wait(f'{asked} >= 2', 'it asks instead')
+    watchers = [Events(admin) for _ in range(32)]
+    t.equal([w.head.status for w in watchers], [200] * 32, 'the hidden page holds none of the places')
+    t.equal(Events(admin).head.status, 503)
+    page.value('delete document.hidden; document.dispatchEvent(new Event("visibilitychange"))')
+    begun = page.value(FRAMES)
+    page.wait(f'{FRAMES} >= {begun} + 2', 'frames, though all places are taken')
+    t.equal(page.value('document.getElementById("state").className'), 'live')
+
+
+@takes(120)
+def a_groups_page_counts_what_was_started_here(t):
+    """It said "60 of 60 starts taken" for 40 that had started and 20 that waited."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(('127.0.0.1', 0))
+        group = f'127.255.255.255:{probe.getsockname()[1]}'
+    origin = t.origin()
+    weirs = [t.weir(origin, admin=0, id=number, unicast=group, threshold=20, backlog=3, drain_timeout=1) for number in (3, 5)]
+    admin = Admin(t, weirs[0])
+    t.until(lambda: (group_ := admin.service().get('group')) and group_['giving'] and len(group_['nodes']) == 2, 30, 'the master gives')
+    page = _open(t, f'http://127.0.0.1:{admin.port}/')
+    clients = [t.client(weir, seconds=30) for weir in weirs for _ in range(40)]
+    for client in clients:
+        client.send(request())
+    page.wait(f'Number({_tile("waiting")}) >= 20', 'many wait')
+    seen = []      # no more are in the window than ever started here, however many wait
+    numbers = f'[{_tile("waiting")}, document.querySelector(".ring .big").textContent, {_tile("started")}].map(Number)'
+    while (shown := page.value(numbers))[0] >= 20:
+        seen.append(tuple(shown[1:]))
+    t.check(seen and all(in_window <= started for in_window, started in seen), f'{len(seen)} looks: {set(seen)}')
+    t.equal([client.response().status for client in clients], [200] * 80)
+    page.wait(f'{_tile("started")} === "40"', 'all have started')
+    t.until(lambda: [n['started_total'] for n in admin.service()['group']['nodes']] == [40, 40], 10, 'the other says so')
+    page.wait('[...document.querySelectorAll(".nodes tbody tr")].every(r => r.cells[7].textContent === "40" && r.cells[4].textContent === "0"'
+              ' && /^[0-9]+$/.test(r.cells[5].textContent))', 'starts, waiting and grants of both')
+    t.equal(page.value('document.querySelector(".nodes tbody tr").cells[1].textContent'), 'master, this one')
+    t.equal(page.console, [], 'the console')
 
 
 @takes(120)
 def it_fits_a_phone_stands_still_when_asked_and_needs_no_mouse(t):
-    weir = t.weir(*t.origins(3), admin=0, threshold=10)
-    page = _open(t, f'http://127.0.0.1:{Admin(t, weir).port}/', width=360, height=740, phone=True)
+    weir = t.weir(*t.origins(3), admin=0, threshold=10, burst=1)
+    admin = Admin(t, weir)
+    page = _open(t, f'http://127.0.0.1:{admin.port}/', width=360, height=740, phone=True)
     t.equal(page.value('document.documentElement.scrollWidth'), 360)
+    t.equal(page.value('document.querySelector(".ring .big").textContent'), '0', 'a burst of one is no full window')
     light = page.value('getComputedStyle(document.body).backgroundColor')
     page.look(dark=True, calm=True, width=360, height=740, phone=True)
     t.check(page.value('getComputedStyle(document.body).backgroundColor') != light, 'dark is no other than light')

@@ -49,6 +49,14 @@ static void an_answer_is_as_long_as_it_says(void)
 	CU_ASSERT_FALSE(said.head.keep_alive);
 }
 
+static void an_answer_says_when_it_was_made(void)
+{
+	struct said said;
+	say(&(struct answer){ .status = 400, .details = "more than one Host", .date_s = 784111777 }, &said);
+	CU_ASSERT_TRUE_FATAL(said.is_sound);
+	CU_ASSERT_TRUE(has_field(&said, "Date", "Sun, 06 Nov 1994 08:49:37 GMT"));
+}
+
 static void an_answer_to_head_announces_its_body_and_leaves_it_out(void)
 {
 	struct said said;
@@ -124,6 +132,7 @@ int main(void)
 {
 	static const struct unit_test tests[] = {
 		TEST(an_answer_is_as_long_as_it_says),
+		TEST(an_answer_says_when_it_was_made),
 		TEST(an_answer_to_head_announces_its_body_and_leaves_it_out),
 		TEST(a_refusal_over_a_limit_is_json_and_says_when_to_come_back),
 		TEST(a_1_0_client_is_told_that_the_connection_stays),

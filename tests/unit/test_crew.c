@@ -184,7 +184,7 @@ static void a_cut_ends_everything(void)
 	int fd = connected();
 	CU_ASSERT_EQUAL(greeting(fd, 0), '4');
 	crew_drain(crew);
-	crew_cut(crew);
+	CU_ASSERT_EQUAL(crew_cut(crew), 1);
 	finish(crew);
 	close(fd);
 }

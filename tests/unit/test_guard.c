@@ -71,6 +71,26 @@ static void another_page_s_origin_is_refused_for_reads_and_writes(void)
 	CU_ASSERT_EQUAL(ask(&open_guard, "127.0.0.1", "PUT", "Host: localhost:9100\r\nOrigin: https://localhost:9100\r\n"), GUARD_PASS);
 }
 
+static void what_another_page_embeds_is_refused_and_a_link_to_us_is_not(void)
+{
+	static const struct {
+		const char *fields;
+		enum guard_verdict verdict;
+	} cases[] = {
+		{ "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\n", GUARD_FOREIGN_ORIGIN },
+		{ "Sec-Fetch-Site: same-site\r\nSec-Fetch-Mode: no-cors\r\n", GUARD_FOREIGN_ORIGIN },
+		{ "Sec-Fetch-Site: cross-site\r\n", GUARD_FOREIGN_ORIGIN },
+		{ "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n", GUARD_PASS },
+		{ "Sec-Fetch-Site: none\r\nSec-Fetch-Mode: navigate\r\n", GUARD_PASS },
+		{ "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\n", GUARD_PASS },
+	};
+	char fields[200];
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		snprintf(fields, sizeof fields, "Host: 127.0.0.1:9100\r\n%s", cases[i].fields);
+		CU_ASSERT_EQUAL(ask(&open_guard, "127.0.0.1", "GET", fields), cases[i].verdict);
+	}
+}
+
 static void a_write_from_elsewhere_needs_the_token(void)
 {
 	const char *host = "Host: 192.0.2.1:9100\r\n";
@@ -134,6 +154,7 @@ int main(void)
 		TEST(loopback_is_every_address_of_it_and_no_other),
 		TEST(a_host_that_is_no_address_and_not_this_machine_is_refused),
 		TEST(another_page_s_origin_is_refused_for_reads_and_writes),
+		TEST(what_another_page_embeds_is_refused_and_a_link_to_us_is_not),
 		TEST(a_write_from_elsewhere_needs_the_token),
 		TEST(a_wrong_token_is_refused_even_where_none_is_needed),
 		TEST(the_token_opens_any_host_but_no_foreign_origin),

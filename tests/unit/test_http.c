@@ -6,6 +6,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/http.h"
 #include "unit.h"
@@ -726,6 +727,40 @@ static void hop_by_hop_fields_are_those_always_so_and_those_that_connection_name
 	drop(&s);
 }
 
+static struct http_text text_of(const char *string)
+{
+	return (struct http_text){ string, strlen(string) };
+}
+
+static void a_switch_counts_only_to_protocols_that_were_offered(void)
+{
+	static const struct {
+		const char *offered, *chosen;
+		bool was_offered;
+	} list[] = {
+		{ "websocket", "websocket", true },
+		{ "websocket", "WebSocket", true },
+		{ "a/1, b", "b", true },
+		{ "a/1, b", "b, a/1", true },
+		{ "websocket", "irc", false },
+		{ "websocket", "websocket, irc", false },
+		{ "websocket", "websocket/2", false },
+		{ "websocket", "web", false },
+		{ "web", "websocket", false },
+	};
+	for (size_t i = 0; i < sizeof list / sizeof list[0]; i++)
+		CU_ASSERT_EQUAL(http_upgrade_was_offered(text_of(list[i].offered), text_of(list[i].chosen)), list[i].was_offered);
+}
+
+static void a_refused_request_still_says_its_method(void)
+{
+	struct sample s = request("HEAD * HTTP/1.1\r\nHost: a\r\n\r\n");
+	CU_ASSERT_EQUAL(s.fault.status, 400);
+	CU_ASSERT_EQUAL(s.head.method, HTTP_HEAD);
+	CU_ASSERT(same(s.head.method_text, "HEAD"));
+	drop(&s);
+}
+
 static void an_upgrade_counts_only_when_connection_names_it_in_1_1_and_never_for_h2c(void)
 {
 	static const struct {
@@ -1091,6 +1126,41 @@ static void a_number_is_one_to_eighteen_digits(void)
 	CU_ASSERT(!http_parse_number((struct http_text){ NULL, 0 }, &n));
 }
 
+static void a_date_is_that_of_the_calendar(void)
+{
+	static const struct {
+		int64_t unix_s;
+		const char *date;
+	} known[] = {
+		{ 784111777, "Sun, 06 Nov 1994 08:49:37 GMT" },  /* RFC 9110 §5.6.7 */
+		{ 0, "Thu, 01 Jan 1970 00:00:00 GMT" },
+		{ 951782399, "Mon, 28 Feb 2000 23:59:59 GMT" },
+		{ 951782400, "Tue, 29 Feb 2000 00:00:00 GMT" },
+		{ 951868800, "Wed, 01 Mar 2000 00:00:00 GMT" },
+		{ 4107542399, "Sun, 28 Feb 2100 23:59:59 GMT" },  /* no leap year */
+		{ 4107542400, "Mon, 01 Mar 2100 00:00:00 GMT" },
+		{ 253402300799, "Fri, 31 Dec 9999 23:59:59 GMT" },
+		{ 253402300800, "Fri, 31 Dec 9999 23:59:59 GMT" }, /* and no further */
+		{ INT64_MAX, "Fri, 31 Dec 9999 23:59:59 GMT" },
+		{ -1, "Thu, 01 Jan 1970 00:00:00 GMT" },
+		{ INT64_MIN, "Thu, 01 Jan 1970 00:00:00 GMT" },
+	};
+	char date[HTTP_DATE_MAX], wanted[64];
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+		http_write_date(known[i].unix_s, date);
+		CU_ASSERT_STRING_EQUAL(date, known[i].date);
+	}
+	size_t differences = 0;
+	for (int64_t day = 0; day < 2 * 146097; day++) { /* each day of 800 years, at another time of day */
+		time_t now = day * 86400 + day * 7919 % 86400;
+		struct tm utc;
+		strftime(wanted, sizeof wanted, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &utc));
+		http_write_date(now, date);
+		differences += strcmp(date, wanted) != 0;
+	}
+	CU_ASSERT_EQUAL(differences, 0);
+}
+
 static void each_status_that_weir_sends_has_its_name(void)
 {
 	CU_ASSERT_STRING_EQUAL(http_reason(200), "OK");
@@ -1130,6 +1200,8 @@ int main(void)
 		TEST(a_connection_stays_open_as_version_and_connection_say_together),
 		TEST(a_malformed_or_endless_connection_field_is_refused),
 		TEST(hop_by_hop_fields_are_those_always_so_and_those_that_connection_names),
+		TEST(a_switch_counts_only_to_protocols_that_were_offered),
+		TEST(a_refused_request_still_says_its_method),
 		TEST(an_upgrade_counts_only_when_connection_names_it_in_1_1_and_never_for_h2c),
 		TEST(only_100_continue_is_expected_and_only_where_it_means_something),
 		TEST(max_forwards_must_be_a_number_for_options_and_trace_and_is_left_alone_elsewhere),
@@ -1143,6 +1215,7 @@ int main(void)
 		TEST(any_division_of_the_bytes_over_reads_gives_the_same_heads),
 		TEST(a_list_is_taken_apart_at_commas_without_blanks_and_empty_elements),
 		TEST(a_number_is_one_to_eighteen_digits),
+		TEST(a_date_is_that_of_the_calendar),
 		TEST(each_status_that_weir_sends_has_its_name),
 	};
 	return unit_main("http", tests, sizeof tests / sizeof tests[0]);

@@ -391,6 +391,29 @@ static void a_burst_is_spent_at_once_and_comes_back_with_time(void)
 	limiter_destroy(l);
 }
 
+static void what_is_in_the_window_is_told_whatever_the_burst(void)
+{
+	struct limiter_options options = options_of(10, 5);
+
+	options.burst = 1;
+	struct limiter *l = limiter_create(&options, count_wake);
+	struct limiter_ticket ticket = { .owner = NULL }, waiting = { .owner = NULL };
+	CU_ASSERT_EQUAL(report_of(l, SECOND).in_window, 0); /* one is available, and yet nine are not taken */
+	CU_ASSERT_TRUE(starts(l, SECOND));
+	CU_ASSERT_EQUAL(report_of(l, SECOND).in_window, 1);
+	CU_ASSERT_EQUAL(limiter_enter(l, &ticket, 0, SECOND + ROUND / 2), LIMITER_GO);
+	CU_ASSERT_EQUAL(limiter_enter(l, &waiting, 0, SECOND + ROUND / 2), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(report_of(l, SECOND + ROUND / 2).in_window, 2); /* one started, one about to; who waits has taken none */
+	limiter_cancel(l, &waiting, SECOND + ROUND / 2);
+	limiter_started(l, &ticket, SECOND + ROUND / 2);
+	CU_ASSERT_EQUAL(report_of(l, SECOND + ROUND).in_window, 1);
+	CU_ASSERT_EQUAL(report_of(l, SECOND + 2 * ROUND).in_window, 0);
+	options.threshold = 0;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, 9 * SECOND), 0);
+	CU_ASSERT_EQUAL(report_of(l, 9 * SECOND).in_window, 0);
+	limiter_destroy(l);
+}
+
 static void a_burst_that_is_set_later_is_not_a_gift(void)
 {
 	struct limiter_options options = options_of(10, 0);
@@ -1226,6 +1249,7 @@ int main(void)
 		TEST(clients_that_wait_for_one_request_each_do_not_push_each_other_out),
 		TEST(a_burst_of_one_spaces_starts_evenly),
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
+		TEST(what_is_in_the_window_is_told_whatever_the_burst),
 		TEST(a_burst_that_is_set_later_is_not_a_gift),
 		TEST(a_cancelled_start_gives_its_turn_in_the_even_flow_back),
 		TEST(of_thirty_refused_at_once_all_get_in_when_they_come_back_as_told),

@@ -327,6 +327,7 @@ static void who_is_refused_is_told_a_time_by_the_line_and_by_what_was_used_latel
 	CU_ASSERT_EQUAL(report_of(l, now_us).available, 90);
 	enter_all(l, t, 100, now_us);
 	CU_ASSERT_EQUAL(report_of(l, now_us).available, 0);
+	CU_ASSERT_EQUAL(report_of(l, now_us).in_window, 10); /* who waits has started nothing */
 	CU_ASSERT_EQUAL(report_of(l, now_us).next_slot_us, now_us + 101u * SECOND / 10);
 	uint64_t first_us = limiter_retry_after_us(l, now_us);
 	CU_ASSERT_TRUE(first_us >= 10u * SECOND && first_us <= 11u * SECOND); /* 100 in line, ten a second */

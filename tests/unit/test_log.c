@@ -1,11 +1,13 @@
 /* Tests of lib/log.c: whole lines, in two formats, that nobody can forge and that wait for nobody. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/clock.h"
 #include "lib/log.h"
 #include "unit.h"
 
@@ -210,6 +212,69 @@ static void the_last_lines_are_kept_whatever_level_is_written(void)
 	log_destroy(log);
 }
 
+enum { TERMINAL_WRITERS = 8, TERMINAL_LINES = 500 };
+
+static struct log *open_log_on_terminal(int *terminal)
+{
+	char name[64];
+	*terminal = posix_openpt(O_RDWR | O_NOCTTY);
+	CU_ASSERT_FATAL(*terminal >= 0 && grantpt(*terminal) == 0 && unlockpt(*terminal) == 0);
+	CU_ASSERT_FATAL(ptsname_r(*terminal, name, sizeof name) == 0);
+	return open_log(&(struct log_options){ .path = name, .level = LOG_LEVEL_INFO });
+}
+
+static void *write_lines(void *context)
+{
+	for (int i = 0; i < TERMINAL_LINES; i++)
+		log_write(context, LOG_LEVEL_INFO, NULL, "a line");
+	return NULL;
+}
+
+static void *count_line_ends(void *context)
+{
+	long *ends = context;
+	char bytes[4096];
+	while (*ends < TERMINAL_WRITERS * TERMINAL_LINES) {
+		ssize_t count = read((int)ends[1], bytes, sizeof bytes);
+		if (count <= 0)
+			break;
+		for (ssize_t i = 0; i < count; i++)
+			*ends += bytes[i] == '\n';
+	}
+	return NULL;
+}
+
+/* A terminal takes one write at a time, and tells a second writer who will not wait that there is no room. */
+static void threads_that_write_to_a_terminal_together_lose_no_line(void)
+{
+	int terminal;
+	struct log *log = open_log_on_terminal(&terminal);
+	pthread_t writers[TERMINAL_WRITERS], reader;
+	long ends[2] = { 0, terminal };
+	pthread_create(&reader, NULL, count_line_ends, ends);
+	for (int i = 0; i < TERMINAL_WRITERS; i++)
+		pthread_create(&writers[i], NULL, write_lines, log);
+	for (int i = 0; i < TERMINAL_WRITERS; i++)
+		pthread_join(writers[i], NULL);
+	log_destroy(log); /* the reader is told of the end if lines are missing */
+	pthread_join(reader, NULL);
+	CU_ASSERT_EQUAL(ends[0], TERMINAL_WRITERS * TERMINAL_LINES);
+	close(terminal);
+}
+
+/* Waiting for room with each line, these would take more than a minute. */
+static void a_terminal_that_nobody_reads_is_waited_for_once(void)
+{
+	int terminal;
+	struct log *log = open_log_on_terminal(&terminal);
+	uint64_t begin_us = clock_us();
+	for (int i = 0; i < TERMINAL_WRITERS; i++)
+		write_lines(log);
+	CU_ASSERT(clock_us() - begin_us < 10000000);
+	log_destroy(log);
+	close(terminal);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -222,6 +287,8 @@ int main(void)
 		TEST(what_cannot_be_opened_keeps_its_old_file),
 		TEST(a_pipe_that_nobody_opened_is_an_error),
 		TEST(lines_that_a_full_pipe_has_no_room_for_are_counted),
+		TEST(threads_that_write_to_a_terminal_together_lose_no_line),
+		TEST(a_terminal_that_nobody_reads_is_waited_for_once),
 	};
 	return unit_main("log", tests, sizeof tests / sizeof tests[0]);
 }

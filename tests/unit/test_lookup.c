@@ -76,9 +76,13 @@ static void set(bool hangs, unsigned addresses)
 	pthread_mutex_unlock(&names.mutex);
 }
 
+/* Each asks as somebody else. */
 static enum lookup_result ask_within(struct lookups *lookups, const char *host, uint64_t us, struct lookup_answer *answer)
 {
-	return lookup(lookups, host, 8080, clock_us() + us, answer);
+	static unsigned askers;
+	char asker[16];
+	snprintf(asker, sizeof asker, "%u", ++askers);
+	return lookup(lookups, asker, host, 8080, clock_us() + us, answer);
 }
 
 /* Lets those that hang go, and waits until they have ended. */
@@ -94,7 +98,7 @@ static void a_number_is_answered_at_once_even_while_the_name_service_hangs(void)
 	struct lookups *lookups = lookups_create(1);
 	struct lookup_answer answer;
 	set(true, 1);
-	CU_ASSERT_EQUAL(lookup(lookups, "127.0.0.1", 81, 0, &answer), LOOKUP_FOUND);
+	CU_ASSERT_EQUAL(lookup(lookups, "me", "127.0.0.1", 81, 0, &answer), LOOKUP_FOUND);
 	CU_ASSERT_EQUAL(answer.count, 1);
 	CU_ASSERT_EQUAL(address_port(&answer.addresses[0]), 81);
 	CU_ASSERT_EQUAL(lookups_under_way(lookups), 0);
@@ -152,6 +156,21 @@ static void no_more_than_so_many_are_under_way(void)
 	pthread_mutex_unlock(&names.mutex);
 	CU_ASSERT_EQUAL(lookups_under_way(lookups), 2);
 	let_go(lookups);
+	lookups_destroy(lookups);
+}
+
+static void one_asker_has_a_quarter_of_them_and_no_more(void)
+{
+	struct lookups *lookups = lookups_create(8);
+	struct lookup_answer answer;
+	set(true, 1);
+	for (unsigned i = 0; i < 5; i++)
+		CU_ASSERT_EQUAL(lookup(lookups, "greedy", "hangs.test", 80, clock_us() + 5 * US_PER_MS, &answer), LOOKUP_LATE);
+	CU_ASSERT_EQUAL(lookups_under_way(lookups), 2);
+	CU_ASSERT_EQUAL(ask_within(lookups, "hangs.test", 5 * US_PER_MS, &answer), LOOKUP_LATE);
+	CU_ASSERT_EQUAL(lookups_under_way(lookups), 3);
+	let_go(lookups);
+	CU_ASSERT_EQUAL(lookup(lookups, "greedy", "works.test", 80, clock_us() + LONG_US, &answer), LOOKUP_FOUND);
 	lookups_destroy(lookups);
 }
 
@@ -227,6 +246,7 @@ int main(void)
 		TEST(a_name_that_is_unknown_says_why),
 		TEST(one_that_hangs_is_left_behind_at_the_deadline),
 		TEST(no_more_than_so_many_are_under_way),
+		TEST(one_asker_has_a_quarter_of_them_and_no_more),
 		TEST(who_finds_no_room_is_served_when_there_is_some),
 		TEST(those_that_are_abandoned_wait_no_longer),
 		TEST(they_may_be_destroyed_while_one_hangs),

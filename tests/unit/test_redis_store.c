@@ -824,6 +824,39 @@ static void an_idle_connection_of_another_worker_is_closed_when_its_place_is_nee
 	end_server(server);
 }
 
+static void workers_that_take_turns_at_a_cap_are_not_refused_for_what_lies_idle(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *stores[2] = { make_store(&options, NULL), make_store(&options, NULL) };
+	struct hosts *hosts[2] = { make_hosts(stores[0], 1, HOSTS_FAIL_CLOSED), make_hosts(stores[1], 1, HOSTS_FAIL_CLOSED) };
+	unsigned refused = 0;
+	int other[20];
+	for (unsigned i = 0; i < 20; i++) {
+		struct hosts_lease held;
+		int pair[2];
+		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+		other[i] = pair[1];
+		enum hosts_answer answer = lease(hosts[i % 2], 0, &held);
+		if (answer == HOSTS_IDLE)
+			close(held.fd);
+		if (answer == HOSTS_PLACE || answer == HOSTS_IDLE) {
+			hosts_keep(hosts[i % 2], &held, pair[0], clock_us());
+		} else {
+			refused++;
+			close(pair[0]);
+		}
+	}
+	CU_ASSERT(refused <= 4); /* none, on a machine that is not too slow */
+	for (size_t i = 0; i < 2; i++) {
+		hosts_destroy(hosts[i]);
+		redis_store_destroy(stores[i]);
+	}
+	for (unsigned i = 0; i < 20; i++)
+		close(other[i]);
+	end_server(server);
+}
+
 struct late {
 	struct hosts *hosts;
 	struct hosts_lease lease;
@@ -936,6 +969,33 @@ static void while_redis_is_down_closed_local_and_open_do_as_they_say(void)
 	CU_ASSERT_EQUAL(refusal, HOSTS_FULL);
 }
 
+static void while_redis_is_down_closed_uses_no_idle_connection_either(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	struct hosts *hosts = make_hosts(store, 2, HOSTS_FAIL_CLOSED);
+	struct hosts_lease held;
+	int pair[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_PLACE);
+	hosts_keep(hosts, &held, pair[0], clock_us());
+	stop_server(server);
+	await(&heard.lost, 1);
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_STORE_DOWN);
+	start_server(server);
+	CU_ASSERT_TRUE(redis_store_wait_up(store, clock_us() + SOON_US));
+	CU_ASSERT_EQUAL(lease(hosts, 0, &held), HOSTS_IDLE);
+	CU_ASSERT_EQUAL(held.fd, pair[0]);
+	close(pair[0]);
+	close(pair[1]);
+	hosts_end(hosts, &held);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -957,9 +1017,11 @@ int main(void)
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
 		TEST(a_start_that_is_cancelled_gives_its_slot_back),
 		TEST(an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed),
+		TEST(workers_that_take_turns_at_a_cap_are_not_refused_for_what_lies_idle),
 		TEST(one_that_waits_hears_of_a_place_that_came_free_at_another_worker),
 		TEST(those_that_are_held_while_an_empty_redis_settles_are_served),
 		TEST(while_redis_is_down_closed_local_and_open_do_as_they_say),
+		TEST(while_redis_is_down_closed_uses_no_idle_connection_either),
 	};
 	signal(SIGPIPE, SIG_IGN); /* the test's own client, which is all of hiredis, writes with it */
 	return unit_main("redis_store", tests, sizeof tests / sizeof tests[0]);

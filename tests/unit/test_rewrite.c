@@ -415,6 +415,45 @@ static void a_response_keeps_its_status_reason_and_fields_and_gets_our_framing(v
 		"\r\n");
 }
 
+static void an_answer_without_a_date_gets_one_and_keeps_its_own(void)
+{
+	struct rewrite_response how = usual_response;
+	how.via = NULL;
+	how.date = "Sun, 06 Nov 1994 08:49:37 GMT";
+	expect_response(&how,
+		"HTTP/1.1 204 No Content\r\n"
+		"X: y\r\n"
+		"\r\n",
+		/* becomes */
+		"HTTP/1.1 204 No Content\r\n"
+		"X: y\r\n"
+		"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+		"\r\n");
+	expect_response(&how,
+		"HTTP/1.1 204 No Content\r\n"
+		"date: yesterday\r\n"
+		"\r\n",
+		/* becomes */
+		"HTTP/1.1 204 No Content\r\n"
+		"date: yesterday\r\n"
+		"\r\n");
+	expect_response(&how, /* who says that Date is meant for us alone has sent none for others */
+		"HTTP/1.1 204 No Content\r\n"
+		"Connection: Date\r\n"
+		"Date: yesterday\r\n"
+		"\r\n",
+		/* becomes */
+		"HTTP/1.1 204 No Content\r\n"
+		"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+		"\r\n");
+	expect_response(&how,
+		"HTTP/1.1 103 Early Hints\r\n"
+		"\r\n",
+		/* becomes */
+		"HTTP/1.1 103 Early Hints\r\n"
+		"\r\n");
+}
+
 static void the_client_is_told_whether_its_connection_stays_open(void)
 {
 	struct rewrite_response how = usual_response;
@@ -626,6 +665,7 @@ int main(void)
 		TEST(connection_says_close_or_upgrade_or_nothing),
 		TEST(expect_goes_on_and_max_forwards_is_replaced_where_it_counts),
 		TEST(a_response_keeps_its_status_reason_and_fields_and_gets_our_framing),
+		TEST(an_answer_without_a_date_gets_one_and_keeps_its_own),
 		TEST(the_client_is_told_whether_its_connection_stays_open),
 		TEST(answers_without_a_body_announce_a_length_only_where_one_may),
 		TEST(an_interim_answer_says_nothing_about_framing_or_connection_but_101_does),

@@ -474,8 +474,7 @@ static void switches_say_what_is_wished(void)
 static void without_a_mode_or_a_file_both_forms_are_told(void)
 {
 	expect_error(command(NULL, NULL), "neither a mode nor a file is given; " FORMS);
-	expect_error(command("--mode", "reverse", "--endpoint", "t:1", NULL),
-	             "neither a mode nor a file is given; " FORMS);
+	expect_error(command("--check", NULL), "neither a mode nor a file is given; " FORMS);
 	expect_error(command("revers", NULL), "\"revers\" was read; " FORMS);
 	expect_error(command("", NULL), "\"\" was read; " FORMS);
 	expect_error(command("-", NULL), "\"-\" was read; " FORMS);
@@ -485,6 +484,30 @@ static void without_a_mode_or_a_file_both_forms_are_told(void)
 	expect_error(command("reverse", "--mode", "reverse", NULL), "--mode: given twice; allowed: once");
 	expect_error(command("reverse", "--node", "a", NULL),
 	             "--node: chooses a stanza of a file; allowed: with -c FILE");
+}
+
+static void the_mode_is_a_setting_as_others_are(void)
+{
+	struct configuration *c = command("--mode", "forward", "--port=0", NULL);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	CU_ASSERT_EQUAL(first(c)->mode, MODE_FORWARD);
+	CU_ASSERT_STRING_EQUAL(first(c)->name, "forward");
+	configuration_free(c);
+	c = command("--endpoint", "t:1", NULL); /* its default */
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	CU_ASSERT_EQUAL(first(c)->mode, MODE_REVERSE);
+	CU_ASSERT_STRING_EQUAL(first(c)->name, "reverse");
+	configuration_free(c);
+	static char *variables[] = { "WEIR_MODE=packet", NULL };
+	environment = variables;
+	c = command(NULL, NULL);
+	environment = no_environment;
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	CU_ASSERT_EQUAL(first(c)->mode, MODE_PACKET);
+	CU_ASSERT_STRING_EQUAL(first(c)->name, "packet");
+	configuration_free(c);
+	expect_error(command("--port", "80", NULL),
+	             "weir reverse has no endpoint to send requests to; allowed: --endpoint host:port,...");
 }
 
 static void a_flag_that_is_wrong_is_named(void)
@@ -1889,6 +1912,12 @@ static void a_secret_is_in_no_error(void)
 		CU_ASSERT_PTR_NULL(strstr(error, "hush"));
 	}
 	CU_ASSERT(secrets >= 4);
+	/* Where only a host is allowed people write the URL that other programs want. */
+	CU_ASSERT_PTR_NULL(command("forward", "--parent=http://user:hush@p.example:80", NULL));
+	CU_ASSERT_PTR_NULL(strstr(error, "hush"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, "--parent: \"********@p.example:80\" was read; allowed: "));
+	CU_ASSERT_PTR_NULL(command("reverse", "--endpoint=http://a:hush@x:1,http://b:hush@y:2", NULL));
+	CU_ASSERT_PTR_NULL(strstr(error, "hush"));
 	variable("WEIR_REDIS_PASSWORDS=hush",
 	         "unknown setting \"WEIR_REDIS_PASSWORDS\" in the environment; did you mean "
 	         "WEIR_REDIS_PASSWORD? (weir --help lists what is allowed)");
@@ -2309,6 +2338,7 @@ int main(void)
 		TEST(a_flag_may_be_spelt_in_every_common_way),
 		TEST(switches_say_what_is_wished),
 		TEST(without_a_mode_or_a_file_both_forms_are_told),
+		TEST(the_mode_is_a_setting_as_others_are),
 		TEST(a_flag_that_is_wrong_is_named),
 		TEST(the_environment_has_weir_names_and_a_few_others),
 		TEST(a_variable_that_is_wrong_is_named_and_an_empty_one_is_not_set),

@@ -86,16 +86,15 @@ static int scarce_asprintf(char **out, const char *format, ...)
 #include "lib/settings_values.c"
 
 /* Reads again and again, with one allocation more each time. Returns how many runs failed before one succeeded. */
-static unsigned run_out_of_memory(int argc, char **argv, char **variables, const char *text)
+static unsigned run_out_of_memory_with(struct settings_input input, const char *text)
 {
 	char error[SETTINGS_ERROR_MAX];
 	enum configuration_wish wish;
+	input.hostname = "here";
 
 	for (unsigned runs = 0; runs < 10000; runs++) {
 		FILE *in = text ? fmemopen((char *)text, strlen(text), "r") : NULL;
-		struct settings_input input = {
-			.argc = argc, .argv = argv, .environment = variables, .hostname = "here", .file = in
-		};
+		input.file = in;
 		unsigned long failed_before = failed;
 		error[0] = '\0';
 		left = runs;
@@ -111,6 +110,18 @@ static unsigned run_out_of_memory(int argc, char **argv, char **variables, const
 			return runs;
 	}
 	return 0;
+}
+
+static unsigned run_out_of_memory(int argc, char **argv, char **variables, const char *text)
+{
+	return run_out_of_memory_with((struct settings_input){ .argc = argc, .argv = argv, .environment = variables }, text);
+}
+
+static void a_programs_settings_are_read_whole_or_not_at_all_when_memory_runs_out(void)
+{
+	static const char *const settings[] = { "node = a", "node = b", "endpoint = x:1, y:2", "limit.a = rate=1 path=/a", NULL };
+	struct settings_input input = { .is_program = true, .program_file = "weir.ini", .program_settings = settings };
+	CU_ASSERT(run_out_of_memory_with(input, "[a]\nport = 1\n[b]\nport = 2\n") > 30);
 }
 
 static void a_file_is_read_whole_or_not_at_all_when_memory_runs_out(void)
@@ -144,6 +155,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 		TEST(a_file_is_read_whole_or_not_at_all_when_memory_runs_out),
 		TEST(a_command_line_is_read_whole_or_not_at_all_when_memory_runs_out),
+		TEST(a_programs_settings_are_read_whole_or_not_at_all_when_memory_runs_out),
 	};
 	return unit_main("settings_memory", tests, sizeof tests / sizeof tests[0]);
 }
