@@ -274,6 +274,7 @@ class Session:
 
     def end(self):
         """Ends what is still running as a user would. A sanitizer that spoke in a file is a complaint."""
+        self.run('for fd in /proc/$$/fd/*; do [ ! -S "$fd" ] || eval "exec ${fd##*/}>&-"; done')
         self.run('for job in $(jobs -p); do kill $job; done 2>/dev/null; wait')
         for name in sorted(os.listdir(self.folder)):
             path = os.path.join(self.folder, name)
