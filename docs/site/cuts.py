@@ -10,7 +10,7 @@ import re
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
-REGION = re.compile(r'<!-- *(chapters|next) *-->\s*$')
+REGION = re.compile(r'<!-- *(chapters|next|links) *-->\s*$')
 REGION_END = '<!-- end -->'
 CHAPTER = re.compile(r'(\d\d)-[a-z-]+\.md$')
 FENCE = re.compile(r'(```+)(\w*)\s*$')
@@ -113,8 +113,11 @@ class Page:
         """The contents, and the way on: from the chapters that are there."""
         all_of_them = chapters(self.root)
         for block in self.of_kind('chapters'):
-            block.new = ['', *(f'- [{title}]({name})' + (f'  \n  {question}' if question else '') for name, title, question in all_of_them), '']
+            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {question}' if question else '') for name, title, question in all_of_them), '']
             block.new = '\n'.join(block.new).split('\n')
+        mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
+        for block in self.of_kind('links'):
+            block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']
         behind = [(name, title) for name, title, _ in all_of_them if name > os.path.basename(self.path)]
         for block in self.of_kind('next'):
             block.new = ['', f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
