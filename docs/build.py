@@ -15,6 +15,7 @@ wants, in a comment, and a block follows:
         <!-- run: like /expression/ -->                     each line must match it
         <!-- run: varies /expression/ -->                   what it finds differs from run to run (several of these: with commas)
         <!-- chapters --> ... <!-- end -->                  the list of the chapters that are there
+        <!-- reference --> ... <!-- end -->                 a list of all other pages that this one does not link to by itself
         <!-- next --> ... <!-- end -->                      a link to the chapter behind this one
         <!-- links --> ... <!-- end -->                     where each [chapter N] of the page leads
 

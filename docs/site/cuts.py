@@ -10,7 +10,7 @@ import re
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
-REGION = re.compile(r'<!-- *(chapters|next|links) *-->\s*$')
+REGION = re.compile(r'<!-- *(chapters|next|links|reference) *-->\s*$')
 REGION_END = '<!-- end -->'
 CHAPTER = re.compile(r'(\d\d)-[a-z-]+\.md$')
 FENCE = re.compile(r'(```+)(\w*)\s*$')
@@ -33,6 +33,18 @@ def chapters(root):
                 parts = re.match(r'# (.*)\n+((?:.+\n)*)', file.read())
             questions = re.findall(r'(?:^|(?<=[.?!:] ))[A-Z][^.?!:]*\?', ' '.join(parts[2].split('\n'))) if parts else []
             found.append((name, parts[1] if parts else name, questions[-1] if questions else ''))
+    return found
+
+
+def other_pages(root):
+    """[(file, title, its first sentence)] of what is no chapter and not the entry."""
+    found = []
+    for name in page_names(root):
+        if not CHAPTER.match(name) and name != 'README.md':
+            with open(os.path.join(root, 'docs', name), encoding='utf-8') as file:
+                parts = re.match(r'# (.*)\n+((?:.+\n)*)', file.read())
+            sentence = re.match(r'(.*?\.)(?:\s|$)', ' '.join(parts[2].split('\n'))) if parts else None
+            found.append((name, parts[1] if parts else name, sentence[1] if sentence else ''))
     return found
 
 
@@ -114,6 +126,11 @@ class Page:
         all_of_them = chapters(self.root)
         for block in self.of_kind('chapters'):
             block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {question}' if question else '') for name, title, question in all_of_them), '']
+            block.new = '\n'.join(block.new).split('\n')
+        for block in self.of_kind('reference'):
+            by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
+            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {sentence}' if sentence else '') for name, title, sentence
+                               in other_pages(self.root) if f']({name})' not in by_hand), '']
             block.new = '\n'.join(block.new).split('\n')
         mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
         for block in self.of_kind('links'):
