@@ -7,6 +7,7 @@ import difflib
 import glob
 import os
 import re
+import subprocess
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
@@ -33,6 +34,16 @@ def chapters(root):
                 parts = re.match(r'# (.*)\n+((?:.+\n)*)', file.read())
             questions = re.findall(r'(?:^|(?<=[.?!:] ))[A-Z][^.?!:]*\?', ' '.join(parts[2].split('\n'))) if parts else []
             found.append((name, parts[1] if parts else name, questions[-1] if questions else ''))
+    return found
+
+
+def scenes(root):
+    """{number of a chapter: [(number of the scene, its title)]}, as run_demo.sh lists them."""
+    listed = subprocess.run([os.path.join(root, 'run_demo.sh'), '--list'], stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode()
+    found = {}
+    for number, title, of in re.findall(r'^ *(\d+)  (.*) \(chapters? ([\d and]+)\)$', listed, re.M):
+        for chapter in of.split(' and '):
+            found.setdefault(int(chapter), []).append((number, title))
     return found
 
 
@@ -137,7 +148,10 @@ class Page:
             block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']
         behind = [(name, title) for name, title, _ in all_of_them if name > os.path.basename(self.path)]
         for block in self.of_kind('next'):
-            block.new = ['', f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
+            here = CHAPTER.match(os.path.basename(self.path))
+            played = [f'- `./run_demo.sh --scene {number}`: {title}' for number, title in scenes(self.root).get(int(here[1]) if here else 0, [])]
+            block.new = ['', *(['Played in the terminal:', '', *played, ''] if played else []),
+                         f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
 
     def stale(self):
         """What fill would change."""
