@@ -32,8 +32,8 @@ fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
 bench: ; $(run_bench) ## weir beside HAProxy and nginx, a target killed under load, the limits' exactness and cost
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
-lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
-docs: ; $(write_docs) ## write what the settings table decides: docs/settings.md, man pages, completion
+lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the pages
+docs: ; $(write_docs) ## what the settings table decides, code and outputs in the guide, the site: build/site/index.html
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
@@ -318,11 +318,14 @@ endef
 # $(1) what writes it, $(2) the file: never half a file, and never an empty one.
 write_page = $(1) >$(2).new && mv $(2).new $(2)
 define write_docs
-	+$(make_flavour) weir
+	deploy/prerequisites.sh docs
+	+$(make_flavour) $(PROGRAMS)
 	$(call write_page,$(BIN)/weir --reference,docs/settings.md)
 	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
 	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
 	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
+	docs/build.py fill --bin $(BIN)
+	docs/build.py site --out $(BUILD)/site
 endef
 
 define write_conformance

@@ -1,0 +1,165 @@
+"""Pages of Markdown with blocks that are filled: the blocks found, and code cut out of the source for them.
+
+A cut is named by what is in it (a function, a struct, its first and last line), never by line numbers: those would be wrong after the
+next change and nobody would see it. A name that is gone, or that means two places, is a complaint with the page and the line.
+"""
+import difflib
+import glob
+import os
+import re
+
+LONGEST_CUT = 40
+DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
+FENCE = re.compile(r'(```+)(\w*)\s*$')
+
+
+class Wrong(Exception):
+    """A block that cannot be filled."""
+
+
+def page_names(root):
+    return sorted(os.path.basename(path) for path in glob.glob(os.path.join(root, 'docs/*.md')))
+
+
+class Block:
+    """One directive and the lines of the fenced block that follows."""
+
+    def __init__(self, kind, says, line, lines):
+        self.kind, self.says, self.line, self.old = kind, says, line, lines
+        self.new = lines
+
+
+class Page:
+    def __init__(self, root, path):
+        self.root, self.path = root, path
+        self.complaints = []
+        with open(os.path.join(root, path), encoding='utf-8') as file:
+            self.text = file.read()
+        self._parse(self.text.split('\n'))
+
+    def _parse(self, lines):
+        """self.parts: lines and Blocks in their order. Directives inside of fenced blocks are text."""
+        self.parts, self.blocks = [], []
+        i = 0
+        while i < len(lines):
+            self.parts.append(lines[i])
+            found = DIRECTIVE.match(lines[i])
+            fence = FENCE.match(lines[i])
+            if found:
+                fence = FENCE.match(lines[i + 1]) if i + 1 < len(lines) else None
+                if not fence:
+                    self.complain(i + 1, 'the next line must open the block: ```')
+                    i += 1
+                    continue
+                i += 1
+                self.parts.append(lines[i])
+            if fence:
+                end = i + 1
+                while end < len(lines) and lines[end].rstrip() != fence[1]:
+                    end += 1
+                if end == len(lines):
+                    self.complain(i + 1, 'a block that begins here does not end')
+                if found:
+                    self.blocks.append(Block(found[1], found[2], i, lines[i + 1:end]))
+                    self.parts.append(self.blocks[-1])
+                else:
+                    self.parts += lines[i + 1:end]
+                i = end - 1
+                if end < len(lines):
+                    self.parts.append(lines[end])
+                    i = end
+            i += 1
+
+    def complain(self, line, what):
+        self.complaints.append(f'{self.path}:{line}: {what}')
+
+    def of_kind(self, kind):
+        return [block for block in self.blocks if block.kind == kind]
+
+    def fill_cuts(self):
+        for block in self.of_kind('code'):
+            try:
+                block.new = cut(self.root, block.says)[0]
+            except Wrong as wrong:
+                self.complain(block.line, f'{block.says}: {wrong}')
+
+    def stale(self):
+        """What fill would change."""
+        return [f'{self.path}:{block.line}: stale (make docs), {block.kind} {block.says}\n' +
+                '\n'.join('    ' + line for line in difflib.unified_diff(block.old, block.new, 'page', 'truth', lineterm='', n=1))
+                for block in self.blocks if block.new != block.old]
+
+    def write(self):
+        lines = []
+        for part in self.parts:
+            lines += part.new if isinstance(part, Block) else [part]
+        text = '\n'.join(lines)
+        if text != self.text:
+            path = os.path.join(self.root, self.path)
+            with open(path + '.new', 'w', encoding='utf-8') as file:
+                file.write(text)
+            os.replace(path + '.new', path)
+            print(f'{self.path}: filled')
+
+
+def cut(root, says):
+    """(the lines, the number of the first) of what a directive names."""
+    words = re.match(r'(\S+)\s+(?:/(.+)/\s+/(.+)/|((?:struct|enum|union)\s+)?(\w+))$', says)
+    if not words:
+        raise Wrong('say FILE FUNCTION, FILE struct NAME or FILE /first line/ /last line/')
+    path = os.path.join(root, words[1])
+    if not os.path.isfile(path):
+        raise Wrong(f'there is no file {words[1]}')
+    with open(path, encoding='utf-8') as file:
+        lines = file.read().split('\n')
+    if words[2]:
+        first, last = between(lines, words[2], words[3])
+    elif words[4]:
+        first, last = defined(lines, re.compile(words[4].strip() + r'\s+' + words[5] + r'\s*\{?$'), words[5])
+    else:
+        first, last = defined(lines, re.compile(r'[A-Za-z_].*\b' + words[5] + r'\('), words[5])
+    if last + 1 - first > LONGEST_CUT:
+        raise Wrong(f'{last + 1 - first} lines; at most {LONGEST_CUT} are shown at once')
+    return dedent(lines[first:last + 1]), first + 1
+
+
+def between(lines, first, last):
+    try:
+        begins = [i for i, line in enumerate(lines) if re.search(first, line)]
+        if len(begins) != 1:
+            raise Wrong(f'/{first}/ finds {len(begins)} lines, must find one')
+        ends = [i for i in range(begins[0], len(lines)) if re.search(last, lines[i])]
+    except re.error as error:
+        raise Wrong(f'no regular expression: {error}') from None
+    if not ends:
+        raise Wrong(f'/{last}/ finds no line behind the first')
+    return begins[0], ends[0]
+
+
+def defined(lines, head, name):
+    """First and last line of a definition in C: its head stands in the first column, and a line that begins with } ends it."""
+    found = []
+    for i, line in enumerate(lines):
+        if not head.match(line) or line.startswith(('#', '*', '/')):
+            continue
+        j = i       # where the braces open
+        while not line.endswith('{') and j < len(lines) - 1 and not lines[j].startswith(('{', '}')) and not lines[j].rstrip().endswith(';'):
+            j += 1
+        if lines[j].rstrip() == '{' or line.endswith('{'):
+            end = next((k for k in range(j, len(lines)) if lines[k].startswith('}')), None)
+            if end is not None:
+                found.append((i, end))
+    if len(found) != 1:
+        raise Wrong(f'{name} is defined {len(found)} times in this file')
+    first, last = found[0]
+    if first > 0 and lines[first - 1].rstrip().endswith('*/'):
+        first -= 1
+        while not lines[first].startswith('/*'):
+            first -= 1
+    return first, last
+
+
+def dedent(lines):
+    """Without the tabs that all lines begin with."""
+    tabs = min((len(line) - len(line.lstrip('\t')) for line in lines if line.strip()), default=0)
+    return [line[tabs:].rstrip() for line in lines]
