@@ -29,7 +29,7 @@ sim: ; $(run_sim) ## the cluster simulated, every window checked: make sim HOURS
 sim_mutations: ; $(run_sim_mutations) ## break the cluster's rules one by one: the simulation must find each
 cluster_table: ; $(run_cluster_table) ## the cluster's scenarios: fullest window, utilisation, failover, latency
 fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
-bench: ; $(run_bench) ## weir beside HAProxy and nginx, a target killed under load, the limits' exactness and cost
+bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed under load, the limits' exactness and cost
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the pages
@@ -51,7 +51,7 @@ LIMITER = limiter.c
 CLUSTER = $(wildcard cluster.c)
 LIBRARY_SOURCES = weir.c weir_limits.c services.c roster.c service.c group.c \
 	console.c live.c status.c summary.c metrics.c control.c \
-	proxy.c entrance.c admit.c stats.c line.c attempt.c \
+	proxy.c roads.c entrance.c admit.c stats.c line.c attempt.c \
 	reverse.c \
 	forward.c parent.c host_rates.c \
 	switch.c switch_table.c \
@@ -284,7 +284,9 @@ endef
 
 define run_bench
 	deploy/prerequisites.sh bench
-	+$(make_flavour) all
+	+$(make_flavour) all bench_programs
+	python3 bench/goals.py --bin $(BIN) --bench $(O)/bench
+	python3 bench/bulk.py --bin $(BIN)
 	python3 bench/run.py --bin $(BIN)
 	python3 bench/failover.py --bin $(BIN)
 	python3 bench/packets.py --bin $(BIN)

@@ -113,7 +113,7 @@ bool admit_client_has_more(void *context)
 /* What the answer of a line means for the request that stood there since begun_us. limit: the name of the line. */
 static enum step step_of(struct road *r, enum line_answer answer, const struct line_turn *turn, const char *limit, uint64_t begun_us)
 {
-	uint64_t waited_us = clock_us() - begun_us;
+	uint64_t waited_us = turn->waited ? clock_us() - begun_us : 0;
 	switch (answer) {
 	case LINE_FULL:
 		return admit_refuse_over_limit(r, limit, limiter_retry_after_us(turn->limiter, clock_us()));

@@ -482,3 +482,12 @@ enum step forward_tunnel(struct road *r)
 	r->record.bytes_out = counts.down_bytes;
 	return road_over(r, result == CONN_END ? "ok" : result == CONN_TIMEOUT ? "tunnel_timeout" : "tunnel broken");
 }
+
+void forward_target_is_done(void *context)
+{
+	struct road *r = context;
+	if (r->has_lease && exchange_upstream_is_reusable(&r->exchange))
+		forward_keep(r);
+	else
+		forward_give_back(r);
+}

@@ -16,5 +16,9 @@ enum step forward_tunnel(struct road *r);
 void forward_keep(struct road *r);
 /* … or closed, and its place given back. Without a place: nothing. */
 void forward_give_back(struct road *r);
+/* For exchange->target_is_done; context: the road. The place at the host is given back before the client has the end of its answer:
+   one that asks for one thing after another, each on a connection of its own, would else meet its own last request under a small
+   cap. */
+void forward_target_is_done(void *context);
 
 #endif

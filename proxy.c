@@ -26,9 +26,8 @@
 #include "lib/clock.h"
 #include "lib/tunnel.h"
 #include "road.h"
+#include "roads.h"
 
-/* Room for the fields we add to a head. */
-#define HEAD_ROOM (4u * 1024u)
 /* After an answer that ends a connection while the client still sends: how long it is listened to, in all and in silence,
    so that it can read the answer. */
 #define LINGER_US (30 * US_PER_S)
@@ -97,21 +96,6 @@ static void send_answer(struct road *r)
 }
 
 /* ---- read head ------------------------------------------------------------------------------------------------------ */
-
-/* Waits for the first byte of a request. Between requests a drain may close the connection. */
-static enum step wait_for_request(struct road *r)
-{
-	struct exchange *x = &r->exchange;
-	if (conn_available(&x->client) > 0)
-		return STEP_ON;
-	uint64_t patience_us = r->is_first_request ? r->settings->header_timeout_us : r->settings->idle_timeout_us;
-	bool may_wait = worker_rest(r->worker); /* else what has come already is served */
-	enum conn_result result = may_wait ? conn_fill(&x->client, clock_us() + patience_us) : conn_try_fill(&x->client);
-	if (result != CONN_OK)
-		return STEP_OVER;
-	worker_resume(r->worker);
-	return STEP_ON;
-}
 
 /* What was asked for, as a string for a trace. */
 static const char *trace_target(struct road *r)
@@ -200,17 +184,6 @@ static void keep_upstream(struct road *r)
 		upstream_give_back(r->pick.item, &r->exchange.upstream, worker_cut(r->worker));
 }
 
-/* The place at the host is given back before the client has the end of its answer: one that asks for one thing after another,
-   each on a connection of its own, would else meet its own last request under a small cap. */
-static void target_is_done(void *context)
-{
-	struct road *r = context;
-	if (r->has_lease && exchange_upstream_is_reusable(&r->exchange))
-		forward_keep(r);
-	else
-		forward_give_back(r);
-}
-
 static enum step relay_answer(struct road *r)
 {
 	struct exchange *x = &r->exchange;
@@ -222,8 +195,10 @@ static enum step relay_answer(struct road *r)
 		                       http_upgrade_was_offered(x->request.upgrade, x->response.upgrade) ?
 		               run_tunnel(r) :
 		               road_refuse(r, 502, "http_protocol_error", "the target switched to a protocol that was not asked for");
-	if (http_find_name(&x->response, "RateLimit") == NULL && http_find_name(&x->response, "RateLimit-Limit") == NULL)
-		x->extra = admit_ratelimit_fields(r, NULL, 0);
+	x->extra = admit_ratelimit_fields(r, NULL, 0);
+	if (x->extra.length > 0 && (http_find_name(&x->response, "RateLimit") != NULL ||
+	                            http_find_name(&x->response, "RateLimit-Limit") != NULL))
+		x->extra = (struct http_text){ NULL, 0 }; /* the target's own stand */
 	road_trace(r, "answer   %d from %s", x->response.status, r->target_text);
 	enum exchange_result result = exchange_relay(x, via, keep_alive);
 	if (result == EXCHANGE_TARGET_BAD)
@@ -284,16 +259,6 @@ static void account(struct road *r)
 
 /* ---- the road ------------------------------------------------------------------------------------------------------- */
 
-/* The settings in force, and who may use the service under them. */
-static void take_settings(struct road *r)
-{
-	if (r->settings != NULL)
-		settings_release(r->settings);
-	auth_release(r->auth);
-	r->settings = service_settings(r->proxy, &r->settings_generation);
-	r->auth = service_auth(r->proxy);
-}
-
 static void begin_request(struct road *r)
 {
 	r->begun_us = clock_us();
@@ -307,7 +272,7 @@ static void begin_request(struct road *r)
 	r->number = r->traces ? atomic_fetch_add(&r->proxy->traced_total, 1) + 1 : 0;
 	r->record = (struct log_access){ .service = proxy_name(r->proxy), .client = r->peer_text, .minor_version = 1, .outcome = "" };
 	if (r->settings_generation != atomic_load_explicit(&r->proxy->settings_generation, memory_order_acquire))
-		take_settings(r);
+		roads_take_settings(r);
 	r->exchange.limits = (struct exchange_limits){ .idle_us = r->settings->idle_timeout_us,
 		                                       .response_us = r->settings->response_timeout_us,
 		                                       .max_body_bytes = r->settings->max_body_bytes,
@@ -325,8 +290,6 @@ static enum step find_target(struct road *r)
 /* One request, from its first byte to its line in the log. True if another may follow on this connection. */
 static bool serve_request(struct road *r)
 {
-	if (wait_for_request(r) != STEP_ON)
-		return false;
 	begin_request(r);
 	road_trace(r, r->is_first_request ? "accept   a connection of %s" : "again    on the connection of %s", r->peer_text);
 	enum step step = read_head(r);
@@ -343,84 +306,75 @@ static bool serve_request(struct road *r)
 	return r->ending == END_KEEP;
 }
 
-static void close_client(struct road *r)
+/* ---- a connection --------------------------------------------------------------------------------------------------- */
+
+/* Waits for the first byte of a request, in the seat: whoever waits for long needs no more. Between requests a drain may close the
+   connection. */
+static bool wait_in(struct seat *seat, uint64_t patience_us)
 {
-	struct conn *client = &r->exchange.client;
+	if (!worker_rest(seat->worker)) {
+		worker_resume(seat->worker);
+		return conn_try_fill(&seat->client) == CONN_OK; /* what has come already is served */
+	}
+	/* What a client connects for is often there by now. */
+	enum conn_result result = seat->is_first_request ? conn_try_fill(&seat->client) : CONN_WOULD_BLOCK;
+	if (result == CONN_WOULD_BLOCK)
+		result = conn_fill(&seat->client, clock_us() + patience_us);
+	worker_resume(seat->worker);
+	return result == CONN_OK;
+}
+
+/* A request has come, and there is no memory to read it in. */
+static void refuse_for_memory(struct seat *seat)
+{
+	struct answer answer = { .status = 503, .cause = "proxy_internal_error", .details = "no memory for a request" };
+	char bytes[ANSWER_MAX];
+	size_t body_bytes;
+	struct iovec part = { .iov_base = bytes, .iov_len = answer_write(&answer, bytes, &body_bytes) };
+	(void)conn_send(&seat->client, &part, 1, clock_us() + US_PER_S, NULL);
+}
+
+/* The road for the next request on this connection: r, if something of it has come already; else the connection waits in
+   the seat. NULL: there will be none, and the connection is in the seat. */
+static struct road *await_request(struct seat *seat, struct road *r)
+{
+	uint64_t patience_us = r->is_first_request ? r->settings->header_timeout_us : r->settings->idle_timeout_us;
+	if (conn_available(&r->exchange.client) > 0)
+		return r;
+	roads_rest(seat->proxy->roads, r, seat);
+	if (!wait_in(seat, patience_us))
+		return NULL;
+	r = roads_rise(seat->proxy->roads, seat);
+	if (r == NULL)
+		refuse_for_memory(seat);
+	return r;
+}
+
+/* goodbye_us: how long a slow client's goodbye may take. */
+static void close_client(struct seat *seat, struct conn *client, enum ending ending, uint64_t goodbye_us)
+{
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
-	if (r->ending == END_LINGER || (r->ending != END_RESET && conn_unread(client) > 0))
+	if (ending == END_LINGER || (ending != END_RESET && conn_unread(client) > 0))
 		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
-	else if (r->ending != END_RESET && client->tls != NULL) /* a slow client's goodbye may have to wait for room */
-		conn_end_sending(client, clock_us() + r->settings->idle_timeout_us);
-	cut_detach(worker_cut(r->worker), CUT_CLIENT);
-	if (r->ending == END_RESET)
+	else if (ending != END_RESET && client->tls != NULL) /* it may have to wait for room */
+		conn_end_sending(client, clock_us() + goodbye_us);
+	cut_detach(worker_cut(seat->worker), CUT_CLIENT);
+	if (ending == END_RESET)
 		conn_close_hard(client);
 	else
 		conn_close(client);
 }
 
-/* ---- a thread and its connections ------------------------------------------------------------------------------------ */
-
-/* The buffers are as large as the greatest head may be. Pages that are never touched cost nothing. */
-static bool make_buffers(struct road *r)
-{
-	size_t max_header = (size_t)r->settings->max_header_bytes;
-	if (r->buffers != NULL && r->max_header_bytes == max_header)
-		return true;
-	size_t read_bytes = max_header + CONN_BODY_ROOM, head_bytes = max_header + HEAD_ROOM;
-	char *buffers = malloc(2 * read_bytes + head_bytes);
-	if (buffers == NULL)
-		return false;
-	free(r->buffers);
-	r->buffers = buffers;
-	r->max_header_bytes = max_header;
-	conn_init(&r->exchange.client, -1, buffers, read_bytes);
-	conn_init(&r->exchange.upstream, -1, buffers + read_bytes, read_bytes);
-	r->exchange.head = buffers + 2 * read_bytes;
-	r->exchange.head_capacity = head_bytes;
-	return true;
-}
-
-static void end_thread(void *state)
-{
-	struct road *r = state;
-	line_close(&r->sleeper);
-	settings_release(r->settings);
-	auth_release(r->auth);
-	free(r->buffers);
-	free(r);
-}
-
-static void *begin_thread(void *context, struct worker *worker)
-{
-	struct proxy *proxy = context;
-	struct road *r = malloc(sizeof *r);
-	if (r == NULL)
-		return NULL;
-	memset(r, 0, sizeof *r);
-	r->proxy = proxy;
-	r->worker = worker;
-	r->exchange.cut = worker_cut(worker);
-	r->exchange.target_is_done = target_is_done;
-	r->exchange.context = r;
-	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
-	take_settings(r);
-	r->stripe = meters_stripe(proxy->meters);
-	if (make_buffers(r))
-		return r;
-	end_thread(r);
-	return NULL;
-}
-
 /* client_connections. A trusted proxy's connections are not one client's. */
 enum entrance { ENTRANCE_FREE, ENTRANCE_COUNTED, ENTRANCE_REFUSED };
 
-static enum entrance count_client(struct road *r)
+static enum entrance count_client(struct road *r, uint64_t *number)
 {
 	if (r->settings->client_connections == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
 	    networks_contain(&r->settings->exempt.networks, &r->peer))
 		return ENTRANCE_FREE;
-	r->counted_client = address_client_number(&r->peer);
-	bool may = client_counts_enter(r->proxy->client_counts, r->counted_client, r->settings->client_connections);
+	*number = address_client_number(&r->peer);
+	bool may = client_counts_enter(r->proxy->client_counts, *number, r->settings->client_connections);
 	return may ? ENTRANCE_COUNTED : ENTRANCE_REFUSED;
 }
 
@@ -463,32 +417,76 @@ static void refuse_connection(struct road *r)
 	account(r);
 }
 
-static void serve_connection(void *state, int fd, const struct address *peer)
+/* All requests of a connection. The road that the last one left the connection in; NULL: it is in the seat. */
+static struct road *serve_requests(struct seat *seat, struct road *r)
 {
-	struct road *r = state;
-	struct conn *client = &r->exchange.client;
-	r->peer = *peer;
-	r->is_first_request = true;
-	r->ending = END_CLOSE;
-	if (r->settings_generation != atomic_load(&r->proxy->settings_generation))
-		take_settings(r);
-	make_buffers(r); /* without memory for new ones the old ones serve on */
-	conn_init(client, fd, client->buffer, client->capacity);
-	if (!entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &r->destination)) {
-		cut_detach(worker_cut(r->worker), CUT_CLIENT);
-		conn_close(client);
-		return;
-	}
+	while ((r = await_request(seat, r)) != NULL && serve_request(r))
+		r->is_first_request = false;
+	return r;
+}
+
+/* A connection that has a road to begin with. */
+static void serve_on(struct seat *seat, struct road *r)
+{
+	uint64_t number = 0, goodbye_us = r->settings->idle_timeout_us;
+	enum entrance entrance = count_client(r, &number);
 	address_host_text(&r->peer, r->peer_text);
-	enum entrance entrance = count_client(r);
 	if (entrance == ENTRANCE_REFUSED)
 		refuse_connection(r);
 	else if (shake_hands(r, false))
-		while (serve_request(r))
-			r->is_first_request = false;
-	close_client(r);
+		r = serve_requests(seat, r);
+	if (r == NULL) {
+		close_client(seat, &seat->client, END_CLOSE, goodbye_us);
+	} else {
+		close_client(seat, &r->exchange.client, r->ending, goodbye_us);
+		roads_give_back(seat->proxy->roads, r);
+	}
 	if (entrance == ENTRANCE_COUNTED)
-		client_counts_leave(r->proxy->client_counts, r->counted_client);
+		client_counts_leave(seat->proxy->client_counts, number);
+}
+
+static void serve_connection(void *state, int fd, const struct address *peer)
+{
+	struct seat *seat = state;
+	struct road *r = roads_take(seat->proxy->roads, seat);
+	if (r == NULL) {
+		conn_init(&seat->client, fd, seat->bytes, sizeof seat->bytes);
+		refuse_for_memory(seat);
+		close_client(seat, &seat->client, END_LINGER, US_PER_S);
+		return;
+	}
+	struct conn *client = &r->exchange.client;
+	conn_init(client, fd, client->buffer, client->capacity);
+	r->peer = *peer;
+	r->is_first_request = true;
+	r->ending = END_CLOSE;
+	if (entrance_read_header(r->proxy, r->worker, r->settings, fd, &r->peer, &r->destination)) {
+		serve_on(seat, r);
+		return;
+	}
+	cut_detach(worker_cut(seat->worker), CUT_CLIENT);
+	conn_close(client);
+	roads_give_back(seat->proxy->roads, r);
+}
+
+/* ---- a thread ------------------------------------------------------------------------------------------------------- */
+
+static void *begin_thread(void *context, struct worker *worker)
+{
+	struct proxy *proxy = context;
+	struct seat *seat = malloc(sizeof *seat);
+	if (seat == NULL)
+		return NULL;
+	seat->proxy = proxy;
+	seat->worker = worker;
+	seat->stripe = meters_stripe(proxy->meters);
+	conn_init(&seat->client, -1, seat->bytes, sizeof seat->bytes);
+	return seat;
+}
+
+static void end_thread(void *state)
+{
+	free(state);
 }
 
 const struct crew_job proxy_crew_job = { .begin = begin_thread, .end = end_thread, .serve = serve_connection };

@@ -8,7 +8,6 @@
  * is idempotent and nothing of a body had left (RFC 9110 §9.2.2). Each try that starts has a slot of its own.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "attempt.h"
@@ -133,6 +132,17 @@ static enum step refuse_after_last_try(struct road *r)
 	return road_refuse(r, 502, "connection_terminated", "the target did not answer, and retries are used up");
 }
 
+/* What the log and the traces call it: copied, for the target may be gone from the settings before they are written. */
+static void note_target(struct road *r)
+{
+	const char *address = upstream_address(r->pick.item);
+	size_t length = strnlen(address, sizeof r->target_text - 1);
+	memcpy(r->target_text, address, length);
+	r->target_text[length] = '\0';
+	r->record.target = r->target_text;
+	road_trace(r, "pick     target %s", r->target_text);
+}
+
 /* Picks targets until one answers. */
 enum step reverse_find_target(struct road *r)
 {
@@ -143,9 +153,7 @@ enum step reverse_find_target(struct road *r)
 		if (!balancer_pick(balancer, key, &r->tried, &r->pick))
 			break;
 		r->has_pick = true;
-		snprintf(r->target_text, sizeof r->target_text, "%s", upstream_address(r->pick.item));
-		r->record.target = r->target_text;
-		road_trace(r, "pick     target %s", r->target_text);
+		note_target(r);
 		uint64_t before_us = r->record.upstream_us;
 		switch (ask_target(r)) {
 		case ATTEMPT_ANSWERED:

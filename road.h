@@ -1,6 +1,7 @@
 /* road.h: what the steps of the road share. For those files only:
  *
  *      proxy.c      the road itself: read head, relay, account; threads and connections
+ *      roads.c      the memory of a request, lent to the thread that serves it
  *      admit.c      admit: who is asking, may it, and when
  *      line.c       waiting for a turn: of the threshold, of a host's rate
  *      reverse.c    pick and send: targets in turn, until one answers
@@ -33,8 +34,9 @@ enum step {
 
 enum ending { END_KEEP, END_CLOSE, END_LINGER, END_RESET };
 
-/* What one thread keeps. */
+/* What a thread holds while it serves a request: see roads.h. */
 struct road {
+	struct road *next_free; /* under roads.c's mutex, while it is free */
 	struct proxy *proxy;
 	struct worker *worker;
 	struct settings *settings; /* held */
@@ -50,7 +52,6 @@ struct road {
 	char peer_text[ADDRESS_TEXT_MAX];
 	struct address destination; /* where the client connected to, if a PROXY header says so; else its length is 0 */
 	bool is_first_request;
-	uint64_t counted_client; /* for client_connections */
 	unsigned stripe;         /* of the meters: this thread's own */
 
 	/* this request */

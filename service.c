@@ -22,6 +22,7 @@
 #include "lib/listener.h"
 #include "lib/proxy_header.h"
 #include "line.h"
+#include "roads.h"
 
 #define REAP_EVERY_US (5 * US_PER_S)
 /* For the handshake of a connection that is one too many: only to tell the client so. */
@@ -611,6 +612,7 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	struct limiter_options limiting = limiter_options(settings);
 	struct probe_caller caller = { .context = proxy, .due = next_probe, .done = probe_done };
 	proxy->name = strdup(settings->name);
+	proxy->roads = roads_create(proxy);
 	proxy->upstreams = upstreams_create();
 	proxy->balancer = balancer_create(&balancing, release_target);
 	proxy->limiter = limiter_create(&limiting, line_wake);
@@ -618,7 +620,7 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->client_counts = client_counts_create();
 	proxy->meters = meters_create();
 	proxy->recent = recent_create();
-	if (proxy->meters == NULL || proxy->recent == NULL)
+	if (proxy->roads == NULL || proxy->meters == NULL || proxy->recent == NULL)
 		return false;
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
 	    proxy->client_limits == NULL || proxy->client_counts == NULL)
@@ -970,6 +972,7 @@ void proxy_destroy(struct proxy *proxy)
 		close_listener(opened_fd);
 	resolver_stop(resolver); /* before the prober, which it kicks */
 	prober_stop(proxy->prober);
+	roads_destroy(proxy->roads);
 	packet_switch_destroy(proxy->packets);
 	destroy_forward(proxy);
 	group_destroy(proxy->group);

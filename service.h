@@ -36,6 +36,7 @@ struct proxy {
 	struct log *log;
 	char *name;
 	char via[VIA_MAX]; /* what we call ourselves in Via: random, so that two instances in a row are not taken for a loop */
+	struct roads *roads; /* the memory of requests */
 	struct upstreams *upstreams;
 	struct balancer *balancer;
 	struct limiter *limiter;

@@ -5,8 +5,9 @@
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
 # merely recommends comes along.
 #
-# nginx, haproxy, redis and prometheus are here for the tests, which start their own on ports of their own. On Debian such a package also
-# starts a server at once and at every boot, on a port of its own choice: nobody asked for that, so all are held back.
+# nginx, haproxy, redis, prometheus and squid are here for tests and benchmarks, which start their own on ports of their own.
+# On Debian such a package also starts a server at once and at every boot, on a port of its own choice: nobody asked for
+# that, so all are held back.
 set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
@@ -17,12 +18,12 @@ test="$build libcunit1-dev pkg-config python3 curl wget nodejs nginx haproxy ope
 docs="$build $pages util-linux curl openssl redis-server"
 lint="$build $pages libcunit1-dev clang shellcheck mandoc"
 fuzz="$build clang libclang-rt-dev llvm" # llvm names the functions in a crash report
-bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server wrk" # tinyproxy itself would come with a service
+bench="$build python3 nginx haproxy openssl tinyproxy-bin redis-server squid wrk" # tinyproxy itself would come with a service
 terminals="tmux" # for run_demo.sh --terminals
 browser="chromium fonts-dejavu-core" # 300 MB: the tests of the status page in a browser are skipped without it
 container="$build debootstrap python3 python3-yaml iproute2 util-linux redis-server openssl" # deploy/check_container.sh
 package="$build libcunit1-dev git dpkg-dev debhelper lintian debootstrap curl python3 iproute2" # deploy/check_package.py
-services="nginx haproxy redis-server prometheus"
+services="nginx haproxy redis-server prometheus squid"
 
 fail() {
 	echo "deploy/prerequisites.sh: $*" >&2

@@ -15,11 +15,26 @@ void address_unmap(struct address *address)
 	address->length = sizeof v4;
 }
 
+/* By hand: each request's client is written out once at least, and inet_ntop() does it by way of sprintf(), which took a tenth of
+   all the instructions that a request cost. */
+static void write_v4(const struct in_addr *v4, char *out)
+{
+	const unsigned char *bytes = (const unsigned char *)&v4->s_addr;
+	for (int i = 0; i < 4; i++) {
+		if (bytes[i] >= 100)
+			*out++ = (char)('0' + bytes[i] / 100);
+		if (bytes[i] >= 10)
+			*out++ = (char)('0' + bytes[i] / 10 % 10);
+		*out++ = (char)('0' + bytes[i] % 10);
+		*out++ = i < 3 ? '.' : '\0';
+	}
+}
+
 void address_host_text(const struct address *address, char out[ADDRESS_TEXT_MAX])
 {
 	switch (address->any.sa_family) {
 	case AF_INET:
-		inet_ntop(AF_INET, &address->v4.sin_addr, out, ADDRESS_TEXT_MAX);
+		write_v4(&address->v4.sin_addr, out);
 		return;
 	case AF_INET6:
 		inet_ntop(AF_INET6, &address->v6.sin6_addr, out, ADDRESS_TEXT_MAX);

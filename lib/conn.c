@@ -44,6 +44,19 @@ void conn_forget(struct conn *conn)
 		conn->start = conn->end = 0;
 }
 
+void conn_move(struct conn *to, struct conn *from)
+{
+	char *buffer = to->buffer;
+	size_t capacity = to->capacity, waiting = conn_available(from);
+	memcpy(buffer, conn_bytes(from), waiting);
+	*to = *from;
+	to->buffer = buffer;
+	to->capacity = capacity;
+	to->kept = to->start = 0;
+	to->end = waiting;
+	conn_init(from, -1, from->buffer, from->capacity);
+}
+
 void conn_make_room(struct conn *conn, size_t head_length)
 {
 	if (conn->start == 0 || conn->capacity - conn->start - head_length >= CONN_BODY_ROOM)
@@ -176,7 +189,10 @@ static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *
 		return from_tls(result, CONN_WOULD_BLOCK);
 	}
 	struct msghdr message = { .msg_iov = *parts, .msg_iovlen = (size_t)*count };
-	ssize_t length = sendmsg(conn->fd, &message, MSG_NOSIGNAL | (deadline_us == TLS_NOW ? MSG_DONTWAIT : 0));
+	int flags = MSG_NOSIGNAL | (deadline_us == TLS_NOW ? MSG_DONTWAIT : 0);
+	/* One part alone, as most requests are, spares the kernel the reading of two more structures. */
+	ssize_t length = *count == 1 ? send(conn->fd, (*parts)->iov_base, (*parts)->iov_len, flags) :
+	                               sendmsg(conn->fd, &message, flags);
 	if (length < 0)
 		return errno == EINTR ? CONN_OK : from_errno(errno);
 	count_sent(conn, parts, count, (size_t)length, sent);
@@ -187,14 +203,18 @@ enum conn_result conn_send(struct conn *conn, struct iovec *parts, int count, ui
 {
 	if (sent != NULL)
 		*sent = 0;
+	/* Most of what is sent finds room at once. Only a connection on which something had to wait has its SO_SNDTIMEO set. */
+	bool may_wait = conn->tls != NULL || conn->send_timeout_us != 0;
 	for (move_on(&parts, &count, 0); count > 0;) {
 		uint64_t left_us = clock_left_us(deadline_us);
 		if (left_us == 0)
 			return CONN_TIMEOUT;
-		if (conn->tls == NULL)
+		if (may_wait && conn->tls == NULL)
 			socket_may_block(conn->fd, SO_SNDTIMEO, &conn->send_timeout_us, left_us);
-		if (send_some(conn, &parts, &count, deadline_us, sent) == CONN_BROKEN)
+		enum conn_result result = send_some(conn, &parts, &count, may_wait ? deadline_us : TLS_NOW, sent);
+		if (result == CONN_BROKEN)
 			return CONN_BROKEN;
+		may_wait = may_wait || result == CONN_WOULD_BLOCK;
 	}
 	return CONN_OK;
 }
@@ -343,7 +363,7 @@ enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t
 		errno = error;
 		return CONN_BROKEN;
 	}
-	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	fcntl(fd, F_SETFL, 0); /* of a socket of ours: O_NONBLOCK is all there was */
 	if (to->any.sa_family != AF_UNIX) {
 		/* Without it the last part of a request waits for the acknowledgement of the part before (Nagle). */
 		int on = 1;

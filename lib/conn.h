@@ -71,6 +71,10 @@ static inline void conn_use(struct conn *conn, size_t count)
 	conn->start += count;
 }
 
+/* The connection goes on in to, with to's buffer, and from has none any more. What waits in from's buffer, with nothing kept, is copied
+   and must fit. */
+void conn_move(struct conn *to, struct conn *from);
+
 /* Room for a body behind any head: a buffer is made this much larger than the greatest head. */
 #define CONN_BODY_ROOM (16u * 1024u)
 

@@ -60,7 +60,7 @@ bool http_same(struct http_text one, struct http_text other)
 	if (one.length != other.length)
 		return false;
 	for (size_t i = 0; i < one.length; i++)
-		if (lower(one.at[i]) != lower(other.at[i]))
+		if (one.at[i] != other.at[i] && lower(one.at[i]) != lower(other.at[i]))
 			return false;
 	return true;
 }

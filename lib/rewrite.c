@@ -52,6 +52,9 @@ static void put_string(struct writer *w, const char *string)
 	put(w, string, strlen(string));
 }
 
+/* Its length is known when this is compiled. */
+#define put_literal(w, literal) put((w), (literal), sizeof(literal) - 1)
+
 static void put_number(struct writer *w, uint64_t number)
 {
 	char digits[20];
@@ -66,19 +69,19 @@ static void put_number(struct writer *w, uint64_t number)
 static void put_field(struct writer *w, struct http_text name, struct http_text value)
 {
 	put_text(w, name);
-	put_string(w, ": ");
+	put_literal(w, ": ");
 	put_text(w, value);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 static void put_framing(struct writer *w, enum http_framing framing, bool has_content_length, uint64_t content_length)
 {
 	if (framing == HTTP_CHUNKED) {
-		put_string(w, "Transfer-Encoding: chunked\r\n");
+		put_literal(w, "Transfer-Encoding: chunked\r\n");
 	} else if (has_content_length) {
-		put_string(w, "Content-Length: ");
+		put_literal(w, "Content-Length: ");
 		put_number(w, content_length);
-		put_string(w, "\r\n");
+		put_literal(w, "\r\n");
 	}
 }
 
@@ -87,14 +90,14 @@ static void put_via(struct writer *w, unsigned minor_version, const char *via)
 {
 	put_string(w, minor_version == 0 ? "Via: 1.0 " : "Via: 1.1 ");
 	put_string(w, via);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 static void put_upgrade(struct writer *w, struct http_text upgrade)
 {
-	put_string(w, "Connection: upgrade\r\nUpgrade: ");
+	put_literal(w, "Connection: upgrade\r\nUpgrade: ");
 	put_text(w, upgrade);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 static struct http_text text_of(const char *string)
@@ -104,7 +107,7 @@ static struct http_text text_of(const char *string)
 
 static size_t finish(struct writer *w)
 {
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 	return w->is_full ? 0 : w->length;
 }
 
@@ -119,16 +122,16 @@ struct forwarded_seen {
    believed. */
 static void put_forwarded_for(struct writer *w, const struct http_head *head, const struct rewrite_request *how)
 {
-	put_string(w, "X-Forwarded-For: ");
+	put_literal(w, "X-Forwarded-For: ");
 	for (size_t i = 0; how->forwarded == REWRITE_APPEND && i < head->field_count; i++) {
 		const struct http_field *field = &head->fields[i];
 		if (field->known != HTTP_NAME_FORWARDED_FOR || field->value.length == 0)
 			continue;
 		put_text(w, field->value);
-		put_string(w, ", ");
+		put_literal(w, ", ");
 	}
 	put_text(w, how->client);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 /* X-Forwarded-Proto and -Host tell of the first proxy's client. When appending, values that came in were written by a
@@ -139,14 +142,14 @@ static void put_forwarded(struct writer *w, const struct http_head *head, const 
 	put_via(w, head->minor_version, how->via);
 	put_forwarded_for(w, head, how);
 	if (!seen.proto) {
-		put_string(w, "X-Forwarded-Proto: ");
+		put_literal(w, "X-Forwarded-Proto: ");
 		put_string(w, how->scheme);
-		put_string(w, "\r\n");
+		put_literal(w, "\r\n");
 	}
 	if (!seen.host && head->host.at) {
-		put_string(w, "X-Forwarded-Host: ");
+		put_literal(w, "X-Forwarded-Host: ");
 		put_text(w, head->host);
-		put_string(w, "\r\n");
+		put_literal(w, "\r\n");
 	}
 }
 
@@ -167,19 +170,19 @@ static void put_base64(struct writer *w, const char *bytes, size_t length)
 
 static void put_credentials(struct writer *w, const char *credentials)
 {
-	put_string(w, "Proxy-Authorization: Basic ");
+	put_literal(w, "Proxy-Authorization: Basic ");
 	put_base64(w, credentials, strlen(credentials));
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 /* "OPTIONS *" for the whole server has no path in absolute form (RFC 9112 §3.2.4). */
 static void put_absolute_target(struct writer *w, const struct http_head *head)
 {
 	bool is_asterisk = head->path.length == 1 && head->path.at[0] == '*';
-	put_string(w, "http://");
+	put_literal(w, "http://");
 	put_text(w, head->host);
 	if (!is_asterisk && head->path.length > 0 && head->path.at[0] == '?')
-		put_string(w, "/");
+		put_literal(w, "/");
 	if (!is_asterisk)
 		put_text(w, head->path);
 }
@@ -187,16 +190,16 @@ static void put_absolute_target(struct writer *w, const struct http_head *head)
 static void put_request_line(struct writer *w, const struct http_head *head, const struct rewrite_request *how)
 {
 	put_text(w, head->method_text);
-	put_string(w, " ");
+	put_literal(w, " ");
 	if (how->to_proxy) {
 		put_absolute_target(w, head);
-		put_string(w, " HTTP/1.1\r\n");
+		put_literal(w, " HTTP/1.1\r\n");
 		return;
 	}
 	if (head->path.length > 0 && head->path.at[0] == '?')
-		put_string(w, "/");
+		put_literal(w, "/");
 	put_text(w, head->path);
-	put_string(w, " HTTP/1.1\r\n");
+	put_literal(w, " HTTP/1.1\r\n");
 }
 
 static void put_max_forwards(struct writer *w, const struct http_head *head, const struct rewrite_request *how,
@@ -206,9 +209,9 @@ static void put_max_forwards(struct writer *w, const struct http_head *head, con
 		put_field(w, field->name, field->value);
 		return;
 	}
-	put_string(w, "Max-Forwards: ");
+	put_literal(w, "Max-Forwards: ");
 	put_number(w, (uint64_t)how->max_forwards);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 /* Writes the fields that go on, and notes which of those that proxies write were among them. */
@@ -256,9 +259,9 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 	struct writer w = { out, capacity, 0, false };
 
 	put_request_line(&w, head, how);
-	put_string(&w, "Host: ");
+	put_literal(&w, "Host: ");
 	put_text(&w, head->host.at ? head->host : how->target_host);
-	put_string(&w, "\r\n");
+	put_literal(&w, "\r\n");
 	if (how->to_proxy && how->credentials)
 		put_credentials(&w, how->credentials);
 	struct forwarded_seen seen = put_request_fields(&w, head, how);
@@ -268,7 +271,7 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 	if (how->upgrades && head->upgrade.at)
 		put_upgrade(&w, head->upgrade);
 	else if (!how->keep_alive)
-		put_string(&w, "Connection: close\r\n");
+		put_literal(&w, "Connection: close\r\n");
 	return finish(&w);
 }
 
@@ -276,11 +279,11 @@ size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capa
 {
 	struct writer w = { out, capacity, 0, false };
 
-	put_string(&w, "CONNECT ");
+	put_literal(&w, "CONNECT ");
 	put_string(&w, how->target);
-	put_string(&w, " HTTP/1.1\r\nHost: ");
+	put_literal(&w, " HTTP/1.1\r\nHost: ");
 	put_string(&w, how->target);
-	put_string(&w, "\r\n");
+	put_literal(&w, "\r\n");
 	if (how->credentials)
 		put_credentials(&w, how->credentials);
 	if (how->via)
@@ -292,11 +295,11 @@ size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capa
 
 static void put_status_line(struct writer *w, const struct http_head *head)
 {
-	put_string(w, "HTTP/1.1 ");
+	put_literal(w, "HTTP/1.1 ");
 	put_number(w, (uint64_t)head->status);
-	put_string(w, " ");
+	put_literal(w, " ");
 	put_text(w, head->reason);
-	put_string(w, "\r\n");
+	put_literal(w, "\r\n");
 }
 
 size_t rewrite_response(const struct http_head *head, const struct rewrite_response *how, char *out, size_t capacity)
@@ -325,9 +328,9 @@ size_t rewrite_response(const struct http_head *head, const struct rewrite_respo
 	if (how->upgrades && head->upgrade.at)
 		put_upgrade(&w, head->upgrade);
 	else if (!is_interim && !how->keep_alive)
-		put_string(&w, "Connection: close\r\n");
+		put_literal(&w, "Connection: close\r\n");
 	else if (!is_interim && !how->client_is_1_1 && how->client_asked_keep_alive_1_0)
-		put_string(&w, "Connection: keep-alive\r\n");
+		put_literal(&w, "Connection: keep-alive\r\n");
 	return finish(&w);
 }
 

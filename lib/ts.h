@@ -20,6 +20,7 @@
  *      live_mutex          live.c           the latest picture for the status page, and who waits for the next
  *      names_mutex         service.c        one change of the list of targets at a time
  *      proxy_mutex         service.c        the settings in force, the resolver, the crew
+ *      roads_mutex         roads.c          the free roads of a service
  *      crew_mutex          lib/crew.c       the list of workers
  *      resolver_mutex      lib/resolver.c   the last answer of the name service
  *      lookups_mutex       lib/lookup.c     questions to the name service that are under way
@@ -74,7 +75,8 @@ extern struct lock_role roster_mutex ACQUIRED_AFTER(weir_mutex);
 extern struct lock_role live_mutex ACQUIRED_AFTER(roster_mutex);
 extern struct lock_role names_mutex ACQUIRED_AFTER(live_mutex);
 extern struct lock_role proxy_mutex ACQUIRED_AFTER(names_mutex);
-extern struct lock_role crew_mutex ACQUIRED_AFTER(proxy_mutex);
+extern struct lock_role roads_mutex ACQUIRED_AFTER(proxy_mutex);
+extern struct lock_role crew_mutex ACQUIRED_AFTER(roads_mutex);
 extern struct lock_role resolver_mutex ACQUIRED_AFTER(crew_mutex);
 extern struct lock_role lookups_mutex ACQUIRED_AFTER(resolver_mutex);
 extern struct lock_role probe_mutex ACQUIRED_AFTER(lookups_mutex);

@@ -54,6 +54,7 @@ struct direction {
 	size_t piped_bytes;     /* wait in the pipe */
 	bool is_ending;         /* there is no more to come; its end is to be passed on */
 	bool is_over;           /* its end was passed on */
+	bool has_taken_pipe;    /* once at least: then calls on both sockets do not block */
 };
 
 /* ---- the pipe ------------------------------------------------------------------------------------------------------- */
@@ -81,6 +82,14 @@ static bool sigpipe_is_blocked(void)
 	return pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGPIPE) == 1;
 }
 
+/* splice() asks the socket itself whether to block, whatever its flags say; MSG_DONTWAIT exists for send() and recv() alone. */
+static void let_calls_block(int fd, bool they_may)
+{
+	int flags = fcntl(fd, F_GETFL);
+	if (flags >= 0)
+		fcntl(fd, F_SETFL, they_may ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
+}
+
 static void take_pipe(struct direction *d)
 {
 	int ends[2];
@@ -89,8 +98,13 @@ static void take_pipe(struct direction *d)
 		return;
 	d->pipe_out = ends[0];
 	d->pipe_in = ends[1];
-	if (fcntl(d->pipe_in, F_SETPIPE_SZ, PIPE_BYTES) < 0)
+	if (fcntl(d->pipe_in, F_SETPIPE_SZ, PIPE_BYTES) < 0) {
 		give_pipe_back(d);
+		return;
+	}
+	d->has_taken_pipe = true;
+	let_calls_block(d->from->fd, false);
+	let_calls_block(d->to->fd, false);
 }
 
 /* ---- one direction -------------------------------------------------------------------------------------------------- */
@@ -225,14 +239,6 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 	return clock_left_us(deadline_us) > 0;
 }
 
-/* splice() asks the socket itself whether to block, whatever its flags say; MSG_DONTWAIT exists for send() and recv() alone. */
-static void let_calls_block(int fd, bool they_may)
-{
-	int flags = fcntl(fd, F_GETFL);
-	if (flags >= 0)
-		fcntl(fd, F_SETFL, they_may ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
-}
-
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts)
 {
 	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes,
@@ -241,8 +247,6 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 		                  .pipe_in = -1, .pipe_out = -1 };
 	enum conn_result result = CONN_END;
 	uint64_t deadline_us = clock_us() + idle_us;
-	let_calls_block(client->fd, false);
-	let_calls_block(target->fd, false);
 	while (result == CONN_END && (!up.is_over || !down.is_over)) {
 		bool progress = false;
 		if (move(&up, &progress) != CONN_OK || move(&down, &progress) != CONN_OK)
@@ -254,8 +258,10 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 	}
 	give_pipe_back(&up);
 	give_pipe_back(&down);
-	let_calls_block(client->fd, true);
-	let_calls_block(target->fd, true);
+	if (up.has_taken_pipe || down.has_taken_pipe) {
+		let_calls_block(client->fd, true);
+		let_calls_block(target->fd, true);
+	}
 	if (result != CONN_END) {
 		conn_forgo_goodbye(client);
 		conn_forgo_goodbye(target);

@@ -146,6 +146,29 @@ static void a_head_at_the_end_of_the_buffer_is_moved_to_where_a_body_has_room(vo
 	CU_ASSERT_EQUAL(conn.start, 10);
 }
 
+static void a_connection_that_moves_takes_along_what_waits(void)
+{
+	static char small[8];
+	struct conn seat;
+	open_pair();
+	conn_init(&seat, -1, small, sizeof small);
+	say("GET / ");
+	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
+	conn_use(&conn, 4);
+	int fd = conn.fd;
+	conn_move(&seat, &conn);
+	CU_ASSERT_EQUAL(conn.fd, -1);
+	CU_ASSERT_EQUAL(conn_available(&conn), 0);
+	CU_ASSERT_EQUAL(seat.fd, fd);
+	CU_ASSERT_PTR_EQUAL(seat.buffer, small);
+	CU_ASSERT_EQUAL(seat.capacity, sizeof small);
+	CU_ASSERT_NOT_EQUAL(seat.receive_timeout_us, 0); /* what the kernel was told is known there too */
+	conn_move(&conn, &seat);
+	CU_ASSERT_EQUAL(seat.fd, -1);
+	CU_ASSERT_TRUE(waits("/ "));
+	close_pair();
+}
+
 static void sending_goes_on_where_a_timeout_stopped_it(void)
 {
 	static char a[300000], b[300000], got[1000];
@@ -241,6 +264,7 @@ int main(void)
 		TEST(a_kept_head_stays_where_it_is_while_a_body_streams_by),
 		TEST(a_full_buffer_is_said_to_be_full),
 		TEST(a_head_at_the_end_of_the_buffer_is_moved_to_where_a_body_has_room),
+		TEST(a_connection_that_moves_takes_along_what_waits),
 		TEST(sending_goes_on_where_a_timeout_stopped_it),
 		TEST(a_write_to_a_peer_that_is_gone_is_an_error_and_no_signal),
 		TEST(an_idle_connection_is_good_only_while_it_is_open_and_silent),
