@@ -385,16 +385,17 @@ INSTALLED = \
 	config:deploy/weir.logrotate:$(sysconfdir)/logrotate.d/weir \
 	template:deploy/systemd/weir.service.in:$(unitdir)/weir.service \
 	data:deploy/systemd/weir.sysusers:$(sysusersdir)/weir.conf \
-	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(notdir $(page))) \
+	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(page)) \
+	$(foreach picture,$(wildcard docs/pictures/*.svg),data:$(picture):$(docdir)/$(picture)) \
 	data:deploy/grafana/weir.json:$(docdir)/grafana/weir.json
 
 install_program = install -D -m 755 $(1) '$(DESTDIR)$(2)'
 install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
 fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
 install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
-# All pages lie in one folder there, and links to what stays in the source are plain words.
-page_links = -e 's,]\((\.\./)?docs/,](,g' -e 's,]\((\.\./)?deploy/grafana/,](grafana/,g' \
-	-e 's,\[([^]]*)]\((\.\./)?(deploy/[^)]*|[a-z_]*\.[ch])\),\1,g'
+# Pages lie there as they do here; links to what stays in the source are plain words.
+page_links = -e 's,]\((\.\./)?deploy/grafana/,](\1grafana/,g' \
+	-e 's,\[([^]]*)]\((\.\./)?((deploy|lib|tests|labs|fuzz|bench|page)(/[^)]*)?|[a-z_]*\.(c|h|sh)|Makefile)\),\1,g'
 install_page = sed -E $(page_links) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
 install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
 install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
@@ -414,7 +415,7 @@ installed_entry = $(call $(if $(value $(1)_$(firstword $(2))),$(1)_$(firstword $
 version = $(VERSION)
 
 # Folders that are weir's own go when they are empty. In a DESTDIR all do that weir was put into.
-OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir) $(sysconfdir)/weir
+OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir)/docs/pictures $(docdir)/docs $(docdir) $(sysconfdir)/weir
 folders_of = $(sort $(foreach entry,$(INSTALLED),$(patsubst %/,%,$(dir $(word 3,$(subst :, ,$(entry)))))))
 
 define install_files

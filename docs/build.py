@@ -14,6 +14,10 @@ wants, in a comment, and a block follows:
         <!-- run: unordered -->                             the lines may come in any order
         <!-- run: like /expression/ -->                     each line must match it
         <!-- run: varies /expression/ -->                   what it finds differs from run to run (several of these: with commas)
+        <!-- chapters --> ... <!-- end -->                  the list of the chapters that are there
+        <!-- reference --> ... <!-- end -->                 a list of all other pages that this one does not link to by itself
+        <!-- next --> ... <!-- end -->                      a link to the chapter behind this one
+        <!-- links --> ... <!-- end -->                     where each [chapter N] of the page leads
 
 How cuts are made is told in site/cuts.py, how commands are run and compared in site/play.py, how pages are made in site/pages.py.
 
@@ -55,6 +59,7 @@ def main():
     for name in names:
         page = cuts.Page(ROOT, os.path.join('docs', name))
         page.fill_cuts()
+        page.fill_regions()
         if not options.no_runs:
             play.fill_runs(page, options.bin)
         if options.what == 'fill':

@@ -10,6 +10,9 @@ import re
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
+REGION = re.compile(r'<!-- *(chapters|next|links|reference) *-->\s*$')
+REGION_END = '<!-- end -->'
+CHAPTER = re.compile(r'(\d\d)-[a-z-]+\.md$')
 FENCE = re.compile(r'(```+)(\w*)\s*$')
 
 
@@ -21,8 +24,32 @@ def page_names(root):
     return sorted(os.path.basename(path) for path in glob.glob(os.path.join(root, 'docs/*.md')))
 
 
+def chapters(root):
+    """[(file, title, the question that it begins with or '')] in their order. Titles begin with the number."""
+    found = []
+    for name in page_names(root):
+        if CHAPTER.match(name):
+            with open(os.path.join(root, 'docs', name), encoding='utf-8') as file:
+                parts = re.match(r'# (.*)\n+((?:.+\n)*)', file.read())
+            questions = re.findall(r'(?:^|(?<=[.?!:] ))[A-Z][^.?!:]*\?', ' '.join(parts[2].split('\n'))) if parts else []
+            found.append((name, parts[1] if parts else name, questions[-1] if questions else ''))
+    return found
+
+
+def other_pages(root):
+    """[(file, title, its first sentence)] of what is no chapter and not the entry."""
+    found = []
+    for name in page_names(root):
+        if not CHAPTER.match(name) and name != 'README.md':
+            with open(os.path.join(root, 'docs', name), encoding='utf-8') as file:
+                parts = re.match(r'# (.*)\n+((?:.+\n)*)', file.read())
+            sentence = re.match(r'(.*?\.)(?:\s|$)', ' '.join(parts[2].split('\n'))) if parts else None
+            found.append((name, parts[1] if parts else name, sentence[1] if sentence else ''))
+    return found
+
+
 class Block:
-    """One directive and the lines of the fenced block that follows."""
+    """One directive and the lines of the fenced block that follows, or, of a region, the lines up to its end."""
 
     def __init__(self, kind, says, line, lines):
         self.kind, self.says, self.line, self.old = kind, says, line, lines
@@ -45,6 +72,17 @@ class Page:
             self.parts.append(lines[i])
             found = DIRECTIVE.match(lines[i])
             fence = FENCE.match(lines[i])
+            region = REGION.match(lines[i])
+            if region:
+                end = i + 1
+                while end < len(lines) and lines[end].strip() != REGION_END:
+                    end += 1
+                if end == len(lines):
+                    self.complain(i + 1, f'ends nowhere: {REGION_END}')
+                self.blocks.append(Block(region[1], '', i + 1, lines[i + 1:end]))
+                self.parts.append(self.blocks[-1])
+                i = end
+                continue
             if found:
                 fence = FENCE.match(lines[i + 1]) if i + 1 < len(lines) else None
                 if not fence:
@@ -82,6 +120,24 @@ class Page:
                 block.new = cut(self.root, block.says)[0]
             except Wrong as wrong:
                 self.complain(block.line, f'{block.says}: {wrong}')
+
+    def fill_regions(self):
+        """The contents, and the way on: from the chapters that are there."""
+        all_of_them = chapters(self.root)
+        for block in self.of_kind('chapters'):
+            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {question}' if question else '') for name, title, question in all_of_them), '']
+            block.new = '\n'.join(block.new).split('\n')
+        for block in self.of_kind('reference'):
+            by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
+            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {sentence}' if sentence else '') for name, title, sentence
+                               in other_pages(self.root) if f']({name})' not in by_hand), '']
+            block.new = '\n'.join(block.new).split('\n')
+        mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
+        for block in self.of_kind('links'):
+            block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']
+        behind = [(name, title) for name, title, _ in all_of_them if name > os.path.basename(self.path)]
+        for block in self.of_kind('next'):
+            block.new = ['', f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
 
     def stale(self):
         """What fill would change."""

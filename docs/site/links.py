@@ -27,6 +27,7 @@ def complaints(root, names=None):
         for path in glob.glob(os.path.join(root, 'docs/pictures/*.svg')):
             check.picture(os.path.relpath(path, root))
         check.reachable(paths)
+        check.phrases('docs/troubleshooting.md')
     return check.complaints
 
 
@@ -100,6 +101,20 @@ class Check:
             if small < SMALLEST_TEXT:
                 wrong.append(f'text of {small:.1f} pixels where it is 720 wide; {SMALLEST_TEXT} can be read')
         self.complaints += [f'{path}:1: {what}' for what in wrong]
+
+    def phrases(self, path):
+        """What stands in a heading as something that weir says must stand in its source, or be the system's word for an error."""
+        words = [os.strerror(number) for number in range(1, 134)]
+        for name in glob.glob(os.path.join(self.root, '*.c')) + glob.glob(os.path.join(self.root, 'lib/*.c')):
+            with open(name, encoding='utf-8') as file:
+                words.append(re.sub(r'"\s*"', '', file.read()).replace('\\"', '"'))
+        said = '\n'.join(words)
+        with open(os.path.join(self.root, path), encoding='utf-8') as file:
+            for heading in re.findall(r'^### (.*)$', file.read(), re.M):
+                for part in (part.strip(' :') for phrase in re.findall(r'`([^`]+)`', heading) for part in phrase.split('…')):
+                    for piece in part.split(': '):
+                        if piece and piece not in said:
+                            self.complain(path, heading, f'"{piece}" is said nowhere in the source')
 
     def reachable(self, paths):
         """From the entry, in one step: that is the contents."""

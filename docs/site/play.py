@@ -33,6 +33,7 @@ SECONDS = 60        # for one command
 STARTS_SECONDS = 15 # for a server in the background to listen
 STARTS = re.compile(r'\./(?:weir|server_demo)\b.*&', re.S)
 PORT_FLAG = re.compile(r'--(?:port|http|admin|listen)[ =]')
+LOOP = re.compile(r'\bfor \w+ in ([\w ]+);')
 LOOKS = re.compile(r'(?:grep|cat|tail|head|sed|awk|cut|sort|uniq|wc|ls) (?!.*[>&])')
 PROGRAMS = ('weir', 'server_demo', 'client_demo')
 FOLDERS = ('pktfiles', 'examples')
@@ -231,7 +232,8 @@ class Session:
         except Broken as broken:
             raise Broken(f'{command}: {broken}; it printed\n{self._file(output)}') from None
         if STARTS.search(command):
-            self._wait_for(listening + len(PORT_FLAG.findall(command)))
+            loop = LOOP.search(command)
+            self._wait_for(listening + len(PORT_FLAG.findall(command)) * (len(loop[1].split()) if loop else 1))
         if command.rstrip().endswith('&'):
             return []
         lines = [line.rstrip() for line in self._file(output).split('\n') if not OF_THE_MACHINE.search(line)]
@@ -274,6 +276,7 @@ class Session:
 
     def end(self):
         """Ends what is still running as a user would. A sanitizer that spoke in a file is a complaint."""
+        self.run('for fd in /proc/$$/fd/*; do [ ! -S "$fd" ] || eval "exec ${fd##*/}>&-"; done')
         self.run('for job in $(jobs -p); do kill $job; done 2>/dev/null; wait')
         for name in sorted(os.listdir(self.folder)):
             path = os.path.join(self.folder, name)
