@@ -15,6 +15,7 @@ import posixpath
 import re
 import shutil
 import sys
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -36,6 +37,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 ENTRY = 'docs/README.md'
 LARGEST_SOURCE = 400000
+CUT_FROM = 'cut from'        # the words above code
 ELSEWHERE = re.compile(r'[a-z][a-z0-9+.-]*:|//')
 
 
@@ -74,7 +76,7 @@ def with_captions(path, text):
                 number = cuts.cut(ROOT, found[2])[1]
             except cuts.Wrong:
                 continue            # the check says so
-            lines += [f'*from* [{file}]({posixpath.relpath(file, posixpath.dirname(path) or ".")}#L-{number})', '']
+            lines += [f'*{CUT_FROM}* [{file}]({posixpath.relpath(file, posixpath.dirname(path) or ".")}#L-{number})', '']
     return '\n'.join(lines)
 
 
@@ -96,6 +98,7 @@ class _Walk(Treeprocessor):
         self.page = page
 
     def run(self, root):
+        pictures = []
         for element in root.iter():
             if element.tag == 'a' and element.get('href'):
                 self.page.links.append(element.get('href'))
@@ -103,11 +106,20 @@ class _Walk(Treeprocessor):
             elif element.tag == 'img':
                 self.page.pictures.append((element.get('src'), element.get('alt')))
                 element.set('src', site_link(self.page.path, element.get('src')))
+                pictures.append(element)
+            elif element.tag == 'p' and len(element) == 2 and element[0].text == CUT_FROM:
+                element.set('class', 'from')
             elif element.tag == 'table':
                 names = [''.join(cell.itertext()) for cell in element.iter('th')]
                 for row in element.iter('tr'):
                     for name, cell in zip(names, row.findall('td')):
                         cell.set('data-column', name)
+        for picture in pictures:        # leads to itself, to be looked at as large as one likes
+            attributes, tail = dict(picture.attrib), picture.tail
+            picture.clear()
+            picture.tag, picture.tail = 'a', tail
+            picture.set('href', attributes['src'])
+            ElementTree.SubElement(picture, 'img', attributes)
 
 
 class _Reader(HTMLParser):
