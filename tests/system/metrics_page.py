@@ -104,8 +104,10 @@ def tables(text):
         left = [family for family in left if family not in rows]
         if not rows:
             raise ValueError(f'there is no family for the heading "{title}"')
-        lines += ['', f'### {title}', '', '| metric | type | labels | |', '|---|---|---|---|']
-        lines += [f'| `{name}` | {kind} | {" ".join(f"`{label}`" for label in labels)} | {says} |' for name, kind, says, labels in rows]
+        lines += ['', f'### {title}', '', '| metric | what it is |', '|---|---|']
+        for name, kind, says, labels in rows:
+            by = ' by ' + ' and '.join(f'`{label}`' for label in labels) if labels else ''
+            lines.append(f'| `{name}` | *{kind}{by}:* {says} |')
     if left:
         raise ValueError(f'no heading claims {", ".join(family[0] for family in left)}')
     return lines + ['']
