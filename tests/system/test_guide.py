@@ -24,10 +24,10 @@ def _played(name):
         t.tool('unshare')
         page = cuts.Page(os.path.dirname(DOCS), f'docs/{name}.md')
         try:
-            play.allowed(t.bin)
+            play.allowed(t.bin, t.tmp)
         except play.NotAllowed as why:
             t.skip(str(why))
-        play.fill_runs(page, t.bin, t.s(60))
+        play.fill_runs(page, t.bin, t.s(60), t.tmp)
         t.equal(page.complaints, [])
         t.equal(page.stale(), [], 'as docs/build.py fill writes it')
     test.__module__ = __name__
