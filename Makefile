@@ -326,6 +326,7 @@ define write_docs
 	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
 	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
 	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
+	python3 tests/system/metrics_page.py --bin $(BIN)
 	docs/build.py fill --bin $(BIN)
 	docs/build.py site --out $(BUILD)/site
 endef

@@ -59,6 +59,17 @@ def other_pages(root):
     return found
 
 
+def listed(entries, old):
+    """A list of pages, a sentence with each: the one that stands there already, for somebody may have found a better one."""
+    written = dict(re.findall(r'^- \*\*\[.*\]\((.*)\)\*\*\n  (.*)$', '\n'.join(old), re.M))
+    lines = ['']
+    for name, title, sentence in entries:
+        lines.append(f'- **[{title}]({name})**')
+        if written.get(name, sentence):
+            lines.append('  ' + written.get(name, sentence))
+    return [*lines, '']
+
+
 class Block:
     """One directive and the lines of the fenced block that follows, or, of a region, the lines up to its end."""
 
@@ -135,14 +146,11 @@ class Page:
     def fill_regions(self):
         """The contents, and the way on: from the chapters that are there."""
         all_of_them = chapters(self.root)
+        by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
         for block in self.of_kind('chapters'):
-            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {question}' if question else '') for name, title, question in all_of_them), '']
-            block.new = '\n'.join(block.new).split('\n')
+            block.new = listed(all_of_them, block.old)
         for block in self.of_kind('reference'):
-            by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
-            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {sentence}' if sentence else '') for name, title, sentence
-                               in other_pages(self.root) if f']({name})' not in by_hand), '']
-            block.new = '\n'.join(block.new).split('\n')
+            block.new = listed([page for page in other_pages(self.root) if f']({page[0]})' not in by_hand], block.old)
         mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
         for block in self.of_kind('links'):
             block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']

@@ -76,7 +76,8 @@ def with_captions(path, text):
                 number = cuts.cut(ROOT, found[2])[1]
             except cuts.Wrong:
                 continue            # the check says so
-            lines += [f'*{CUT_FROM}* [{file}]({posixpath.relpath(file, posixpath.dirname(path) or ".")}#L-{number})', '']
+            line = '' if file.endswith('.md') else f'#L-{number}'      # a page has headings, and no lines to go to
+            lines += [f'*{CUT_FROM}* [{file}]({posixpath.relpath(file, posixpath.dirname(path) or ".")}{line})', '']
     return '\n'.join(lines)
 
 
