@@ -32,8 +32,8 @@ fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
 bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed under load, the limits' exactness and cost
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
-lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the reference page
-docs: ; $(write_docs) ## write what the settings table decides: docs/settings.md, man pages, completion
+lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the pages
+docs: ; $(write_docs) ## what the settings table decides, code and outputs in the guide, the site: build/site/index.html
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
@@ -320,11 +320,15 @@ endef
 # $(1) what writes it, $(2) the file: never half a file, and never an empty one.
 write_page = $(1) >$(2).new && mv $(2).new $(2)
 define write_docs
-	+$(make_flavour) weir
+	deploy/prerequisites.sh docs
+	+$(make_flavour) $(PROGRAMS)
 	$(call write_page,$(BIN)/weir --reference,docs/settings.md)
 	$(call write_page,$(BIN)/weir --manual-flags | docs/man/fill.sh docs/man/weir.1,docs/man/weir.1)
 	$(call write_page,$(BIN)/weir --manual-keys | docs/man/fill.sh docs/man/weir.ini.5,docs/man/weir.ini.5)
 	$(call write_page,$(BIN)/weir --completion bash,deploy/completion/weir.bash)
+	python3 tests/system/metrics_page.py --bin $(BIN)
+	docs/build.py fill --bin $(BIN)
+	docs/build.py site --out $(BUILD)/site
 endef
 
 define write_conformance
@@ -382,16 +386,17 @@ INSTALLED = \
 	config:deploy/weir.logrotate:$(sysconfdir)/logrotate.d/weir \
 	template:deploy/systemd/weir.service.in:$(unitdir)/weir.service \
 	data:deploy/systemd/weir.sysusers:$(sysusersdir)/weir.conf \
-	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(notdir $(page))) \
+	$(foreach page,README.md CHANGELOG.md LICENSE $(wildcard docs/*.md),page:$(page):$(docdir)/$(page)) \
+	$(foreach picture,$(wildcard docs/pictures/*.svg),data:$(picture):$(docdir)/$(picture)) \
 	data:deploy/grafana/weir.json:$(docdir)/grafana/weir.json
 
 install_program = install -D -m 755 $(1) '$(DESTDIR)$(2)'
 install_data = install -D -m 644 $(1) '$(DESTDIR)$(2)'
 fill_template = $(foreach word,prefix bindir libdir includedir sysconfdir version,-e 's,@$(word)@,$($(word)),g')
 install_template = sed $(fill_template) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
-# All pages lie in one folder there, and links to what stays in the source are plain words.
-page_links = -e 's,]\((\.\./)?docs/,](,g' -e 's,]\((\.\./)?deploy/grafana/,](grafana/,g' \
-	-e 's,\[([^]]*)]\((\.\./)?(deploy/[^)]*|[a-z_]*\.[ch])\),\1,g'
+# Pages lie there as they do here; links to what stays in the source are plain words.
+page_links = -e 's,]\((\.\./)?deploy/grafana/,](\1grafana/,g' \
+	-e 's,\[([^]]*)]\((\.\./)?((deploy|lib|tests|labs|fuzz|bench|page)(/[^)]*)?|[a-z_]*\.(c|h|sh)|Makefile)\),\1,g'
 install_page = sed -E $(page_links) $(1) | install -D -m 644 /dev/stdin '$(DESTDIR)$(2)'
 install_config = test -e '$(DESTDIR)$(2)' || install -D -m 644 $(1) '$(DESTDIR)$(2)'
 install_link = mkdir -p '$(DESTDIR)$(dir $(2))' && \
@@ -411,7 +416,7 @@ installed_entry = $(call $(if $(value $(1)_$(firstword $(2))),$(1)_$(firstword $
 version = $(VERSION)
 
 # Folders that are weir's own go when they are empty. In a DESTDIR all do that weir was put into.
-OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir) $(sysconfdir)/weir
+OWN_FOLDERS = $(libexecdir)/weir $(docdir)/grafana $(docdir)/examples $(docdir)/docs/pictures $(docdir)/docs $(docdir) $(sysconfdir)/weir
 folders_of = $(sort $(foreach entry,$(INSTALLED),$(patsubst %/,%,$(dir $(word 3,$(subst :, ,$(entry)))))))
 
 define install_files

@@ -5,7 +5,9 @@
 #   2. Arrows point down: nothing in lib/ includes a header of the top folder.
 #   3. Scripts parse, and shellcheck has nothing to say.
 #   4. docs/settings.md is what `weir --reference` prints; so are the settings in the man pages, and the completion.
-#   5. The man pages are well-formed, by mandoc. No page is older than the code: no file has __DATE__ or __TIME__ in it.
+#   5. The guide: code in it is the source's, links and anchors lead somewhere, pictures are whole (docs/build.py; what its commands
+#      print is compared in tests/system/test_guide.py).
+#   6. The man pages are well-formed, by mandoc. No page is older than the code: no file has __DATE__ or __TIME__ in it.
 #
 # Prints one line for each breach and ends non-zero if there was one.
 set -u
@@ -75,6 +77,10 @@ for page in 'weir.1 --manual-flags' 'weir.ini.5 --manual-keys'; do
 	diff -u "docs/man/$file" <("$weir" "$option" | docs/man/fill.sh "docs/man/$file") ||
 		breach "docs/man/$file has not what weir $option prints: make docs"
 done
+
+while read -r line; do
+	breach "$line"
+done < <(docs/build.py check --no-runs 2>&1)
 
 # Whether a page that is referred to is installed on this machine is no fault of ours.
 while read -r line; do

@@ -99,10 +99,11 @@ def every_folder_can_be_chosen(t):
 # The pages
 
 def every_link_of_an_installed_page_leads_somewhere(t):
-    """Also where the source is not at hand: the pages lie in one folder there."""
+    """Also where the source is not at hand."""
     image = os.path.join(t.tmp, 'image')
     _make(t, 'install', 'PREFIX=/usr', 'DESTDIR=' + image)
-    for folder, suffix in ((os.path.join(image, 'usr/share/doc/weir'), ''), (ROOT, ''), (ROOT, 'docs')):
+    installed = os.path.join(image, 'usr/share/doc/weir')
+    for folder, suffix in ((installed, ''), (installed, 'docs'), (ROOT, ''), (ROOT, 'docs')):
         pages = [name for name in os.listdir(os.path.join(folder, suffix)) if name.endswith('.md')]
         links = [(page, link) for page in pages
                  for link in re.findall(r']\((?!https?:)([^)#]+)', _read(folder, suffix, page))]
