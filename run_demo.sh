@@ -34,6 +34,19 @@ scene_titles=(
 	"The message switch: a server is killed under load, and revived"
 	"Three workers share a cap through Redis, and one is killed"
 	"Three nodes share one threshold, and their master is killed"
+	"One stream of bytes, seen from both sides"
+	"A thread for each connection: slow clients hold nobody up"
+	"One request in many pieces, two requests in one"
+	"The way out: a tunnel, and a cap on a host"
+	"TLS: who it is, and nobody reads along"
+	"Hostile bytes: two readings of one request, and a head without an end"
+	"How fast, and what it costs"
+	"The road of one request, file by file"
+)
+# The chapters of the guide (docs/) that each scene belongs to.
+scene_chapters=(
+	"chapter 4" "chapter 5" "chapter 6" "chapter 7" "chapter 7" "chapter 4" "chapter 4" "chapter 5" "chapter 8"
+	"chapters 9 and 10" "chapter 1" "chapter 2" "chapter 3" "chapter 8" "chapter 11" "chapter 12" "chapter 13" "chapter 14"
 )
 
 usage() {
@@ -44,7 +57,7 @@ usage() {
 		everything that the scenes claim was seen to be so, with 1 if not.
 
 		  --scene N    play this scene only; may be repeated
-		  --list       print the scenes and exit
+		  --list       print the scenes, and the chapters of the guide that they belong to, and exit
 		  --slow       for an audience: wait for Enter between the scenes, before commands and events
 		  --keep       leave what the last scene started running, and say where it is and how to end it
 		  --terminals  no scenes: proxy, servers and clients, each in a pane of a tmux session, to be ended and
@@ -60,7 +73,7 @@ usage() {
 list_scenes() {
 	local i
 	for i in "${!scene_titles[@]}"; do
-		printf '%2d  %s\n' $((i + 1)) "${scene_titles[i]}"
+		printf '%2d  %s (%s)\n' $((i + 1)) "${scene_titles[i]}" "${scene_chapters[i]}"
 	done
 }
 
@@ -1376,6 +1389,544 @@ scene_10() {
 	end_scene node2 node3
 }
 
+# ---- by hand
+# ------------------------------------------------------------------------------------------------------------------
+
+# open_line: a connection to weir, to write on by hand. Leaves its descriptor in line.
+open_line() {
+	exec {line}<>"/dev/tcp/127.0.0.1/${port_of[weir]}" || fail "weir takes no connections"
+}
+
+# write_at_once DESCRIPTOR FORMAT [VALUE...]: as printf, but in one write(): bash makes one for each line.
+write_at_once() {
+	local connection=$1
+	shift
+	# shellcheck disable=SC2059 # a format is what is asked for
+	printf "$@" >"$tmp/at_once"
+	cat "$tmp/at_once" >&"$connection"
+}
+
+# hang_up DESCRIPTOR
+hang_up() {
+	local connection=$1
+	exec {connection}>&-
+}
+
+# read_to_end DESCRIPTOR FILE: all that comes until the other side closes; then this side closes too.
+read_to_end() {
+	timeout 20 cat <&"$1" >"$2" || : # one that never closes is seen by what is missing
+	hang_up "$1"
+}
+
+# The bytes of a file, a line for each line, with the ends that HTTP gives them.
+show_bytes() { sed -e 's/\r$/\\r\\n/' -e 's/^/      /' "$1" | awk 1; }
+
+# count_lines PATTERN FILE: how many lines match.
+count_lines() { grep -cE -- "$1" "$2" || :; }
+
+has_line() { grep -qE -- "$1" "$2"; }
+lacks_line() { ! has_line "$@"; }
+
+# ---- scene 11
+# ------------------------------------------------------------------------------------------------------------
+
+# A target that writes down what it reads: the bytes of one head, as they come, in $tmp/target_read; and then answers
+# with what is in $tmp/target_wrote. In Perl, whose least part is in every Debian: a shell can't listen.
+start_recorder() {
+	# shellcheck disable=SC2016 # those are Perl's
+	start recorder perl -MIO::Socket::INET -e '
+		$| = 1;
+		my ($folder) = @ARGV;
+		my $listener = IO::Socket::INET->new(Listen => 5, LocalAddr => "127.0.0.1") or die "cannot listen: $!\n";
+		print "listens on port ", $listener->sockport, "\n";
+		my $connection = $listener->accept or die "cannot accept: $!\n";
+		open(my $read, ">:raw", "$folder/target_read") or die "$!\n";
+		while (defined(my $line = <$connection>)) {
+			print $read $line;
+			last if $line eq "\r\n";
+		}
+		close($read);
+		open(my $answer, "<:raw", "$folder/target_wrote") or die "$!\n";
+		print $connection $_ while <$answer>;
+		$connection->flush;
+		print "was asked from port ", $connection->peerport, "\n";
+		1 while <$connection>;' "$tmp"
+	if ! wait_until 10 speaks_or_ended recorder 'listens on port ([0-9]+)' || [ -z "${port_of[recorder]:-}" ]; then
+		fail "the target does not start"
+	fi
+	endpoints=127.0.0.1:${port_of[recorder]}
+}
+
+# The port at this end of a connection of this shell's.
+own_port_of() {
+	local inode port
+	inode=$(readlink "/proc/$BASHPID/fd/$1")
+	port=$(awk -v inode="${inode//[!0-9]/}" '$10 == inode { sub(".*:", "", $2); print $2 }' /proc/net/tcp /proc/net/tcp6)
+	echo $((16#$port))
+}
+
+asked_from() { sed -n 's/^was asked from port //p' "$tmp/recorder.out"; }
+
+scene_11() {
+	local line client_port
+	cat <<-END
+		  A proxy is a client and a server at once: it reads a request from one connection, and writes another to a
+		  second one. Here are the bytes of all four: what the client wrote and read, and what the target read and
+		  wrote. What concerns one connection alone (Connection and what it names, Keep-Alive) stays on its side.
+
+	END
+	printf '%s\r\n' 'HTTP/1.1 200 OK' 'Keep-Alive: timeout=5' 'Connection: keep-alive' 'Content-Length: 15' '' \
+		>"$tmp/target_wrote"
+	echo 'A byte is here.' | head -c 15 >>"$tmp/target_wrote"
+	printf '%s\r\n' 'GET /hello?to=all HTTP/1.1' 'Host: www.example' 'X-Kept: this goes on' 'Connection: close, X-Hop' \
+		'X-Hop: this does not' '' >"$tmp/client_wrote"
+	start_recorder
+	start_weir
+	open_line
+	client_port=$(own_port_of "$line")
+	cat "$tmp/client_wrote" >&"$line"
+	read_to_end "$line" "$tmp/client_read"
+	check "the target was asked" wait_until 10 has_line '^was asked' "$tmp/recorder.out"
+	echo "    the client wrote, from port $client_port to weir's ${port_of[weir]}:"
+	show_bytes "$tmp/client_wrote"
+	echo "    the target read, from weir's port $(asked_from) at its own ${port_of[recorder]}:"
+	show_bytes "$tmp/target_read"
+	echo "    the target wrote:"
+	show_bytes "$tmp/target_wrote"
+	echo "    the client read:"
+	show_bytes "$tmp/client_read"
+	check "two connections: the target knows weir's port, not the client's" [ "$(asked_from)" -ne "$client_port" ]
+	check "the request line went through as it was" \
+		[ "$(head -n 1 "$tmp/target_read")" = "$(head -n 1 "$tmp/client_wrote")" ]
+	check "so did X-Kept" has_line '^X-Kept: this goes on' "$tmp/target_read"
+	check "X-Hop, which Connection names, ended at weir" lacks_line '^X-Hop' "$tmp/target_read"
+	check "weir says that it was in between: Via" has_line '^Via: 1.1 ' "$tmp/target_read"
+	check "the target's Keep-Alive ended at weir" lacks_line '^Keep-Alive' "$tmp/client_read"
+	check "the body of the answer is the same, byte for byte" \
+		[ "$(tail -n 1 "$tmp/client_read")" = "$(tail -n 1 "$tmp/target_wrote")" ]
+	end_scene
+}
+
+# ---- scene 12
+# ------------------------------------------------------------------------------------------------------------
+
+slow_clients=20
+
+# The threads of weir that serve a connection, or wait for one.
+client_threads() { cat "/proc/${pid_of[weir]}"/task/*/comm 2>/dev/null | grep -c '^weir:client' || :; }
+has_client_threads() { [ "$(client_threads)" -ge "$1" ]; }
+at_the_door_stand() { [ "$(at_the_door)" -eq "$1" ]; }
+
+show_threads() { printf '    %-34s %2d threads  %s\n' "$1" "$2" "$(bar "$2" '#')"; }
+
+# begin_slowly COUNT: so many clients each write half a request, and no more. Leaves their connections in half_asked.
+begin_slowly() {
+	local i line
+	half_asked=()
+	for ((i = 0; i < $1; i++)); do
+		open_line
+		printf 'GET / HTTP/1.1\r\nHost: slow.example\r\n' >&"$line"
+		half_asked+=("$line")
+	done
+}
+
+# end_slowly: they write the other half, and read the answers. Leaves in slow_answers how many were answered with 200.
+end_slowly() {
+	local line
+	slow_answers=0
+	for line in "${half_asked[@]}"; do
+		printf 'Connection: close\r\n\r\n' >&"$line"
+		read_to_end "$line" "$tmp/answer"
+		if has_line '^HTTP/1.1 200 ' "$tmp/answer"; then
+			slow_answers=$((slow_answers + 1))
+		fi
+	done
+}
+
+scene_12() {
+	local half_asked slow_answers first second
+	cat <<-END
+		  Each connection has a thread of its own, which waits in read() for as long as its client takes. Twenty clients
+		  send half a request and fall silent: twenty threads wait, and nobody else notices. There is always one more in
+		  accept(), for the next. When a connection is over its thread does not end: it waits for another one.
+
+	END
+	start_targets 1
+	start_weir --header-timeout 3600 # --slow may take its time
+	check "at first one thread, in accept()" wait_until 10 has_client_threads 1
+	show_threads "nobody is here" "$(client_threads)"
+	begin_slowly $slow_clients
+	check "twenty slow clients: a thread for each, and one in accept()" \
+		wait_until 10 has_client_threads $((slow_clients + 1))
+	show_threads "$slow_clients slow clients" "$(client_threads)"
+	run_client --count 100 --concurrency 1 --expect 200
+	sed -n 's/^ *latency/    a client that is not slow: latency/p' "$tmp/answers"
+	check "meanwhile a hundred requests of another client are served" [ "$client_status" -eq 0 ]
+	check "the slow ones are still there, and have no answer yet" wait_until 10 at_the_door_stand $slow_clients
+	end_slowly
+	check "now they send the rest, and each has its answer" [ "$slow_answers" -eq $slow_clients ]
+	check "their connections are over" wait_until 10 at_the_door_stand 0
+	first=$(client_threads)
+	begin_slowly $slow_clients
+	end_slowly
+	second=$(client_threads)
+	show_threads "they were served; all wait again" "$first"
+	show_threads "$slow_clients more came and went" "$second"
+	# The last thread of the first twenty may not yet have been back.
+	check "the second twenty found threads that were there: twenty more were not started" \
+		[ "$second" -le $((first + 2)) ]
+	end_scene
+}
+
+# ---- scene 13
+# ------------------------------------------------------------------------------------------------------------
+
+# write_bytewise DESCRIPTOR TEXT: a write() for each byte.
+write_bytewise() {
+	local i
+	for ((i = 0; i < ${#2}; i++)); do
+		printf '%s' "${2:i:1}" >&"$1"
+	done
+}
+
+# The bytes that weir took for one request each, so far: "read 62 bytes: GET /" in its trace.
+heads_read() { sed -nE 's/^trace .* read +([0-9]+) bytes.*/\1/p' "$tmp/weir.err" | xargs; }
+
+# What the client read, without what differs from one answer to the next by right: the time of day.
+without_date() { sed '/^Date: /d' "$1"; }
+
+show_statuses() { echo "    $1: $(sed -nE 's/.*(HTTP\/1.1 [0-9]+).*/\1/p' "$2" | xargs -d '\n')"; }
+
+scene_13() {
+	local line first second length
+	first=$(printf 'GET / HTTP/1.1\r\nHost: www.example\r\n\r\n.') first=${first%.}
+	second=$(printf 'GET /ping/ HTTP/1.1\r\nHost: www.example\r\nConnection: close\r\n\r\n.') second=${second%.}
+	length=${#second}
+	cat <<-END
+		  TCP carries bytes, not messages: what one write() sends may come in many read()s, and many in one. So the end
+		  of a request is found in the bytes and nowhere else. The same request is written at once and byte by byte;
+		  then two requests in one write(), and then one and a half, and the rest.
+
+	END
+	start_targets 1 --log "$tmp/arrivals"
+	start_weir --trace
+	open_line
+	write_at_once "$line" '%s' "$second"
+	read_to_end "$line" "$tmp/whole"
+	show_statuses "at once, $length bytes in one write()" "$tmp/whole"
+	open_line
+	write_bytewise "$line" "$second"
+	read_to_end "$line" "$tmp/bytewise"
+	show_statuses "byte by byte, $length bytes in $length write()s" "$tmp/bytewise"
+	check "weir found the same end: $length bytes, both times" [ "$(heads_read)" = "$length $length" ]
+	check "the same answer, but for the time of day" \
+		[ "$(without_date "$tmp/whole")" = "$(without_date "$tmp/bytewise")" ]
+	open_line
+	write_at_once "$line" '%s%s' "$first" "$second"
+	read_to_end "$line" "$tmp/two"
+	show_statuses "two in one write()" "$tmp/two"
+	check "two requests in one write(): two answers" [ "$(count_lines 'HTTP/1.1 200' "$tmp/two")" -eq 2 ]
+	check "in the order of the requests: Hello, world! and then pong" \
+		[ "$(grep -oE 'Hello, world!|pong' "$tmp/two" | xargs -d '\n')" = "Hello, world! pong" ]
+	open_line
+	write_at_once "$line" '%s%s' "$first" "${second:0:20}"
+	check "one and a half: the one is answered" wait_until 10 target_was_asked 5
+	printf '%s' "${second:20}" >&"$line"
+	read_to_end "$line" "$tmp/half"
+	show_statuses "one and a half, and the rest" "$tmp/half"
+	check "and the other, when the rest has come" [ "$(count_lines 'HTTP/1.1 200' "$tmp/half")" -eq 2 ]
+	check "the target saw six requests, and nothing else" wait_until 10 target_was_asked 6
+	end_scene
+}
+
+target_was_asked() { [ "$(wc -l <"$tmp/arrivals")" -eq "$1" ]; }
+
+# ---- scene 14
+# ------------------------------------------------------------------------------------------------------------
+
+places=2
+
+# start_forward OPTION...: a way out, on a free port.
+start_forward() {
+	set -- forward --port 0 --bind 127.0.0.1 "$@"
+	show_command "weir $*"
+	start weir "$bin/weir" "$@"
+	if ! wait_until 10 speaks_or_ended weir 'listen[a-z]* on.*port=([0-9]+)' || [ -z "${port_of[weir]:-}" ]; then
+		fail "weir does not start"
+	fi
+}
+
+scene_14() {
+	local host line tunnel held=() asked
+	cat <<-END
+		  A forward proxy stands before its clients, and they say where to. A plain request names its whole address; for
+		  all else the client asks for a tunnel (CONNECT), and what goes through that weir does not read. Here two
+		  connections to one host may be open at once, and no other host may be asked at all.
+
+	END
+	start_targets 1
+	host=127.0.0.1:${port_of[target1]}
+	start_forward --max-connections $places --connect-allow "$host"
+	open_line
+	write_at_once "$line" 'GET http://%s/ HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host" "$host"
+	read_to_end "$line" "$tmp/plain"
+	echo "    GET http://$host/: $(head -n 1 "$tmp/plain" | tr -d '\r'), $(tail -n 1 "$tmp/plain")"
+	check "a plain request, by its whole address" has_line '^Hello, world!' "$tmp/plain"
+
+	check "CONNECT: a tunnel" takes_a_place weir
+	tunnel=$asked
+	write_at_once "$tunnel" 'GET /ping/ HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$host"
+	read_to_end "$tunnel" "$tmp/tunnelled"
+	held=()
+	echo "    in the tunnel, GET /ping/: $(sed -n '/HTTP/p;$p' "$tmp/tunnelled" | tr -d '\r' | xargs -d '\n')"
+	check "the target answers in it as if nobody stood between: pong" has_line 'pong$' "$tmp/tunnelled"
+	check "and no proxy is named in it" lacks_line '^Via:' "$tmp/tunnelled"
+
+	check "the tunnel is over; the plain request's connection is kept for the next one: the target has one" \
+		wait_until 10 target_has 1
+	check "a tunnel is let through, and held" takes_a_place weir
+	tunnel=$asked
+	check "a second one: the idle connection gives way to it" takes_a_place weir
+	check "a third is refused" is_refused weir
+	echo "    a refusal: $(sed -n '1p;$p' "$tmp/refusal" | tr -d '\r' | xargs -d '\n')"
+	check "with 500, the host and the cap" has_line "cap of $places connections to $host" "$tmp/refusal"
+	check "the target has two connections" wait_until 10 target_has $places
+	hang_up "$tunnel"
+	held=("${held[@]:1}") # its number may be given to the next
+	check "the first one ends: at the target there is one" wait_until 10 target_has $((places - 1))
+	check "and there is room for another" wait_until 10 takes_a_place weir
+
+	host=127.0.0.1:${port_of[weir]}
+	check "a way to another port of this machine is refused" is_refused weir
+	echo "    a refusal: $(sed -n '1p;$p' "$tmp/refusal" | tr -d '\r' | xargs -d '\n')"
+	check "with 403: it is not on the list" has_line '^HTTP/1.1 403' "$tmp/refusal"
+	let_go_of_all
+	end_scene
+}
+
+is_refused() { ! takes_a_place "$1"; }
+
+# ---- scene 15
+# ------------------------------------------------------------------------------------------------------------
+
+# ask_securely NAME FILE [OPTION...]: GET / over TLS, of a server that must prove that it is NAME. What OpenSSL says of
+# the connection, and the answer, are in FILE. Fails if the handshake does.
+ask_securely() {
+	local name=$1 file=$2
+	shift 2
+	printf 'GET / HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n' "$name" |
+		timeout 20 openssl s_client -connect "127.0.0.1:${port_of[weir]}" -servername "$name" -verify_hostname "$name" \
+			-verify_return_error -ign_eof "$@" >"$file" 2>&1
+}
+
+fails_to_ask() { ! ask_securely "$@"; }
+
+scene_15() {
+	local line
+	command -v openssl >/dev/null || fail "there is no openssl here; deploy/prerequisites.sh demo installs it"
+	cat <<-END
+		  TLS gives three things: nobody on the way can read, nobody can change, and the server proves who it is. weir
+		  has the key and the certificate; the target behind it speaks plain HTTP. A client that knows the authority is
+		  served. One that does not, or that wants another name, hangs up in the middle of the handshake.
+
+	END
+	show_command "openssl req -x509 -newkey ec -subj /CN=weir.example -addext subjectAltName=DNS:weir.example ..."
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=weir.example \
+		-addext subjectAltName=DNS:weir.example -keyout "$tmp/key.pem" -out "$tmp/crt.pem" 2>"$tmp/openssl.err" ||
+		fail "openssl makes no certificate"
+	start_targets 1 --log "$tmp/arrivals"
+	start_weir --tls-keyfile "$tmp/key.pem" --tls-crtfile "$tmp/crt.pem"
+	check "a client that knows the authority is served" \
+		ask_securely weir.example "$tmp/first" -CAfile "$tmp/crt.pem" -sess_out "$tmp/session"
+	sed -nE 's/^(subject=|New, |Verification: )/    \1/p' "$tmp/first" | sort -u
+	check "the certificate was verified" has_line '^Verification: OK' "$tmp/first"
+	check "the answer is there: Hello, world!" has_line '^Hello, world!' "$tmp/first"
+	check "when it comes again, it brings the session along" \
+		ask_securely weir.example "$tmp/second" -CAfile "$tmp/crt.pem" -sess_in "$tmp/session"
+	sed -nE 's/^(Reused, )/    \1/p' "$tmp/second"
+	check "and the handshake is a short one: resumed, without a certificate" has_line '^Reused, TLSv1.3' "$tmp/second"
+	check "who wants another name hangs up" fails_to_ask other.example "$tmp/other" -CAfile "$tmp/crt.pem"
+	sed -nE 's/^(verify error)/    \1/p' "$tmp/other"
+	check "because of the name" has_line 'hostname mismatch' "$tmp/other"
+	check "who does not know the authority hangs up" \
+		fails_to_ask weir.example "$tmp/stranger" -no-CAfile -no-CApath -no-CAstore
+	sed -nE 's/^(verify error)/    \1/p' "$tmp/stranger"
+	open_line
+	write_at_once "$line" 'GET / HTTP/1.1\r\nHost: weir.example\r\n\r\n'
+	read_to_end "$line" "$tmp/plain"
+	echo "    plain HTTP on this port: $(tail -n 1 "$tmp/plain")"
+	check "plain HTTP on this port is told what the port speaks" has_line '^400 .*speaks HTTPS' "$tmp/plain"
+	check "the target was asked twice: by the two who had proof" wait_until 10 target_was_asked 2
+	end_scene
+}
+
+# ---- scene 16
+# ------------------------------------------------------------------------------------------------------------
+
+hidden='GET /secret HTTP/1.1\r\nHost: www.example\r\n\r\n'
+
+# smuggle FIELDS [BODY]: writes a request with them, and behind it a second one, hidden. Shows what weir says.
+smuggle() {
+	local line
+	open_line
+	write_at_once "$line" "POST / HTTP/1.1\r\nHost: www.example\r\n$1\r\n\r\n${2:-}$hidden"
+	read_to_end "$line" "$tmp/answer"
+	printf '    %-54s %s\n' "$1" "$(tail -n 1 "$tmp/answer" | cut -c 1-60)"
+	check "refused with 400, and the connection is closed" is_refused_once
+}
+
+is_refused_once() { [ "$(count_lines '^HTTP/1.1 ' "$tmp/answer")$(count_lines '^HTTP/1.1 400 ' "$tmp/answer")" = 11 ]; }
+
+# drip DESCRIPTOR: a field every tenth of a second, for ever: this head never ends.
+drip() {
+	trap exit TERM
+	printf 'GET / HTTP/1.1\r\nHost: www.example\r\n' >&"$1"
+	while printf 'X-Drop: 1\r\n' >&"$1"; do
+		sleep 0.1
+	done
+}
+
+scene_16() {
+	local line begun took
+	cat <<-END
+		  Two programs that read one request in two ways can be robbed: what the first takes for a body is a request for
+		  the second, and nobody has looked at it. So what can be read in two ways is refused. And a client that sends a
+		  head for ever, a little at a time, would keep a thread for ever: it has one second here, for all of it.
+
+	END
+	start_targets 1 --log "$tmp/arrivals"
+	start_weir --header-timeout 1
+	smuggle 'Content-Length: 5\r\nTransfer-Encoding: chunked' '0\r\n\r\n'
+	smuggle 'Content-Length: 0\r\nContent-Length: 44'
+	smuggle 'Content-Length : 44'
+	smuggle 'Transfer-Encoding: chunked, identity'
+	smuggle 'Transfer-Encoding: chunked' 'fffffffffffffffff\r\n'
+	check "the target saw none of it" lacks_line secret "$tmp/arrivals"
+	show_command "client_demo --count 20 --expect 200   # and a client that drips"
+	open_line
+	begun=${EPOCHREALTIME/./}
+	start drip drip "$line"
+	client_status=0
+	setsid "$bin/client_demo" --url "$url" --count 20 --expect 200 >"$tmp/answers" 2>"$tmp/client.err" || client_status=$?
+	check "while one client drips, others are served" [ "$client_status" -eq 0 ]
+	read_to_end "$line" "$tmp/answer"
+	took=$(awk -v us=$((${EPOCHREALTIME/./} - begun)) 'BEGIN { printf "%.1f", us / 1e6 }')
+	stop drip
+	echo "    after $took s: $(tail -n 1 "$tmp/answer")"
+	check "the one who drips is told that its time is over: 408" has_line '^HTTP/1.1 408 ' "$tmp/answer"
+	check "not before its second was over, and not long after" is_between "$took" 0.9 15
+	check "it hangs up: nobody is at the door" wait_until 10 at_the_door_stand 0
+	check "and the target never heard of it: it was asked 20 times" wait_until 10 lines_of_clients 20
+	end_scene
+}
+
+is_between() { is_at_least "$1" "$2" && is_at_most "$1" "$3"; }
+
+# What the smugglers' own POST was, before it was found out, may have reached the target as the beginning of one.
+lines_of_clients() { [ "$(count_lines ' GET / 200$' "$tmp/arrivals")" -eq "$1" ]; }
+
+# ---- scene 17
+# ------------------------------------------------------------------------------------------------------------
+
+measured=1000
+
+# The times that weir's threads have gone to sleep, all together.
+switches() {
+	cat "/proc/${pid_of[weir]}"/task/*/status 2>/dev/null |
+		awk '/^voluntary_ctxt_switches/ { sum += $2 } END { print sum + 0 }'
+}
+
+# measure NAME TITLE URL [OPTION...]: leaves the client's summary in $tmp/NAME, and shows what counts.
+measure() {
+	local name=$1 url=$3 before
+	echo "  $2:"
+	shift 3
+	before=$(switches)
+	run_client --count $measured --expect 200 "$@"
+	mv "$tmp/answers" "$tmp/$name"
+	slept=$((($(switches) - before) * 10 / measured))
+	sed -nE '1s/.*\(([0-9.]+ a second)\).*/    \1/p; s/^ *(latency ms)/    \1/p' "$tmp/$name"
+	echo "    connections of the client: $(connections_in "$name"); threads of weir went to sleep" \
+		"$((slept / 10)).$((slept % 10)) times a request"
+	check "all $measured answered with 200" [ "$client_status" -eq 0 ]
+}
+
+connections_in() { sed -nE 's/^ *connections ([0-9]+),.*/\1/p' "$tmp/$1"; }
+
+median_in() { sed -nE 's/^ *latency ms +p50 ([0-9.]+).*/\1/p' "$tmp/$1"; }
+
+scene_17() {
+	local slept target_url
+	cat <<-END
+		  What does it cost to have weir in between? One client asks $measured times, one request after the other: the
+		  target itself, then through weir on one connection, then through weir with a connection for each request. All
+		  of it runs on this machine and shares its processors, so compare the three, and trust none of them alone.
+
+	END
+	start_targets 1
+	start_weir
+	target_url=http://127.0.0.1:${port_of[target1]}/
+	measure direct "without weir" "$target_url"
+	measure kept "through weir" "$url"
+	measure fresh "through weir, with a connection for each request" "$url" --keepalive no
+	awk -v direct="$(median_in direct)" -v kept="$(median_in kept)" -v fresh="$(median_in fresh)" 'BEGIN {
+		printf "    half of the requests took at most %.0f us without weir, %.0f us with it, ", direct * 1000, kept * 1000
+		printf "%.0f us with a connection for each\n", fresh * 1000
+	}'
+	check "one connection was enough for $measured requests" [ "$(connections_in kept)" -eq 1 ]
+	check "without keep-alive it took $measured" [ "$(connections_in fresh)" -eq $measured ]
+	check "who waits sleeps: a thread does not spin" [ "$slept" -gt 0 ]
+	end_scene
+}
+
+# ---- scene 18
+# ------------------------------------------------------------------------------------------------------------
+
+# Each line of the trace, and the place in the source that writes it.
+show_hops() {
+	local hop rest
+	while read -r _ _ _ time hop rest; do
+		printf '    %-10s %-8s %-42s %s\n' "$time" "$hop" "$rest" "$(place_of "$hop")"
+	done
+}
+
+# place_of HOP: file and line, in the files that a reverse proxy's road leads through.
+place_of() {
+	(cd "$here" && grep -nE "road_trace\(.*\"$1 " proxy.c admit.c reverse.c attempt.c) |
+		sed -nE '1s/^([a-z.]+:[0-9]+):.*/\1/p'
+}
+
+hops() { awk '$1 == "trace" { print $5 }' "$tmp/weir.err" | xargs; }
+
+scene_18() {
+	cat <<-END
+		  --trace writes a line for each hop of each request. Here is the road of one, with the time since it began and
+		  the line of the source that says so: an order in which to read it. Then a second request of the same client
+		  takes a shorter road: its connections are there already.
+
+	END
+	start_targets 1
+	start_weir --trace
+	run_client --count 2 --expect 200
+	check "two requests, both answered" [ "$client_status" -eq 0 ]
+	check "weir has written both to the end" wait_until 10 has_ended_requests 2
+	awk '$1 == "trace"' "$tmp/weir.err" | show_hops
+	check "the first: from accept to end, in this order" \
+		has_hops 'accept read pick connect send answer relay end again read pick reuse send answer relay end'
+	check "each hop is found in the source" all_hops_have_places
+	end_scene
+}
+
+has_ended_requests() { [ "$(count_lines '^trace .* end ' "$tmp/weir.err")" -ge "$1" ]; }
+has_hops() { [ "$(hops)" = "$1" ]; }
+
+all_hops_have_places() {
+	local hop
+	for hop in $(hops); do
+		[ -n "$(place_of "$hop")" ] || return 1
+	done
+}
+
 # ---- the classroom
 # ------------------------------------------------------------------------------------------------------------
 
@@ -1623,7 +2174,7 @@ play() {
 		[ "$scenes_left" -eq ${#scenes[@]} ] || pause "the next scene"
 		scenes_left=$((scenes_left - 1))
 		echo
-		echo "${bold}Scene $scene. ${scene_titles[scene - 1]}$plain"
+		echo "${bold}Scene $scene. ${scene_titles[scene - 1]} (${scene_chapters[scene - 1]})$plain"
 		"scene_$scene"
 	done
 	echo

@@ -12,7 +12,7 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
-demo="$build redis-server" # for run_demo.sh
+demo="$build redis-server openssl perl-base" # for run_demo.sh
 pages="python3 python3-markdown python3-pygments"
 test="$build libcunit1-dev pkg-config python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus python3-yaml mandoc $pages" # gcc brings its sanitizers; promtool is in prometheus
 docs="$build $pages util-linux curl openssl redis-server"

@@ -7,6 +7,7 @@ import difflib
 import glob
 import os
 import re
+import subprocess
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
@@ -36,6 +37,16 @@ def chapters(root):
     return found
 
 
+def scenes(root):
+    """{number of a chapter: [(number of the scene, its title)]}, as run_demo.sh lists them."""
+    listed = subprocess.run([os.path.join(root, 'run_demo.sh'), '--list'], stdout=subprocess.PIPE, check=True, timeout=60).stdout.decode()
+    found = {}
+    for number, title, of in re.findall(r'^ *(\d+)  (.*) \(chapters? ([\d and]+)\)$', listed, re.M):
+        for chapter in of.split(' and '):
+            found.setdefault(int(chapter), []).append((number, title))
+    return found
+
+
 def other_pages(root):
     """[(file, title, its first sentence)] of what is no chapter and not the entry."""
     found = []
@@ -46,6 +57,17 @@ def other_pages(root):
             sentence = re.match(r'(.*?\.)(?:\s|$)', ' '.join(parts[2].split('\n'))) if parts else None
             found.append((name, parts[1] if parts else name, sentence[1] if sentence else ''))
     return found
+
+
+def listed(entries, old):
+    """A list of pages, a sentence with each: the one that stands there already, for somebody may have found a better one."""
+    written = dict(re.findall(r'^- \*\*\[.*\]\((.*)\)\*\*\n  (.*)$', '\n'.join(old), re.M))
+    lines = ['']
+    for name, title, sentence in entries:
+        lines.append(f'- **[{title}]({name})**')
+        if written.get(name, sentence):
+            lines.append('  ' + written.get(name, sentence))
+    return [*lines, '']
 
 
 class Block:
@@ -124,20 +146,20 @@ class Page:
     def fill_regions(self):
         """The contents, and the way on: from the chapters that are there."""
         all_of_them = chapters(self.root)
+        by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
         for block in self.of_kind('chapters'):
-            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {question}' if question else '') for name, title, question in all_of_them), '']
-            block.new = '\n'.join(block.new).split('\n')
+            block.new = listed(all_of_them, block.old)
         for block in self.of_kind('reference'):
-            by_hand = '\n'.join(part for part in self.parts if not isinstance(part, Block))
-            block.new = ['', *(f'- **[{title}]({name})**' + (f'\n  {sentence}' if sentence else '') for name, title, sentence
-                               in other_pages(self.root) if f']({name})' not in by_hand), '']
-            block.new = '\n'.join(block.new).split('\n')
+            block.new = listed([page for page in other_pages(self.root) if f']({page[0]})' not in by_hand], block.old)
         mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
         for block in self.of_kind('links'):
             block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']
         behind = [(name, title) for name, title, _ in all_of_them if name > os.path.basename(self.path)]
         for block in self.of_kind('next'):
-            block.new = ['', f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
+            here = CHAPTER.match(os.path.basename(self.path))
+            played = [f'- `./run_demo.sh --scene {number}`: {title}' for number, title in scenes(self.root).get(int(here[1]) if here else 0, [])]
+            block.new = ['', *(['Played in the terminal:', '', *played, ''] if played else []),
+                         f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
 
     def stale(self):
         """What fill would change."""

@@ -124,20 +124,21 @@ def split(lines):
     return commands
 
 
-def allowed(programs):
+def allowed(programs, scratch=None):
     """Raises NotAllowed where a page cannot be played."""
-    with Session(programs, SECONDS):
+    with Session(programs, SECONDS, scratch):
         pass
 
 
-def fill_runs(page, programs, seconds=SECONDS):
-    """Plays a page; each block's new lines are what was printed, or what stood there if that is the same."""
+def fill_runs(page, programs, seconds=SECONDS, scratch=None):
+    """Plays a page; each block's new lines are what was printed, or what stood there if that is the same. scratch: where its folder
+    is made."""
     blocks = page.of_kind('run')
     if not blocks:
         return
     block = blocks[0]
     try:
-        with Session(programs, seconds) as session:
+        with Session(programs, seconds, scratch) as session:
             for block in blocks:
                 block.new = play_block(page, block, session)
             session.end()
@@ -163,10 +164,10 @@ def play_block(page, block, session):
 class Session:
     """One shell, and everything it starts."""
 
-    def __init__(self, programs, seconds):
+    def __init__(self, programs, seconds, scratch):
         self.seconds = seconds
         self.number = 0
-        self.folder = tempfile.mkdtemp(prefix='weir-guide-')
+        self.folder = tempfile.mkdtemp(prefix='weir-guide-', dir=scratch)
         for name in PROGRAMS:
             path = os.path.join(os.path.abspath(programs), name)
             if not os.path.exists(path):

@@ -1,9 +1,9 @@
 """The guide (docs/): its commands print what its pages show, and its site is whole, can be searched and is no wider than a phone."""
 import glob
+import html
 import os
 import re
 import sys
-from html.parser import HTMLParser
 from urllib.parse import unquote
 
 import browser as chromium
@@ -24,10 +24,10 @@ def _played(name):
         t.tool('unshare')
         page = cuts.Page(os.path.dirname(DOCS), f'docs/{name}.md')
         try:
-            play.allowed(t.bin)
+            play.allowed(t.bin, t.tmp)
         except play.NotAllowed as why:
             t.skip(str(why))
-        play.fill_runs(page, t.bin, t.s(60))
+        play.fill_runs(page, t.bin, t.s(60), t.tmp)
         t.equal(page.complaints, [])
         t.equal(page.stale(), [], 'as docs/build.py fill writes it')
     test.__module__ = __name__
@@ -89,17 +89,14 @@ def _site(t):
     return folder
 
 
-class _Links(HTMLParser):
-    def __init__(self, path):
-        super().__init__()
-        self.links, self.anchors = [], set()
-        with open(path, encoding='utf-8') as file:
-            self.feed(file.read())
+class _Links:
+    """Of one page, which is of our own making: quotes in its text are written otherwise."""
 
-    def handle_starttag(self, tag, attrs):
-        attributes = dict(attrs)
-        self.anchors |= {attributes.get('id'), attributes.get('name')}
-        self.links += [attributes[key] for key in ('href', 'src') if attributes.get(key)]
+    def __init__(self, path):
+        with open(path, encoding='utf-8') as file:
+            text = file.read()
+        self.links = [html.unescape(link) for link in re.findall(r' (?:href|src)="([^"]+)"', text)]
+        self.anchors = {html.unescape(name) for name in re.findall(r' (?:id|name)="([^"]+)"', text)}
 
 
 @takes(90)
