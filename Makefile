@@ -373,7 +373,7 @@ INSTALLED = \
 	link:$(libdir)/libweir.so.$(VERSION):$(libdir)/$(SONAME) \
 	link:$(libdir)/$(SONAME):$(libdir)/libweir.so \
 	template:weir.pc.in:$(pkgconfigdir)/weir.pc \
-	$(foreach example,$(wildcard examples/*.ini examples/*.c),data:$(example):$(docdir)/$(example)) \
+	$(foreach example,$(wildcard examples/*.ini examples/*.c examples/*.py),data:$(example):$(docdir)/$(example)) \
 	data:docs/man/weir.1:$(mandir)/man1/weir.1 \
 	data:docs/man/weir.ini.5:$(mandir)/man5/weir.ini.5 \
 	data:docs/man/libweir.3:$(mandir)/man3/libweir.3 \

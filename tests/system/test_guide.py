@@ -78,13 +78,11 @@ def a_cut_that_names_nothing_or_two_things_is_refused(t):
 # ---- the site ----------------------------------------------------------------------------------------------------------------------------
 
 def _site(t):
-    """The folder of a new one. It is the same whatever weir was compiled with: once is enough."""
-    if t.sanitized:
-        t.skip('made and looked at with the plain build')
+    """The folder of a new one."""
     if t.run_tool('/usr/bin/python3', '-c', 'import markdown, pygments').code != 0:
         t.skip('python3-markdown and python3-pygments are not installed (deploy/prerequisites.sh docs)')
     folder = os.path.join(t.tmp, 'site')
-    made = t.run_tool(os.path.join(DOCS, 'build.py'), 'site', '--out', folder, seconds=60)
+    made = t.run_tool(os.path.join(DOCS, 'build.py'), 'site', '--out', folder, seconds=120)
     t.check(made.code == 0, repr(made))
     return folder
 
@@ -99,15 +97,13 @@ class _Links:
         self.anchors = {html.unescape(name) for name in re.findall(r' (?:id|name)="([^"]+)"', text)}
 
 
-@takes(90)
-def no_link_of_the_site_is_broken_and_none_is_needed_from_elsewhere(t):
-    folder = _site(t)
+def _check_links(t, folder):
     pages = {path: _Links(path) for path in glob.glob(folder + '/**/*.html', recursive=True)}
     t.check(len(pages) > 10, f'{len(pages)} pages')
     for path, page in pages.items():
         for link in page.links:
             if re.match(r'[a-z]+:', link):
-                continue                    # to read on, and never something that the page needs: the browser's test sees that
+                continue                    # to read on, and never something that the page needs: the browser sees that
             name, _, anchor = link.partition('#')
             file = os.path.normpath(os.path.join(os.path.dirname(path), unquote(name))) if name else path
             where = f'{os.path.relpath(path, folder)}: {link}'
@@ -121,25 +117,14 @@ TOO_WIDE = '''[...document.querySelectorAll("body *")].filter(e => getComputedSt
     .map(e => e.tagName + "." + e.className + ": " + e.textContent.slice(0, 60))'''
 
 
-@takes(120)
-def every_page_fits_a_phone_and_the_search_needs_no_server(t):
-    if not chromium.find():
-        t.skip('chromium is not installed')
-    folder = _site(t)
-    browser = chromium.Browser(t.tmp, seconds=t.s(30))
-    t.cleanup(browser.close)
-    browser.look(width=PHONE, height=700, phone=True)
-    names = sorted(os.path.relpath(path, folder) for path in glob.glob(folder + '/*.html')) + ['source/limiter.c.html']
-    for name in names:
-        url = f'file://{folder}/{name}'
-        browser.open(url)
-        browser.wait(f'location.href === {url!r} && document.readyState === "complete"', name)
-        t.check(browser.value('document.documentElement.scrollWidth') <= PHONE, f'{name} is wider than a phone')
-        t.equal(browser.value(TOO_WIDE), [], name)
-        t.equal(browser.value('[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)'), [], name)
-        t.equal(browser.value('performance.getEntriesByType("resource").map(r => r.name).filter(n => !/^(file|data):/.test(n))'), [], name)
-    _search(t, browser, folder)
-    t.equal(browser.console, [], 'the console')
+def _look_at(t, browser, folder, name):
+    url = f'file://{folder}/{name}'
+    browser.open(url)
+    browser.wait(f'location.href === {url!r} && document.readyState === "complete"', name)
+    t.check(browser.value('document.documentElement.scrollWidth') <= PHONE, f'{name} is wider than a phone')
+    t.equal(browser.value(TOO_WIDE), [], name)
+    t.equal(browser.value('[...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.src)'), [], name)
+    t.equal(browser.value('performance.getEntriesByType("resource").map(r => r.name).filter(n => !/^(file|data):/.test(n))'), [], name)
 
 
 def _search(t, browser, folder):
@@ -161,3 +146,21 @@ def _search(t, browser, folder):
     browser.wait('document.querySelectorAll("#found a").length > 0', 'something is found again')
     browser.value('[...document.querySelectorAll("#found a")].find(a => a.href.includes("04-whose-turn")).click()')
     browser.wait('location.href.includes("04-whose-turn")', 'the way there')
+
+
+@takes(240)
+def the_site_is_whole_fits_a_phone_and_is_searched_without_a_server(t):
+    if t.sanitized:
+        t.skip('looked at with the plain build: nothing of the site is compiled')
+    folder = _site(t)
+    _check_links(t, folder)
+    if not chromium.find():
+        t.skip('its links are good; chromium is not installed')
+    browser = chromium.Browser(t.tmp, seconds=t.s(60))
+    t.cleanup(browser.close)
+    browser.look(width=PHONE, height=700, phone=True)
+    for path in sorted(glob.glob(folder + '/*.html')):
+        _look_at(t, browser, folder, os.path.basename(path))
+    _look_at(t, browser, folder, 'source/lib/ts.h.html')
+    _search(t, browser, folder)
+    t.equal(browser.console, [], 'the console')
