@@ -46,6 +46,7 @@ struct direction {
 	uint64_t *moved_bytes;
 	uint64_t unpiped_bytes; /* copied in large steps since the start, or since there was or should have been a pipe */
 	struct splice pipe;
+	bool is_waiting;        /* nothing moved at the last look: it is poll()'s turn */
 	bool is_ending;         /* there is no more to come; its end is to be passed on */
 	bool is_over;           /* its end was passed on */
 	bool has_taken_pipe;    /* once at least: then calls on both sockets do not block */
@@ -108,25 +109,21 @@ static bool pass_end_on(struct direction *d)
 	return d->is_over;
 }
 
-/* Moves what can be moved without waiting. *progress says whether anything did. */
-static enum conn_result move(struct direction *d, bool *progress)
+/* Moves what can be moved without waiting. *moved says whether anything did. */
+static enum conn_result move(struct direction *d, bool *moved)
 {
 	size_t sent = 0;
 	uint64_t moved_before = d->to->moved_bytes;
-	if (d->is_over)
-		return CONN_OK;
-	if (d->is_ending) {
-		*progress = pass_end_on(d) || *progress;
-		return CONN_OK;
-	}
-	if (!has_waiting(d)) {
+	if (!has_waiting(d) && !d->is_ending) {
 		enum conn_result result = take_in(d);
-		if (result == CONN_END) {
-			*progress = pass_end_on(d) || *progress;
-			return CONN_OK;
-		} else if (result != CONN_OK && result != CONN_WOULD_BLOCK) {
+		if (result == CONN_END)
+			d->is_ending = true;
+		else if (result != CONN_OK && result != CONN_WOULD_BLOCK)
 			return result;
-		}
+	}
+	if (d->is_ending) {
+		*moved = pass_end_on(d);
+		return CONN_OK;
 	}
 	if (has_waiting(d)) {
 		enum conn_result result = d->pipe.waiting_bytes > 0 ? splice_give(&d->pipe, d->to, &sent) : send_copied(d, &sent);
@@ -134,8 +131,20 @@ static enum conn_result move(struct direction *d, bool *progress)
 			return result;
 		*d->moved_bytes += sent;
 	}
-	*progress = *progress || sent > 0 || d->to->moved_bytes != moved_before;
+	*moved = sent > 0 || d->to->moved_bytes != moved_before;
 	return CONN_OK;
+}
+
+/* The same, if there is reason to try. *progress is set when something moved. */
+static enum conn_result move_on(struct direction *d, bool *progress)
+{
+	bool moved = false;
+	if (d->is_over || d->is_waiting)
+		return CONN_OK;
+	enum conn_result result = move(d, &moved);
+	d->is_waiting = !moved;
+	*progress = *progress || moved;
+	return result;
 }
 
 /* ---- both ----------------------------------------------------------------------------------------------------------- */
@@ -145,18 +154,22 @@ static bool has_idle_pipe(const struct direction *d)
 	return d->pipe.is_open && d->pipe.waiting_bytes == 0;
 }
 
+/* What a direction waits for: room at its receiver, when it has something for it, else more from its sender. */
+static bool asks_for_room(const struct direction *d)
+{
+	return has_waiting(d) || d->is_ending;
+}
+
 /* Waits until one of the two directions can move: false at the deadline. A pipe that stays empty is given back. */
 static bool wait_for_either(struct direction *up, struct direction *down, uint64_t deadline_us)
 {
 	struct direction *both[2] = { up, down };
 	struct pollfd fds[2] = { { .fd = up->from->fd }, { .fd = down->from->fd } };
+	struct pollfd *asked[2];
 	for (int i = 0; i < 2; i++) {
-		if (both[i]->is_over)
-			continue;
-		if (has_waiting(both[i]) || both[i]->is_ending)
-			fds[1 - i].events |= POLLOUT;
-		else
-			fds[i].events |= POLLIN;
+		asked[i] = &fds[asks_for_room(both[i]) ? 1 - i : i];
+		if (!both[i]->is_over)
+			asked[i]->events |= asks_for_room(both[i]) ? POLLOUT : POLLIN;
 	}
 	/* A socket that nothing is asked of would still report its hang-up, again and again. */
 	for (int i = 0; i < 2; i++)
@@ -167,6 +180,9 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 		left_us = QUIET_US;
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	int ready = ppoll(fds, 2, &left, NULL);
+	for (int i = 0; i < 2; i++)
+		if (ready > 0 && asked[i]->revents != 0)
+			both[i]->is_waiting = false;
 	if (ready != 0)
 		return ready > 0 || errno == EINTR;
 	for (int i = 0; i < 2; i++)
@@ -183,7 +199,7 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 	uint64_t deadline_us = clock_us() + idle_us;
 	while (result == CONN_END && (!up.is_over || !down.is_over)) {
 		bool progress = false;
-		if (move(&up, &progress) != CONN_OK || move(&down, &progress) != CONN_OK)
+		if (move_on(&up, &progress) != CONN_OK || move_on(&down, &progress) != CONN_OK)
 			result = CONN_BROKEN;
 		else if (progress)
 			deadline_us = clock_us() + idle_us;
