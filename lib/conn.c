@@ -357,12 +357,16 @@ enum conn_result conn_ask_to_connect(int fd, const struct address *to, uint64_t 
 /* One that is connected already is writable at once, and has a peer. */
 enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t deadline_us)
 {
-	enum conn_result result = to->any.sa_family == AF_UNIX ? CONN_OK : conn_wait(fd, false, deadline_us);
-	if (result != CONN_OK) {
-		errno = ETIMEDOUT;
-		return result;
-	}
+	/* One nearby has often answered by now. */
 	int error = error_of_peer(fd);
+	if (error == ENOTCONN && to->any.sa_family != AF_UNIX) {
+		enum conn_result result = conn_wait(fd, false, deadline_us);
+		if (result != CONN_OK) {
+			errno = ETIMEDOUT;
+			return result;
+		}
+		error = error_of_peer(fd);
+	}
 	if (error != 0) {
 		errno = error;
 		return CONN_BROKEN;

@@ -154,6 +154,12 @@ static bool has_idle_pipe(const struct direction *d)
 	return d->pipe.is_open && d->pipe.waiting_bytes == 0;
 }
 
+/* Nothing can have come from the sender that poll() does not see. */
+static bool is_silent(const struct direction *d)
+{
+	return d->from->tls == NULL && conn_available(d->from) == 0;
+}
+
 /* What a direction waits for: room at its receiver, when it has something for it, else more from its sender. */
 static bool asks_for_room(const struct direction *d)
 {
@@ -197,6 +203,8 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes };
 	enum conn_result result = CONN_END;
 	uint64_t deadline_us = clock_us() + idle_us;
+	up.is_waiting = is_silent(&up); /* mostly: the client has just heard that there is a tunnel */
+	down.is_waiting = is_silent(&down);
 	while (result == CONN_END && (!up.is_over || !down.is_over)) {
 		bool progress = false;
 		if (move_on(&up, &progress) != CONN_OK || move_on(&down, &progress) != CONN_OK)
