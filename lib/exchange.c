@@ -44,7 +44,7 @@ bool exchange_request_is_done(const struct exchange *x)
 
 bool exchange_client_is_waited_for(const struct exchange *x)
 {
-	return !exchange_request_is_done(x) && !x->up_is_broken && !flow_has_waiting(&x->up);
+	return !exchange_request_is_done(x) && !x->up_is_broken && !flow_has_waiting(&x->up) && !x->up.has_lost;
 }
 
 bool exchange_upstream_is_reusable(const struct exchange *x)

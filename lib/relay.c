@@ -25,7 +25,7 @@ void flow_begin(struct flow *flow, struct conn *from, enum http_framing framing,
 	flow->left = 0;
 	flow->to = NULL;
 	flow->share = NULL;
-	flow->comes_fast = false;
+	flow->comes_fast = flow->has_lost = false;
 	flow->pipe = (struct splice){ .is_open = false };
 	if (head_length > 0)
 		add_part(flow, head, head_length);
@@ -116,6 +116,7 @@ void flow_end_splice(struct flow *flow)
 {
 	if (!flow->pipe.is_open)
 		return;
+	flow->has_lost = flow->pipe.waiting_bytes > 0;
 	splice_end(&flow->pipe);
 	splice_let_block(flow->from->fd);
 	splice_let_block(flow->to->fd);

@@ -56,6 +56,7 @@ struct flow {
 	struct splice_share *share;
 	bool comes_fast;            /* the last piece was no small one */
 	struct splice pipe;
+	bool has_lost;              /* something waited in the pipe when it was closed: the receiver was too slow for it */
 };
 
 /* Begins: head (length head_length) goes out before the body. The body's bytes come from `from`, first those that wait
