@@ -7,8 +7,8 @@
 #include <signal.h>
 #include <unistd.h>
 
-/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on another
-   one, in whatever program, we would rather copy than end the process. */
+/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on
+   another one, in whatever program, we would rather copy than end the process. */
 static bool sigpipe_is_blocked(void)
 {
 	sigset_t blocked;

@@ -1,10 +1,10 @@
 /* writer.h: bytes into a buffer of a fixed size: heads, fields, answers.
  *
- * Why not snprintf()? It reads its format anew at each call, and a head has dozens of pieces: the fields of one refusal took
- * 20,000 instructions by it, more than passing a whole request on (bench/RESULTS.md); so they take 2,000.
+ * Why not snprintf()? It reads its format anew at each call, and a head has dozens of pieces: the fields of one refusal
+ * took 20,000 instructions by it, more than passing a whole request on (bench/RESULTS.md). Like this they take 2,000.
  *
- * Invariant: a piece is written whole or not at all; once one did not fit, nothing more is written and is_full tells that what is
- * there is worth nothing. So no caller has to look after each piece.
+ * Invariant: a piece is written whole or not at all; once one did not fit, nothing more is written and is_full tells
+ * that what is there is worth nothing. So no caller has to look after each piece.
  *
  * One thread at a time.
  */

@@ -1,8 +1,9 @@
-/* Tests of lib/splice.c by way of those who use it, lib/relay.c and lib/exchange.c: large bodies with a length, which pass through a
- * pipe inside the kernel, and every way in which that can end. (Tunnels are test_tunnel.c's.)
+/* Tests of lib/splice.c by way of those who use it, lib/relay.c and lib/exchange.c: large bodies with a length, which
+ * pass through a pipe inside the kernel, and every way in which that can end. (Tunnels are test_tunnel.c's.)
  *
- * The exchange runs on a thread of its own, over TCP; the test plays the client and the target. Whoever has read all that was sent
- * so far knows that the exchange waits for more, its pipe open: then is the time for something to happen. */
+ * The exchange runs on a thread of its own, over TCP; the test plays the client and the target. Whoever has read all
+ * that was sent so far knows that the exchange waits for more, its pipe open: then is the time for something to
+ * happen. */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <pthread.h>
