@@ -27,6 +27,7 @@ asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and Unde
 tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
 sim: ; $(run_sim) ## the cluster simulated, every window checked: make sim HOURS=500 SEED=1
 sim_mutations: ; $(run_sim_mutations) ## break the cluster's rules one by one: the simulation must find each
+mutations: ; $(run_mutations) ## change the ideas in one place at a time: a test must notice each
 cluster_table: ; $(run_cluster_table) ## the cluster's scenarios: fullest window, utilisation, failover, latency
 fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
 bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed under load, the limits' exactness and cost
@@ -39,7 +40,7 @@ install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test faults unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan sim sim_mutations mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -259,6 +260,13 @@ define run_sim_mutations
 	deploy/prerequisites.sh test
 	+$(make_flavour) $(O)/tests/sim/sim
 	tests/sim/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)'
+endef
+
+# MUTATIONS="--every 10 --seed 3 limiter.c": see the top of the script
+define run_mutations
+	deploy/prerequisites.sh test
+	+$(make_flavour) $(O)/tests/sim/sim unit_tests
+	python3 tests/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)' $(MUTATIONS)
 endef
 
 define run_cluster_table
