@@ -10,9 +10,9 @@ taken away, one at a time:
     <  becomes <= and >=     ==  !=      &&  ||      +  -      *  /      ++  --      +=  -=      true  false
     n  becomes n + 1 and 0   if (x) becomes if (!(x))           !x becomes x                     f(x); and a = b; go
 
-The mutant is compiled and linked with the file's own unit tests; for cluster.c a little of the simulation is run, too. A
-mutant that compiles to the very same code as its original, or as another mutant, is no mutant. Those that no test
-notices are survivors. Each must stand, with a reason, in mutations.txt beside this script: a change that is no fault (of two
+All mutants of a file are compiled into one program with the file's own unit tests: each function is there once for each of its
+mutants, and the environment says which of them is called. For cluster.c a little of the simulation is run, too. Those that
+nobody notices are survivors. Each must stand, with a reason, in mutations.txt beside this script: a change that is no fault (of two
 equal ones it does not matter which), or one that only a person can judge. A survivor without a reason is a hole in the
 tests, and then this ends with 1; so it does when a reason is there for a change that can't be made any more.
 
@@ -23,7 +23,6 @@ they notice depends on the machine.
 """
 import argparse
 import concurrent.futures
-import hashlib
 import os
 import re
 import resource
@@ -32,27 +31,37 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REASONS = os.path.join(HERE, 'mutations.txt')
 
-# file: what judges it, the quick first: (a unit test, UNIT_ONLY, UNIT_NOT), or the simulation.
-SLOW_LIMITER = ('whenever_a_client_was_refused', 'changes_under_load', 'random_worlds', 'plain_model', 'saturated')
-SLOW_CLUSTER = ('more_nodes_than_a_group', 'sixty_four_nodes')
+# file: what judges it, the quick first: (a unit test, UNIT_ONLY, UNIT_NOT), or the simulation. Who gets that far is judged by the
+# quick tests once more, under AddressSanitizer: it sees what was not freed. A test of memory that runs out has the file in it.
+SLOW_LIMITER = 'whenever_a_client_was_refused,changes_under_load,random_worlds,plain_model'
+SLOW_CLUSTER = 'more_nodes_than_a_group,sixty_four_nodes'
+THREADS = 'many_threads'
 SIMULATION = 'simulation'
+SANITIZED = 'sanitized '
 JUDGES = {
-    'balancer.c': [('test_balancer', '', 'many_threads')],
-    'limiter.c': [('test_limiter', '', ','.join(SLOW_LIMITER + ('many_threads',))),
-                  ('test_limiter_given', '', 'plain_model,many_threads'),
+    'balancer.c': [('test_balancer', '', THREADS),
+                   (SANITIZED + 'test_balancer', '', THREADS),
+                   (SANITIZED + 'test_balancer_memory', '', '')],
+    'limiter.c': [('test_limiter', '', f'{SLOW_LIMITER},{THREADS}'),
+                  ('test_limiter_given', '', f'plain_model,{THREADS}'),
                   ('test_limiter_given', 'plain_model', ''),
-                  ('test_limiter', ','.join(SLOW_LIMITER), '')],
-    'cluster.c': [('test_cluster_memory', '', 'random_lives'),
-                  ('test_cluster', '', ','.join(SLOW_CLUSTER)),
-                  ('test_cluster_memory', 'random_lives', ''),
+                  ('test_limiter', SLOW_LIMITER, ''),
+                  (SANITIZED + 'test_limiter', '', f'{SLOW_LIMITER},{THREADS}'),
+                  (SANITIZED + 'test_limiter_given', '', f'plain_model,{THREADS}'),
+                  (SANITIZED + 'test_limiter_memory', '', '')],
+    'cluster.c': [('test_cluster', '', SLOW_CLUSTER),
                   (SIMULATION, '', ''),
-                  ('test_cluster', ','.join(SLOW_CLUSTER), '')],
+                  ('test_cluster', SLOW_CLUSTER, ''),
+                  (SANITIZED + 'test_cluster', '', SLOW_CLUSTER),
+                  (SANITIZED + 'test_cluster_memory', '', '')],
 }
+SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1']
 SIMULATED = ['--hours', '1', '--seed', '1', '--jobs', '1']
 MEMORY_BYTES = 2 << 30
 WALL_S = 120            # for what neither ends nor works
@@ -77,9 +86,9 @@ class Mutant:
         line_start = text.rfind('\n', 0, start) + 1
         line_end = text.index('\n', end)
         self.file, self.function = file, function
+        self.start, self.end, self.put = start, end, put
         self.line = text.count('\n', 0, start) + 1
         self.before = text[line_start:line_end].strip()
-        self.text = text[:start] + put + text[end:]
         self.after = (text[line_start:start] + put + text[end:line_end]).strip()
         self.again = 1 + text[text.rfind('\n{\n', 0, start):line_start].split('\n').count(text[line_start:line_end]) \
             if function else 1
@@ -163,108 +172,238 @@ def read_reasons():
     return reasons
 
 
-class Bench:
-    """Makes one file's mutants, and lets the tests judge them."""
+def parameters_of(head):
+    """The names of a function's parameters, from its first line up to the brace."""
+    inside = head[head.index('(') + 1:closing(head, head.index('('))]
+    names, depth, piece = [], 0, ''
+    for character in inside + ',':
+        if character == ',' and depth == 0:
+            names += re.findall(r'\(\*(\w+)\)', piece)[:1] or re.findall(r'(\w+)(?:\[\w*\])?\s*$', piece)
+            piece = ''
+            continue
+        depth += {'(': 1, ')': -1}.get(character, 0)
+        piece += character
+    return [] if names == ['void'] else names
 
-    def __init__(self, file, arguments, scratch):
+
+SELECT = """
+static int mutant_in_force;
+__attribute__((constructor)) static void select_mutant(void)
+{
+	extern char *getenv(const char *);
+	extern int atoi(const char *);
+	const char *number = getenv("MUTANT");
+	mutant_in_force = number != 0 ? atoi(number) : 0;
+}
+"""
+
+
+def all_in_one(text, mutants):
+    """One source with all of these in it: each function once for each of its mutants, and a switch in the function's place that calls
+    the one that MUTANT in the environment says. {number: mutant}, with number 0 as it is. And which lines are whose."""
+    pieces, owners, at, line = [], {}, 0, 1
+
+    def add(piece, owner=None):
+        nonlocal line
+        pieces.append(piece)
+        for _ in range(piece.count('\n')):
+            owners[line] = owner
+            line += 1
+
+    first = True
+    for match in FUNCTION.finditer(text):
+        if first: # behind what the file includes
+            cut = text.rindex('\n\n', 0, match.start())
+            add(text[:cut] + SELECT)
+            at, first = cut, False
+        head = text[match.start():text.index('{', match.start())]
+        add(text[at:match.start()])
+        name = match[1]
+        own = [(number, mutant) for number, mutant in mutants.items() if mutant.function == name]
+        whole = text[match.start():match.end()]
+
+        def renamed(body, number):
+            return re.sub(rf'\b{name}\(', f'{name}__{number}(', body, count=1)
+
+        def static(body):
+            return body if body.startswith('static') else 'static ' + body
+        add(head.rstrip() + ';\n')
+        add(static(renamed(whole, 0)) + '\n')
+        for number, mutant in own:
+            start, end = mutant.start - match.start(), mutant.end - match.start()
+            add(static(renamed(whole[:start] + mutant.put + whole[end:], number)) + '\n', number)
+        names = ', '.join(parameters_of(head))
+        is_void = re.match(r'(?:static )?void (?!\*)', head)
+
+        def call(number, names=names, name=name, is_void=is_void):
+            return f'{"" if is_void else "return "}{name}__{number}({names});{" return;" if is_void else ""}'
+        cases = '\n'.join(f'case {number}: {call(number)}' for number, _ in own)
+        add(f'{head}{{\nswitch (mutant_in_force) {{\n{cases}\ndefault: {call(0)}\n}}\n}}\n')
+        at = match.end()
+    add(text[at:])
+    return ''.join(pieces), owners
+
+
+class Bench:
+    """Makes one file's mutants, all of them in one program, and lets the tests judge them."""
+
+    def __init__(self, file, mutants, arguments, scratch):
         self.file, self.arguments, self.scratch = file, arguments, scratch
         self.object = file.replace('.c', '.o')
+        self.lock = threading.Lock()
         self.cpu_s = {}
+        self.broken = set()
+        self.mutants = mutants
         with open(file) as source:
             self.text = source.read()
-        compiled = self.compile(self.text, os.path.join(scratch, 'whole'))
-        if compiled is None:
-            sys.exit(f'mutations.py: {file} does not compile')
-        self.whole, folder = compiled
+        self.folder = os.path.join(scratch, 'all')
+        # A #define is used by any function: such a mutant is a source of its own.
+        self.numbers = {number: mutant for number, mutant in enumerate(mutants, 1) if mutant.function}
+        while not self.compile_all():
+            pass
         for judge in JUDGES[file]:
+            program = self.program_of(judge, self.folder)
             began = resource.getrusage(resource.RUSAGE_CHILDREN)
-            word = self.judge(judge, folder, None)
+            word = self.judge(judge, program, 0, 0)
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
             if word:
                 sys.exit(f'mutations.py: {file} as it is does not pass {judge}: {word}')
-            self.cpu_s[judge] = int(3 * (ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)) + 2
+            self.cpu_s[judge] = int(3 * (ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)) + 1
 
     def compile(self, text, folder):
-        """The hash of the object, and where it is; None if it does not compile."""
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
+        os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, self.file), 'w') as file:
             file.write(text)
-        command = [*shlex.split(self.arguments.compile), '-w', '-g0', '-c', '-o', os.path.join(folder, self.object), self.file]
-        # The same name in the same place: else the object would tell where it was made.
-        command[-1] = os.path.join(folder, self.file)
-        made = subprocess.run(command, capture_output=True, text=True)
-        if made.returncode != 0:
-            return None
-        with open(os.path.join(folder, self.object), 'rb') as file:
-            return hashlib.sha256(file.read()).digest(), folder
+        return subprocess.run([*shlex.split(self.arguments.compile), '-w', '-g0', '-O1', '-fmax-errors=0', '-fdiagnostics-color=never',
+                               '-c', '-o', os.path.join(folder, self.object), os.path.join(folder, self.file)],
+                              capture_output=True, text=True)
 
-    def judge(self, judge, folder, cpu_s):
+    def compile_all(self):
+        """False: those that do not compile have been left out, another time please."""
+        text, owners = all_in_one(self.text, {number: mutant for number, mutant in self.numbers.items() if number not in self.broken})
+        made = self.compile(text, self.folder)
+        if made.returncode == 0:
+            return True
+        lines = re.findall(rf'{re.escape(self.file)}:(\d+):\d+: (?:fatal )?error', made.stderr)
+        culprits = {owners.get(int(line)) for line in lines} - {None}
+        if not culprits:
+            sys.exit(f'mutations.py: {self.file} does not compile\n{made.stderr[:4000]}')
+        self.broken |= culprits
+        return False
+
+    def run(self, command):
+        subprocess.run(command, check=True)
+
+    def link(self, program, objects, libs, more=()):
+        self.run([*shlex.split(self.arguments.link), *more, '-o', program, *objects, *shlex.split(libs)])
+
+    def sanitized_object(self, source):
+        """The object of a file that is no mutant: made once."""
+        made = os.path.join(self.scratch, os.path.basename(source).replace('.c', '.sanitized.o'))
+        if not os.path.exists(made):
+            self.run([*shlex.split(self.arguments.compile), '-w', *SANITIZE, '-c', '-o', made, source])
+        return made
+
+    def make_sanitized(self, name, folder, program):
+        compiler = [*shlex.split(self.arguments.compile), '-w', *SANITIZE, '-c', '-o']
+        unit = self.sanitized_object('tests/unit/unit.c')
+        test = f'tests/unit/{name}.c'
+        if name.endswith('_memory'):
+            # It includes ../../FILE: that has to be the mutant, and all else as it is.
+            copy = os.path.join(folder, test)
+            os.makedirs(os.path.dirname(copy), exist_ok=True)
+            for header in ['lib', *(each for each in os.listdir('.') if each.endswith('.h')),
+                           *(os.path.join('tests/unit', each) for each in os.listdir('tests/unit') if each.endswith('.h'))]:
+                if not os.path.exists(os.path.join(folder, header)):
+                    os.symlink(os.path.abspath(header), os.path.join(folder, header))
+            shutil.copy(test, copy)
+            self.run([*compiler, program + '.o', copy])
+            objects = [program + '.o', unit]
+        else:
+            own = os.path.join(folder, 'sanitized-' + self.object)
+            if not os.path.exists(own):
+                self.run([*compiler, own, os.path.join(folder, self.file)])
+            objects = [self.sanitized_object(test), unit, own]
+        self.link(program, objects, '-lcunit ' + self.arguments.libs, SANITIZE)
+
+    def program_of(self, judge, folder):
+        name, objects, own = judge[0], self.arguments.objects, os.path.join(folder, self.object)
+        program = os.path.join(folder, name.replace(' ', '-'))
+        with self.lock:
+            if os.path.exists(program):
+                return program
+            if name.startswith(SANITIZED):
+                self.make_sanitized(name[len(SANITIZED):], folder, program)
+            elif name == SIMULATION:
+                parts = os.path.join(objects, 'tests/sim')
+                others = [os.path.join(parts, each) for each in sorted(os.listdir(parts)) if each.endswith('.o')]
+                others += [os.path.join(objects, each) for each in ('cluster.o', 'limiter.o', 'cluster_wire.o') if each != self.object]
+                self.link(program, [*others, own], self.arguments.libs)
+            else:
+                unit = os.path.join(objects, 'tests/unit')
+                self.link(program, [os.path.join(unit, name + '.o'), os.path.join(unit, 'unit.o'), own],
+                          '-lcunit ' + self.arguments.libs)
+        return program
+
+    def judge(self, judge, program, number, cpu_s):
         """Why the mutant was noticed; '' if it was not."""
         name, only, left_out = judge
-        own = os.path.join(self.arguments.objects, self.object)
-        if name == SIMULATION:
-            parts = os.path.join(self.arguments.objects, 'tests/sim')
-            objects = [os.path.join(parts, each) for each in sorted(os.listdir(parts)) if each.endswith('.o')]
-            objects += [os.path.join(self.arguments.objects, each) for each in ('cluster.o', 'limiter.o', 'cluster_wire.o')]
-            run, libs = SIMULATED, self.arguments.libs
-        else:
-            unit = os.path.join(self.arguments.objects, 'tests/unit')
-            objects = [os.path.join(unit, name + '.o'), os.path.join(unit, 'unit.o'), own]
-            run, libs = [], '-lcunit ' + self.arguments.libs
-        objects = [os.path.join(folder, self.object) if each == own else each for each in objects]
-        program = os.path.join(folder, name)
-        if not os.path.exists(program):
-            subprocess.run([*shlex.split(self.arguments.link), '-o', program, *objects, *shlex.split(libs)], check=True)
+        limits = {resource.RLIMIT_CORE: 0}
+        if cpu_s:
+            limits[resource.RLIMIT_CPU] = cpu_s
+        if not name.startswith(SANITIZED): # whose shadow is larger
+            limits[resource.RLIMIT_AS] = MEMORY_BYTES
 
         def limit():
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-            if cpu_s:
-                resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        environment = {**os.environ, 'UNIT_STOP': '1', 'UNIT_NOT': left_out, 'UNIT_SECONDS': str(WALL_S)}
+            for which, most in limits.items():
+                resource.setrlimit(which, (most, most))
+        environment = {**os.environ, 'UNIT_STOP': '1', 'UNIT_NOT': left_out, 'UNIT_SECONDS': str(WALL_S), 'MUTANT': str(number)}
         if only:
             environment['UNIT_ONLY'] = only
         try:
-            done = subprocess.run([program, *run], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                                  timeout=WALL_S, preexec_fn=limit)
+            done = subprocess.run([program, *(SIMULATED if name == SIMULATION else [])], env=environment, stdin=subprocess.DEVNULL,
+                                  capture_output=True, timeout=WALL_S, preexec_fn=limit)
         except subprocess.TimeoutExpired:
             return 'it hung'
         if done.returncode == 0:
             return ''
-        told = re.search(rb'FAILED \S+: (\S+)|CRASHED: (\S+)|TOO LONG: (\S+)', done.stdout + done.stderr)
-        return (told[0].decode() if told else f'{name} ended with {done.returncode}')
+        told = re.search(rb'(?:FAILED \S+|CRASHED|TOO LONG|ERROR|runtime error): .*', done.stdout + done.stderr)
+        return told[0].decode() if told else f'it ended with {done.returncode}'
 
-    def try_one(self, mutant):
-        """('same' | 'broken' | 'noticed' | 'survived', more)"""
-        folder = tempfile.mkdtemp(dir=self.scratch)
-        try:
-            compiled = self.compile(mutant.text, os.path.join(folder, 'it'))
-            if compiled is None:
+    def try_one(self, numbered):
+        """('broken' | 'noticed' | 'survived', more)"""
+        number, mutant = numbered
+        folder = self.folder
+        if number in self.broken:
+            return 'broken', ''
+        if not mutant.function:
+            folder = os.path.join(self.scratch, str(number))
+            if self.compile(self.text[:mutant.start] + mutant.put + self.text[mutant.end:], folder).returncode != 0:
                 return 'broken', ''
-            if compiled[0] == self.whole:
-                return 'same', ''
-            for judge in JUDGES[self.file]:
-                word = self.judge(judge, compiled[1], self.cpu_s[judge])
-                if word:
-                    return 'noticed', word
-            return 'survived', ''
-        finally:
-            shutil.rmtree(folder)
+        for judge in JUDGES[self.file]:
+            try:
+                program = self.program_of(judge, folder)
+            except subprocess.CalledProcessError:
+                return 'broken', ''
+            word = self.judge(judge, program, number, self.cpu_s[judge])
+            if word:
+                return 'noticed', f'{judge[0]}: {word}'
+        return 'survived', ''
 
 
 def try_file(file, arguments, reasons, scratch):
     """How many survived without a reason."""
     began = time.monotonic()
-    bench = Bench(file, arguments, scratch)
-    every = list(mutants_of(file, bench.text))
+    with open(file) as source:
+        every = list(mutants_of(file, source.read()))
     tried = every[arguments.seed % arguments.every::arguments.every]
     if arguments.survivors:
         tried = [each for each in tried if each.key() in reasons]
-    counts = {'same': 0, 'broken': 0, 'noticed': 0, 'survived': 0}
+    bench = Bench(file, tried, arguments, scratch)
+    counts = {'broken': 0, 'noticed': 0, 'survived': 0}
     unexplained = 0
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
-        for mutant, (verdict, word) in zip(tried, pool.map(bench.try_one, tried)):
+        for mutant, (verdict, word) in zip(tried, pool.map(bench.try_one, enumerate(tried, 1))):
             counts[verdict] += 1
             reason = reasons.get(mutant.key())
             if verdict == 'survived' and reason is None:
@@ -279,7 +418,7 @@ def try_file(file, arguments, reasons, scratch):
     for key in stale:
         print(f'a reason for what can\'t be changed so any more: {key}')
     print(f'{file}: {len(tried)} of {len(every)} mutants: {counts["noticed"]} noticed, {counts["survived"]} survived '
-          f'({unexplained} without a reason), {counts["same"]} the same code, {counts["broken"]} did not compile; '
+          f'({unexplained} without a reason), {counts["broken"]} did not compile; '
           f'{time.monotonic() - began:.0f} s', flush=True)
     return unexplained + len(stale)
 
@@ -306,7 +445,12 @@ def main():
     reasons = read_reasons()
     scratch = tempfile.mkdtemp(prefix='weir-mutations-')
     try:
-        return 1 if sum(try_file(file, arguments, reasons, scratch) for file in files) else 0
+        unexplained = 0
+        for file in files:
+            folder = os.path.join(scratch, file)
+            os.makedirs(folder)
+            unexplained += try_file(file, arguments, reasons, folder)
+        return 1 if unexplained else 0
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
