@@ -286,6 +286,7 @@ class Bench:
             return True
         lines = re.findall(rf'{re.escape(self.file)}:(\d+):\d+: (?:fatal )?error', made.stderr)
         culprits = {owners.get(int(line)) for line in lines} - {None}
+        culprits |= {int(number) for number in re.findall(r'In function ‘\w+__(\d+)’', made.stderr)} - {0} - self.broken
         if not culprits:
             sys.exit(f'mutations.py: {self.file} does not compile\n{made.stderr[:4000]}')
         self.broken |= culprits
