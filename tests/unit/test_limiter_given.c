@@ -187,6 +187,56 @@ static void the_list_of_slots_is_bounded_and_those_that_die_first_go(void)
 	limiter_destroy(l);
 }
 
+/* Every place but the first is looked at: here it is the second, and then the last, that dies first. */
+static void one_too_many_throws_away_what_dies_first_wherever_it_stands(void)
+{
+	static const unsigned places[] = { 0, 1, LIMITER_RUNS_MAX };
+
+	for (size_t k = 0; k < LENGTH(places); k++) {
+		struct limiter *l = make(1000, 0, LIMITER_FIFO);
+
+		for (unsigned i = 0; i <= LIMITER_RUNS_MAX; i++)
+			limiter_give(l, 1000 + i, i == places[k] ? 50000 : 100000 + i, 1, 1);
+		CU_ASSERT_EQUAL(report_of(l, 1).died_total, 1);
+		CU_ASSERT_EQUAL(report_of(l, 60000).died_total, 1); /* it was the one that would have died by now */
+		CU_ASSERT_EQUAL(report_of(l, 60000).held, LIMITER_RUNS_MAX);
+		limiter_destroy(l);
+	}
+}
+
+/* The count of this window, and as much of the last one's as lies in the second before now, were its starts spread evenly. */
+static void what_was_used_lately_is_told_by_this_window_and_the_last(void)
+{
+	static const struct {
+		uint64_t at_us;
+		unsigned uses, told;
+	} steps[] = {
+		{ 5000000, 4, 4 }, { 5900000, 6, 10 }, { 6250000, 0, 7 }, { 6250000, 4, 11 }, { 6500000, 0, 9 },
+		{ 6999999, 0, 4 }, { 7000000, 0, 4 },  { 7500000, 0, 2 }, { 8000000, 0, 0 },  { 9000000, 1, 1 },
+		{ 8999999, 1, 2 }, /* two threads read the clock in one order and came here in the other */
+		{ 9500000, 0, 2 }, { 10000000, 0, 2 }, { 10500000, 3, 4 }, { 12500000, 2, 2 },
+	};
+	struct limiter *l = make(100, 0, LIMITER_FIFO);
+
+	for (size_t i = 0; i < LENGTH(steps); i++) {
+		uint64_t now_us = steps[i].at_us;
+
+		for (unsigned k = 0; k < steps[i].uses; k++) {
+			struct limiter_ticket t = { .owner = NULL };
+
+			limiter_give(l, now_us, now_us, 1, now_us);
+			CU_ASSERT_EQUAL(limiter_enter(l, &t, 0, now_us), LIMITER_GO);
+			CU_ASSERT_TRUE(limiter_may_start(l, &t, now_us));
+			limiter_started(l, &t, now_us);
+		}
+		CU_ASSERT_EQUAL(report_of(l, now_us).in_window, steps[i].told);
+		CU_ASSERT_EQUAL(report_of(l, now_us).available, 100 - steps[i].told);
+	}
+	CU_ASSERT_EQUAL(report_of(l, 12500000).used_total, 21);
+	CU_ASSERT_EQUAL(report_of(l, 12500000).died_total, 0);
+	limiter_destroy(l);
+}
+
 /* ---- back to the front ------------------------------------------------------------ */
 
 static void who_may_not_start_any_more_stands_ahead_of_all_in_either_kind_of_line(void)
@@ -775,6 +825,8 @@ int main(void)
 		TEST(who_comes_when_a_slot_is_there_and_nobody_waits_goes_at_once),
 		TEST(of_the_slots_that_have_begun_the_one_that_dies_first_is_used),
 		TEST(the_list_of_slots_is_bounded_and_those_that_die_first_go),
+		TEST(one_too_many_throws_away_what_dies_first_wherever_it_stands),
+		TEST(what_was_used_lately_is_told_by_this_window_and_the_last),
 		TEST(who_may_not_start_any_more_stands_ahead_of_all_in_either_kind_of_line),
 		TEST(with_slots_of_our_own_a_request_may_always_start),
 		TEST(without_a_backlog_a_request_stands_until_the_first_answer),
