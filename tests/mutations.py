@@ -74,7 +74,7 @@ TOKEN = re.compile(r'''(?P<skip>/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])+')|(
                    r'''(?P<number>0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?)(?P<suffix>[uUlLfF]*)|'''
                    r'''(?P<sign><<=|>>=|->|\+\+|--|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^]=|[-+*/%<>=!&|^~?:;,.(){}\[\]])''', re.S)
 FUNCTION = re.compile(r'^[a-z][\w *]*?(\w+)\([^;{}]*\)\s*\n\{\n(.*?)^\}', re.S | re.M)
-DEFINE = re.compile(r'^#define[ \t]+\w+[ \t]+(.*?)(?:/\*.*)?$', re.M)
+DEFINE = re.compile(r'^#define[ \t]+(\w+)[ \t]+(.*?)[ \t]*(?:/\*.*)?$', re.M)
 STATEMENT = re.compile(r'^(\t+)((?:\*?\(?[a-z_][^;{}\n]*?(?: [-+|&]?= |\+\+|--|\()[^;{}\n]*|continue|break);)(?=[ \t]*(?:/\*.*)?$)', re.M)
 DECLARATION = re.compile(r'(?:const |static |struct |enum |unsigned |uint|int|bool |size_t |double |char |void |return\b|if\b|for\b|while\b|'
                          r'else\b)')
@@ -131,7 +131,7 @@ def closing(text, at):
 
 def mutants_of(file, text):
     for match in DEFINE.finditer(text):
-        yield from mutants_of_piece(file, '', text, match.start(1), match.end(1))
+        yield from mutants_of_piece(file, '', text, match.start(2), match.end(2))
     for match in FUNCTION.finditer(text):
         name, start, end = match[1], match.start(2), match.end(2)
         yield from mutants_of_piece(file, name, text, start, end)
@@ -198,6 +198,25 @@ __attribute__((constructor)) static void select_mutant(void)
 """
 
 
+def with_choices(text, end, mutants):
+    """The text up to end, with each #define that has mutants as a choice between them."""
+    pieces, at = [], 0
+    for match in DEFINE.finditer(text, 0, end):
+        own = [(number, mutant) for number, mutant in mutants.items() if match.start(2) <= mutant.start < match.end(2)]
+        choices = ''.join(f'mutant_in_force == {number} ? ({text[match.start(2):mutant.start]}{mutant.put}{text[mutant.end:match.end(2)]}) : '
+                          for number, mutant in own)
+        if own:
+            pieces.append(f'{text[at:match.start(2)]}({choices}({match[2]}))')
+            at = match.end(2)
+    return ''.join(pieces) + text[at:end]
+
+
+def is_size(text, mutant):
+    """Does this #define say how large an array of a struct is? Then it has to be a constant."""
+    name = re.match(r'#define\s+(\w+)', text[:mutant.start].rsplit('\n', 1)[-1])
+    return re.search(rf'\[[^\]]*\b{name[1]}\b', text[:FUNCTION.search(text).start()])
+
+
 def all_in_one(text, mutants):
     """One source with all of these in it: each function once for each of its mutants, and a switch in the function's place that calls
     the one that MUTANT in the environment says. {number: mutant}, with number 0 as it is. And which lines are whose."""
@@ -214,7 +233,7 @@ def all_in_one(text, mutants):
     for match in FUNCTION.finditer(text):
         if first: # behind what the file includes
             cut = text.rindex('\n\n', 0, match.start())
-            add(text[:cut] + SELECT)
+            add(with_choices(text, cut, mutants) + SELECT)
             at, first = cut, False
         head = text[match.start():text.index('{', match.start())]
         add(text[at:match.start()])
@@ -257,8 +276,7 @@ class Bench:
         with open(file) as source:
             self.text = source.read()
         self.folder = os.path.join(scratch, 'all')
-        # A #define is used by any function: such a mutant is a source of its own.
-        self.numbers = {number: mutant for number, mutant in enumerate(mutants, 1) if mutant.function}
+        self.numbers = {number: mutant for number, mutant in enumerate(mutants, 1) if mutant.function or not is_size(self.text, mutant)}
         while not self.compile_all():
             pass
         for judge in JUDGES[file]:
@@ -377,7 +395,7 @@ class Bench:
         folder = self.folder
         if number in self.broken:
             return 'broken', ''
-        if not mutant.function:
+        if number not in self.numbers: # a source of its own
             folder = os.path.join(self.scratch, str(number))
             if self.compile(self.text[:mutant.start] + mutant.put + self.text[mutant.end:], folder).returncode != 0:
                 return 'broken', ''

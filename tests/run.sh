@@ -47,7 +47,7 @@ asan)
 	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
 	;;
 coverage)
-	slow_factor=2
+	slow_factor=4
 	;;
 tsan)
 	slow_factor=4
