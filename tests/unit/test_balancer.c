@@ -849,6 +849,7 @@ static void as_many_targets_as_there_may_be_can_all_be_others_at_once(void)
 	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
 	struct balancer_tried tried = { .count = 0 };
 	struct balancer_pick pick;
+	uint64_t wake_us;
 
 	memset(items, 0, sizeof(items));
 	for (size_t round = 0; round < 2; round++) {
@@ -868,11 +869,45 @@ static void as_many_targets_as_there_may_be_can_all_be_others_at_once(void)
 	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), -1);
 	CU_ASSERT_EQUAL(balancer_report(b, NULL, 0), BALANCER_TARGETS_MAX);
 	balancer_done(b, &pick);
+	fail(b, &items[BALANCER_TARGETS_MAX + 1], 0); /* nor is there while it is probed */
+	CU_ASSERT_TRUE(balancer_probe_due(b, SECOND, &pick, &wake_us));
+	CU_ASSERT_PTR_EQUAL(pick.item, &items[BALANCER_TARGETS_MAX + 1]);
+	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), -1);
+	balancer_probed(b, &pick, true, SECOND);
 	CU_ASSERT_EQUAL(items[2 * BALANCER_TARGETS_MAX], 0);
 	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), 0);
 	balancer_destroy(b);
 	for (size_t i = 0; i < 3 * BALANCER_TARGETS_MAX; i++)
 		CU_ASSERT_EQUAL(items[i], 1);
+}
+
+/* An operator's word stands, whatever a probe brings that was under way. */
+static void a_probe_that_ends_after_a_drain_changes_nothing(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 1, 1);
+	struct balancer_pick pick;
+	uint64_t wake_us;
+
+	set(b, "A1", 0, 0);
+	CU_ASSERT_TRUE(balancer_probe_due(b, 0, &pick, &wake_us));
+	balancer_drain(b, "A", true);
+	CU_ASSERT_EQUAL(balancer_probed(b, &pick, false, 5), BALANCER_SAME);
+	CU_ASSERT_EQUAL(next_probe(b, 2 * SECOND), UINT64_MAX);
+	balancer_drain(b, "A", false);
+	CU_ASSERT_TRUE(balancer_any_in(b));
+	CU_ASSERT_EQUAL(next_probe(b, 5), SECOND + 5);
+	balancer_destroy(b);
+}
+
+static void whose_turn_is_next_is_nobodys_when_the_key_decides(void)
+{
+	struct balancer *b = make(BALANCER_HASH, false, 1, 1);
+	struct balancer_report r[2];
+
+	set(b, "A1B1", 0, 0);
+	CU_ASSERT_EQUAL(balancer_report(b, r, 2), 2);
+	CU_ASSERT_FALSE(r[0].is_next || r[1].is_next);
+	balancer_destroy(b);
 }
 
 static void any_that_is_in_is_found(void)
@@ -881,6 +916,7 @@ static void any_that_is_in_is_found(void)
 
 	CU_ASSERT_FALSE(balancer_any_in(b));
 	set(b, "A1B1C1", 0, 0);
+	CU_ASSERT_TRUE(balancer_any_in(b));
 	fail(b, &released[0], 0);
 	fail(b, &released[1], 0);
 	CU_ASSERT_TRUE(balancer_any_in(b));
@@ -982,6 +1018,8 @@ int main(void)
 		TEST(a_weight_of_nought_counts_as_one),
 		TEST(a_target_that_comes_new_is_not_taken_for_the_one_before),
 		TEST(as_many_targets_as_there_may_be_can_all_be_others_at_once),
+		TEST(a_probe_that_ends_after_a_drain_changes_nothing),
+		TEST(whose_turn_is_next_is_nobodys_when_the_key_decides),
 		TEST(any_that_is_in_is_found),
 		TEST(several_that_left_are_each_released_and_the_last_probe_releases_too),
 		TEST(the_report_tells_of_probes_and_fits_its_room),

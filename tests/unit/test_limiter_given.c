@@ -340,6 +340,23 @@ static void an_answer_sends_away_only_those_beyond_the_backlog_that_it_saw(void)
 	end(l, t, 7, 62);
 }
 
+static void an_answer_sends_nobody_away_who_is_exempt(void)
+{
+	static const enum limiter_queue queues[] = { LIMITER_FIFO, LIMITER_FAIR };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct limiter *l = make(10, 0, queues[i]);
+		struct limiter_ticket t[3] = { { .is_exempt = true }, { .owner = NULL }, { .is_exempt = true } };
+
+		enter_all(l, t, 3, 5);
+		limiter_answered(l, 5, 6);
+		CU_ASSERT_EQUAL(turn(l, &t[0], 6), LIMITER_WAIT);
+		CU_ASSERT_EQUAL(turn(l, &t[1], 6), LIMITER_FULL);
+		CU_ASSERT_EQUAL(turn(l, &t[2], 6), LIMITER_WAIT);
+		end(l, t, 3, 7);
+	}
+}
+
 static void a_fair_line_sends_away_the_newest_of_the_longest(void)
 {
 	struct limiter *l = make(20, 3, LIMITER_FAIR);
@@ -831,6 +848,7 @@ int main(void)
 		TEST(with_slots_of_our_own_a_request_may_always_start),
 		TEST(without_a_backlog_a_request_stands_until_the_first_answer),
 		TEST(an_answer_sends_away_only_those_beyond_the_backlog_that_it_saw),
+		TEST(an_answer_sends_nobody_away_who_is_exempt),
 		TEST(a_fair_line_sends_away_the_newest_of_the_longest),
 		TEST(who_is_refused_is_told_a_time_by_the_line_and_by_what_was_used_lately),
 		TEST(a_change_to_given_slots_and_back_keeps_the_line_and_refills_nothing),
