@@ -187,6 +187,45 @@ static void the_list_of_slots_is_bounded_and_those_that_die_first_go(void)
 	limiter_destroy(l);
 }
 
+/* Also those that begin at this very moment, and those far behind in the list. */
+static void the_one_that_dies_first_is_found_wherever_it_stands(void)
+{
+	struct limiter *l = make(10, 0, LIMITER_FIFO);
+	static const uint64_t dies[] = { 50, 60, 70, 80, 90 };
+	struct limiter_ticket t = { .owner = NULL };
+
+	limiter_give(l, 1, 90, 1, 1);
+	limiter_give(l, 2, 80, 1, 1);
+	limiter_give(l, 3, 60, 1, 1);
+	limiter_give(l, 4, 70, 1, 1);
+	limiter_give(l, 5, 50, 1, 1);
+	limiter_give(l, 6, 10, 1, 1); /* has not begun */
+	for (size_t i = 0; i < LENGTH(dies); i++) {
+		CU_ASSERT_EQUAL(limiter_enter(l, &t, 0, 5), LIMITER_GO);
+		CU_ASSERT_EQUAL(t.until_us, dies[i]);
+		limiter_started(l, &t, 5);
+	}
+	CU_ASSERT_EQUAL(report_of(l, 5).held, 1);
+	CU_ASSERT_EQUAL(report_of(l, 11).died_total, 1);
+	limiter_destroy(l);
+}
+
+/* Those that have begun stand in front; the dead among them go, wherever they stand. */
+static void the_dead_go_from_between_the_living(void)
+{
+	struct limiter *l = make(10, 0, LIMITER_FIFO);
+
+	limiter_give(l, 1, 90, 1, 1);
+	limiter_give(l, 2, 20, 2, 1);
+	limiter_give(l, 3, 80, 1, 1);
+	limiter_give(l, 4, 30, 4, 1);
+	CU_ASSERT_EQUAL(report_of(l, 20).held, 8); /* its last moment is one of its life */
+	CU_ASSERT_EQUAL(report_of(l, 21).held, 6);
+	CU_ASSERT_EQUAL(report_of(l, 31).held, 2);
+	CU_ASSERT_EQUAL(report_of(l, 31).died_total, 6);
+	limiter_destroy(l);
+}
+
 /* Every place but the first is looked at: here it is the second, and then the last, that dies first. */
 static void one_too_many_throws_away_what_dies_first_wherever_it_stands(void)
 {
@@ -842,6 +881,8 @@ int main(void)
 		TEST(who_comes_when_a_slot_is_there_and_nobody_waits_goes_at_once),
 		TEST(of_the_slots_that_have_begun_the_one_that_dies_first_is_used),
 		TEST(the_list_of_slots_is_bounded_and_those_that_die_first_go),
+		TEST(the_one_that_dies_first_is_found_wherever_it_stands),
+		TEST(the_dead_go_from_between_the_living),
 		TEST(one_too_many_throws_away_what_dies_first_wherever_it_stands),
 		TEST(what_was_used_lately_is_told_by_this_window_and_the_last),
 		TEST(who_may_not_start_any_more_stands_ahead_of_all_in_either_kind_of_line),
