@@ -114,6 +114,7 @@ def mutants_of_piece(file, function, text, start, end):
             # A sign or a star in front of an operand is no operator.
             if token not in '+-*&' or re.match(r'[\w)\]]', before[-1:] or '('):
                 for put in SWAPS[token]:
+                    put += ' ' if put == '/' and text[match.end()] == '*' else '' # no comment begins here
                     yield Mutant(file, function, text, match.start(), match.end(), put)
         elif token == '!':
             yield Mutant(file, function, text, match.start(), match.end(), '')
@@ -306,7 +307,6 @@ class Bench:
             return True
         lines = re.findall(rf'{re.escape(self.file)}:(\d+):\d+: (?:fatal )?error', made.stderr)
         culprits = {owners.get(int(line)) for line in lines} - {None}
-        culprits |= {int(number) for number in re.findall(r'In function ‘\w+__(\d+)’', made.stderr)} - {0} - self.broken
         if not culprits:
             sys.exit(f'mutations.py: {self.file} does not compile\n{made.stderr[:4000]}')
         self.broken |= culprits
