@@ -97,7 +97,8 @@ static void a_threshold_of_nought_is_no_limit(void)
 {
 	struct limiter *l = make(0, 0);
 
-	CU_ASSERT_EQUAL(count_starts(l, 1000, 5), 1000);
+	CU_ASSERT_EQUAL(count_starts(l, 10, 0), 10);
+	CU_ASSERT_EQUAL(count_starts(l, 990, 5), 990);
 	CU_ASSERT_EQUAL(report_of(l, 5).started_total, 1000);
 	CU_ASSERT_EQUAL(report_of(l, 5).next_slot_us, 5);
 	CU_ASSERT_EQUAL(report_of(l, 5).outstanding, 0);
@@ -166,6 +167,21 @@ static void a_slot_that_is_handed_back_is_used_once_more_and_only_once(void)
 }
 
 /* ---- the line ------------------------------------------------------------ */
+
+/* The ring begins somewhere else each time: what goes back to the front must not lie down on a start. */
+static void a_slot_that_is_handed_back_forgets_no_start_wherever_the_ring_begins(void)
+{
+	struct limiter *l = make(3, 0);
+	struct limiter_ticket ticket = { .owner = NULL };
+
+	for (uint64_t now_us = 0; now_us < 20 * SECOND; now_us += 2 * SECOND) {
+		CU_ASSERT_TRUE(starts(l, now_us));
+		CU_ASSERT_EQUAL(limiter_enter(l, &ticket, 0, now_us), LIMITER_GO);
+		limiter_cancel(l, &ticket, now_us);
+		CU_ASSERT_EQUAL(report_of(l, now_us).available, 2);
+	}
+	limiter_destroy(l);
+}
 
 static void exactly_the_backlog_may_wait(void)
 {
@@ -1336,6 +1352,7 @@ int main(void)
 		TEST(the_window_counts_from_the_send_not_from_the_permission),
 		TEST(a_slow_rate_is_one_start_in_a_long_window),
 		TEST(a_slot_that_is_handed_back_is_used_once_more_and_only_once),
+		TEST(a_slot_that_is_handed_back_forgets_no_start_wherever_the_ring_begins),
 		TEST(exactly_the_backlog_may_wait),
 		TEST(who_arrives_does_not_overtake_who_waits),
 		TEST(only_the_front_waits_by_the_clock),
