@@ -9,6 +9,7 @@
 #       FLAVOUR=        build/          the programs themselves, put in the top folder
 #       FLAVOUR=asan    build/asan/     AddressSanitizer, UndefinedBehaviorSanitizer, leak check
 #       FLAVOUR=tsan    build/tsan/     ThreadSanitizer
+#       FLAVOUR=coverage build/coverage/ gcov's counters
 #       FLAVOUR=lint    build/lint/     clang, with the lock annotations of lib/ts.h checked
 #       FLAVOUR=fuzz    build/fuzz/     clang's libFuzzer with both sanitizers
 #
@@ -25,8 +26,10 @@ faults: ; $(run_faults) ## a fault under every call that a scenario reaches: mak
 unit: ; $(call run_tests,,unit) ## the unit tests alone
 asan: ; $(call run_tests,asan) ## the same tests under AddressSanitizer and UndefinedBehaviorSanitizer
 tsan: ; $(call run_tests,tsan) ## the same tests under ThreadSanitizer
+coverage: ; $(run_coverage) ## which lines and branches the tests run, worst first; writes docs/coverage.md
 sim: ; $(run_sim) ## the cluster simulated, every window checked: make sim HOURS=500 SEED=1
 sim_mutations: ; $(run_sim_mutations) ## break the cluster's rules one by one: the simulation must find each
+mutations: ; $(run_mutations) ## change the ideas in one place at a time: a test must notice each
 cluster_table: ; $(run_cluster_table) ## the cluster's scenarios: fullest window, utilisation, failover, latency
 fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
 bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed under load, the limits' exactness and cost
@@ -39,7 +42,7 @@ install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test faults unit asan tsan sim sim_mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -87,7 +90,7 @@ ifeq ($(origin CC),default)
 CC = gcc
 endif
 WERROR = -Werror
-CFLAGS ?= $(if $(FLAVOUR),-O1,-O2) -g
+CFLAGS ?= $(if $(FLAVOUR),$(if $(filter coverage,$(FLAVOUR)),-O0,-O1),-O2) -g
 
 # What a compiler or a processor may lack is asked for first.
 supported = $(shell printf '\043include <string.h>\nint main(void) { return 0; }\n' | \
@@ -103,6 +106,7 @@ endif
 
 SANITIZE_asan = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANITIZE_tsan = -fsanitize=thread -fno-omit-frame-pointer
+SANITIZE_coverage = --coverage -fprofile-update=atomic
 SANITIZE_lint = -Wthread-safety -Wthread-safety-beta
 SANITIZE_fuzz = -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 SANITIZE = $(SANITIZE_$(FLAVOUR))
@@ -247,6 +251,15 @@ define run_tests
 	CC='$(CC)' tests/run.sh '$(1)' '$(BUILD)/$(1)/tests/unit' $(if $(2),,'$(if $(1),$(BUILD)/$(1),$(BIN))')
 endef
 
+# Counters are written when a program ends, and added to those that are there: so they begin anew. The tests that failed count, too.
+define run_coverage
+	deploy/prerequisites.sh test
+	+$(make_flavour) FLAVOUR=coverage $(PROGRAMS) library bench_programs unit_tests
+	find $(BUILD)/coverage -name '*.gcda' -delete
+	CC='$(CC)' tests/run.sh coverage '$(BUILD)/coverage/tests/unit' '$(BUILD)/coverage' && result=0 || result=1; \
+		python3 tests/coverage.py --objects $(BUILD)/coverage && exit $$result
+endef
+
 HOURS = 500
 SEED = 1
 define run_sim
@@ -259,6 +272,13 @@ define run_sim_mutations
 	deploy/prerequisites.sh test
 	+$(make_flavour) $(O)/tests/sim/sim
 	tests/sim/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)'
+endef
+
+# MUTATIONS="--every 10 --seed 3 limiter.c": see the top of the script
+define run_mutations
+	deploy/prerequisites.sh test
+	+$(make_flavour) $(O)/tests/sim/sim unit_tests
+	python3 tests/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)' $(MUTATIONS)
 endef
 
 define run_cluster_table

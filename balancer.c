@@ -41,7 +41,7 @@
 #include <string.h>
 
 #define NO_PROBE UINT64_MAX
-#define DELAY_MAX 32u
+#define DELAY_MAX 32u /* a power of two */
 
 struct target {
 	char *name;
@@ -116,8 +116,7 @@ static bool was_tried(const struct balancer_tried *tried, const struct target *t
 
 static void free_target(struct target *t)
 {
-	if (t != NULL)
-		free(t->name);
+	free(t->name);
 	free(t);
 }
 
@@ -138,18 +137,13 @@ static void go_out(struct balancer *b, struct target *t) REQUIRES(balancer_mutex
 	t->is_out = true;
 	t->stay++;
 	t->good_probes = 0;
-	t->bad_probes = 0;
 	start_afresh(b);
 }
 
 static void come_in(struct balancer *b, struct target *t) REQUIRES(balancer_mutex)
 {
 	t->is_out = false;
-	t->good_probes = 0;
-	t->bad_probes = 0;
 	t->is_on_trial = !b->options.probe_asks;
-	if (b->options.probe_asks)
-		t->delay = 1;
 	start_afresh(b);
 }
 
@@ -208,9 +202,8 @@ void balancer_configure(struct balancer *b, const struct balancer_options *optio
 	for (size_t i = 0; i < b->count; i++) {
 		struct target *t = b->list[i];
 
-		/* No time is given here: 0 is due at once. A probe under way plans the next one when it ends. */
-		if (!t->is_probing && (t->next_probe_us == NO_PROBE || !options->probe_asks))
-			plan_probe(b, t, t->next_probe_us == NO_PROBE ? 0 : t->next_probe_us);
+		/* No time is given here: 0 is due at once. */
+		plan_probe(b, t, t->next_probe_us == NO_PROBE ? 0 : t->next_probe_us);
 	}
 	start_afresh(b);
 	balancer_unlock(b);
@@ -244,25 +237,34 @@ static struct target *new_target(const struct balancer_entry *entry, uint64_t ha
 	return t;
 }
 
-/* Slots are taken in a circle, so that one that came free rests as long as it can: a request that still has it
-   marked as tried would pass over the new target in it. */
-static bool take_slot(struct balancer *b, struct target *t) REQUIRES(balancer_mutex)
+/* There is one. Slots are taken in a circle, so that one that came free rests as long as it can: a request that still
+   has it marked as tried would pass over the new target in it. */
+static void take_slot(struct balancer *b, struct target *t) REQUIRES(balancer_mutex)
 {
-	for (unsigned i = 0; i < BALANCER_TARGETS_MAX; i++) {
-		unsigned slot = (b->slot_hint + i) % BALANCER_TARGETS_MAX;
-
-		if (b->slots[slot] == NULL) {
-			b->slots[slot] = t;
-			b->slot_hint = (slot + 1) % BALANCER_TARGETS_MAX;
-			t->slot = slot;
-			return true;
-		}
-	}
-	return false;
+	while (b->slots[b->slot_hint] != NULL)
+		b->slot_hint = (b->slot_hint + 1) % BALANCER_TARGETS_MAX;
+	t->slot = b->slot_hint;
+	b->slots[t->slot] = t;
+	b->slot_hint = (t->slot + 1) % BALANCER_TARGETS_MAX;
 }
 
-/* Everything that can fail, and nothing that is seen before all of it succeeded. */
-static bool make_plan(struct balancer *b, struct plan *plan, const struct balancer_entry *entries, size_t count)
+/* Targets that are not in the plan, or left before, and whose slots are still needed. */
+static size_t count_leaving(const struct balancer *b, const struct plan *plan) REQUIRES(balancer_mutex)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; i < BALANCER_TARGETS_MAX; i++) {
+		const struct target *t = b->slots[i];
+
+		if (t != NULL && (t->active > 0 || t->is_probing) &&
+		    find(plan->list, plan->count, t->name, t->name_hash) != t)
+			count++;
+	}
+	return count;
+}
+
+/* Everything that can fail, and nothing that is seen. */
+static bool make_plan(const struct balancer *b, struct plan *plan, const struct balancer_entry *entries, size_t count)
 	REQUIRES(balancer_mutex)
 {
 	for (size_t i = 0; i < count; i++) {
@@ -283,21 +285,15 @@ static bool make_plan(struct balancer *b, struct plan *plan, const struct balanc
 		}
 		plan->weights[plan->count] = entries[i].weight > 0 ? entries[i].weight : 1;
 		plan->list[plan->count++] = t;
-		if (plan->is_new[plan->count - 1] && !take_slot(b, t))
-			return false;
 	}
-	return true;
+	return plan->count + count_leaving(b, plan) <= BALANCER_TARGETS_MAX;
 }
 
-static void undo_plan(struct balancer *b, struct plan *plan) REQUIRES(balancer_mutex)
+static void undo_plan(struct plan *plan)
 {
-	for (size_t i = 0; i < plan->count; i++) {
-		if (!plan->is_new[i])
-			continue;
-		if (b->slots[plan->list[i]->slot] == plan->list[i])
-			b->slots[plan->list[i]->slot] = NULL;
-		free_target(plan->list[i]);
-	}
+	for (size_t i = 0; i < plan->count; i++)
+		if (plan->is_new[i])
+			free_target(plan->list[i]);
 }
 
 /* The turn goes on with the first target after the cursor that is still there. */
@@ -335,6 +331,9 @@ static void carry_out(struct balancer *b, struct plan *plan, uint64_t now_us) RE
 			free_target(t);
 		}
 	}
+	for (size_t i = 0; i < plan->count; i++)
+		if (plan->is_new[i])
+			take_slot(b, plan->list[i]);
 	memcpy(b->list, plan->list, plan->count * sizeof(b->list[0]));
 	b->count = plan->count;
 	b->cursor = cursor;
@@ -357,7 +356,7 @@ int balancer_set_targets(struct balancer *b, const struct balancer_entry *entrie
 	if (done)
 		carry_out(b, plan, now_us);
 	else
-		undo_plan(b, plan);
+		undo_plan(plan);
 	balancer_unlock(b);
 	for (size_t i = 0; done && i < plan->let_go_count; i++)
 		b->release(plan->let_go[i]);
@@ -472,10 +471,8 @@ void balancer_succeeded(struct balancer *b, const struct balancer_pick *pick)
 
 	balancer_lock(b);
 	t = b->slots[pick->slot];
-	if (pick->stay == t->stay) {
+	if (pick->stay == t->stay)
 		t->is_on_trial = false;
-		t->delay = 1;
-	}
 	balancer_unlock(b);
 }
 
@@ -489,7 +486,7 @@ bool balancer_failed(struct balancer *b, const struct balancer_pick *pick, uint6
 	t->failures_total++;
 	is_news = t->is_listed && pick->stay == t->stay;
 	if (is_news) {
-		t->delay = !t->is_on_trial ? 1 : t->delay < DELAY_MAX / 2 ? t->delay * 2 : DELAY_MAX;
+		t->delay = !t->is_on_trial ? 1 : t->delay < DELAY_MAX ? t->delay * 2 : DELAY_MAX;
 		go_out(b, t);
 		plan_probe(b, t, now_us + t->delay * b->options.probe_interval_us);
 	}

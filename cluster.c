@@ -70,7 +70,7 @@ enum role {
 };
 
 struct node {
-	bool is_known, is_alive, has_left, claims; /* claims: to be master */
+	bool is_alive, has_left, claims; /* claims: to be master */
 	unsigned id;
 	uint64_t incarnation;
 	struct cluster_place place;
@@ -115,7 +115,7 @@ struct cluster {
 	bool has_news;       /* for the others: the next heartbeat is due soon */
 	uint64_t epoch;
 	struct node nodes[TABLE]; /* [0]: this node */
-	unsigned places;          /* so many of them have ever been used */
+	unsigned places;          /* so many of them are known; a place is used anew, and never free again */
 	struct { uint64_t value, issued_us; } challenges[CHALLENGES];
 	unsigned newest_challenge;
 	unsigned seen_most;
@@ -348,13 +348,13 @@ static unsigned index_of(const struct cluster *c, const struct node *node)
 
 static bool takes_part(const struct node *node)
 {
-	return node->is_known && node->is_alive && !node->said.is_aside;
+	return node->is_alive && !node->said.is_aside;
 }
 
 static struct node *find_node(struct cluster *c, unsigned id, uint64_t incarnation)
 {
 	for (unsigned i = 1; i < c->places; i++)
-		if (c->nodes[i].is_known && c->nodes[i].id == id && c->nodes[i].incarnation == incarnation)
+		if (c->nodes[i].id == id && c->nodes[i].incarnation == incarnation)
 			return &c->nodes[i];
 	return NULL;
 }
@@ -378,8 +378,8 @@ static struct node *place_for_node(struct cluster *c, uint64_t now_us)
 	struct node *oldest = NULL;
 	for (unsigned i = 1; i < TABLE; i++) {
 		struct node *node = &c->nodes[i];
-		if (!node->is_known) {
-			c->places = i < c->places ? c->places : i + 1;
+		if (i == c->places) {
+			c->places++;
 			return node;
 		}
 		if (node->is_alive || (node->proven_us > 0 && since(now_us, node->heard_us) < ALIVE_US))
@@ -403,7 +403,6 @@ static struct node *meet_node(struct cluster *c, const struct cluster_message *m
 		tell(c, CLUSTER_FULL, message->id, CLUSTER_NODES_MAX);
 		return NULL;
 	}
-	node->is_known = true;
 	node->id = message->id;
 	node->incarnation = message->incarnation;
 	return node;
@@ -411,7 +410,7 @@ static struct node *meet_node(struct cluster *c, const struct cluster_message *m
 
 static unsigned count_alive(const struct cluster *c)
 {
-	unsigned count = c->role == ASIDE || c->role == GONE ? 0 : 1;
+	unsigned count = c->role == ASIDE ? 0 : 1;
 	for (unsigned i = 1; i < c->places; i++)
 		count += takes_part(&c->nodes[i]);
 	return count;
@@ -452,8 +451,6 @@ static void look_who_is_alive(struct cluster *c, uint64_t now_us)
 	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		bool was_alive = node->is_alive;
-		if (!node->is_known)
-			continue;
 		node->is_alive = node->proven_us > 0 && !node->has_left && since(now_us, node->proven_us) <= ALIVE_US;
 		if (node->is_alive && !was_alive)
 			tell(c, CLUSTER_NODE_CAME, node->id, 0);
@@ -504,12 +501,12 @@ static unsigned believed_master(const struct cluster *c)
 {
 	if (c->role == MASTER)
 		return c->options.id;
-	return c->master != NOBODY && c->master != 0 ? c->nodes[c->master].id : 0;
+	return c->master != NOBODY ? c->nodes[c->master].id : 0;
 }
 
 static bool is_heard(const struct node *node, uint64_t now_us)
 {
-	return node->is_known && node->has_challenge && !node->has_left && since(now_us, node->heard_us) <= ALIVE_US;
+	return node->has_challenge && !node->has_left && since(now_us, node->heard_us) <= ALIVE_US;
 }
 
 /* More nodes than fit into a group: the lowest ids have its places, so that all agree on who has. */
@@ -563,7 +560,7 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
 		uint64_t age_us = since(now_us, node->proven_us);
-		if (!node->is_known || node->proven_us == 0 || node->has_left || age_us > PROBED_US)
+		if (node->proven_us == 0 || node->has_left || age_us > PROBED_US)
 			continue;
 		if (age_us > SUSPECT_US && now_us >= node->asked_directly_us + PROBE_US) {
 			node->asked_directly_us = now_us;
@@ -579,7 +576,7 @@ static uint64_t beat(struct cluster *c, uint64_t now_us)
 static bool hears_claim(const struct cluster *c, unsigned id)
 {
 	for (unsigned i = 1; i < c->places; i++)
-		if (c->nodes[i].is_known && c->nodes[i].id == id && c->nodes[i].claims)
+		if (c->nodes[i].id == id && c->nodes[i].claims)
 			return true;
 	return false;
 }
@@ -717,7 +714,7 @@ static void look_for_twin(struct cluster *c, uint64_t now_us)
 	bool gives_way = false;
 	for (unsigned i = 1; i < c->places; i++) {
 		struct node *node = &c->nodes[i];
-		if (!node->is_known || !node->is_alive || node->id != c->options.id) {
+		if (!node->is_alive || node->id != c->options.id) {
 			node->twin_since_us = 0;
 			continue;
 		}
@@ -804,7 +801,7 @@ static void send_handover(struct cluster *c, const struct node *to, uint64_t non
 static void receive_takeover(struct cluster *c, struct node *node, const struct cluster_takeover *takeover, uint64_t now_us)
 {
 	bool asks_again = c->handed_to == index_of(c, node) && since(now_us, c->handed_us) < HANDED_US;
-	if (!node->is_alive || node->id >= c->options.id)
+	if (node->id >= c->options.id)
 		return;
 	if (c->role != MASTER && !asks_again)
 		return;
@@ -845,7 +842,7 @@ static unsigned count_unseen(const struct node *node, uint64_t now_us)
 
 static unsigned wish_of(const struct node *node, uint64_t now_us)
 {
-	if (node->waiting == 0 || node->demand_us == 0 || since(now_us, node->demand_us) > ASKING_US)
+	if (node->waiting == 0 || since(now_us, node->demand_us) > ASKING_US)
 		return 0;
 	unsigned unseen = count_unseen(node, now_us);
 	return node->waiting > unseen ? node->waiting - unseen : 0;
@@ -1070,7 +1067,7 @@ static void send_demand(struct cluster *c, const struct cluster_line *line, unsi
 static uint64_t ask(struct cluster *c, uint64_t now_us)
 {
 	struct cluster_line line = { .waiting = 0 };
-	if (c->master == NOBODY || c->role == GONE)
+	if (c->master == NOBODY)
 		return NEVER;
 	c->calls.line(c->calls.context, now_us, &line);
 	unsigned waiting = line.waiting > line.held ? line.waiting - line.held : 0;
@@ -1260,7 +1257,7 @@ static bool is_shadowed(const struct cluster *c, unsigned index)
 	const struct node *node = &c->nodes[index];
 	for (unsigned i = 1; i < c->places; i++) {
 		const struct node *other = &c->nodes[i];
-		if (i != index && other->is_known && other->id == node->id && other->is_alive >= node->is_alive &&
+		if (i != index && other->id == node->id && other->is_alive >= node->is_alive &&
 		    (other->is_alive > node->is_alive || other->heard_us > node->heard_us))
 			return true;
 	}
@@ -1313,7 +1310,7 @@ void cluster_report(const struct cluster *c, uint64_t now_us, struct cluster_rep
 	report_self(c, now_us, &out->nodes[0]);
 	out->node_count = 1;
 	for (unsigned i = 1; i < c->places && out->node_count < CLUSTER_NODES_MAX; i++)
-		if (c->nodes[i].is_known && !is_shadowed(c, i))
+		if (!is_shadowed(c, i))
 			report_node(c, i, now_us, &out->nodes[out->node_count++]);
 	qsort(&out->nodes[1], out->node_count - 1, sizeof out->nodes[1], by_id);
 }

@@ -67,7 +67,7 @@
 #define PROMISED_ROUNDS 16u
 #define LATE_MAX_US 100000u /* how much later than promised a client that obeys may come */
 #define SECOND_US UINT64_C(1000000)
-#define BUCKETS_MAX 65536u
+#define BUCKETS 65536u /* a power of two */
 
 enum place { AWAY, IN_LINE, GRANTED, PUSHED_OUT };
 
@@ -336,12 +336,10 @@ static void grant(struct limiter *l, struct limiter_ticket *ticket, uint64_t now
 	ticket->state = GRANTED;
 }
 
-/* The slot of a request that started goes to the back. When the threshold was lowered there may be too many: the
-   oldest are given up, for of all starts the most recent ones decide. */
+/* The slot of a request that started goes to the back. When the threshold was lowered there may be too many outstanding,
+   and the ring is empty: then this one is given up, and the later ones stay. */
 static void return_used(struct limiter *l, uint64_t start_us) REQUIRES(limiter_mutex)
 {
-	if (l->count > 0 && l->count + l->outstanding >= l->slots)
-		forget(l, take_front(l));
 	if (l->count + l->outstanding >= l->slots) {
 		forget(l, start_us);
 		return;
@@ -870,13 +868,11 @@ static int configure(struct limiter *l, const struct limiter_options *options, u
 {
 	bool fair = options->queue == LIMITER_FAIR;
 	unsigned slots = options->slots_are_given ? 0 : options->threshold;
-	struct line line = { .bucket_count = 1,
+	struct line line = { .bucket_count = fair ? BUCKETS : 1,
 		             .places = (size_t)options->backlog + (options->slots_are_given ? options->threshold : 0) };
 	size_t places = later(line.places, l->line.waiting) + LIMITER_EXEMPT_PLACES + 1;
 	uint64_t *ring;
 
-	while (fair && line.bucket_count < places && line.bucket_count < BUCKETS_MAX)
-		line.bucket_count *= 2;
 	line.buckets = calloc(line.bucket_count, sizeof(struct limiter_client *));
 	line.by_length = fair ? calloc(places, sizeof(struct limiter_client *)) : NULL;
 	ring = calloc(slots > 0 ? slots : 1, sizeof(*ring));

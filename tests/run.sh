@@ -1,7 +1,7 @@
 #!/bin/bash
 # tests/run.sh FLAVOUR UNIT_FOLDER [BIN_FOLDER]: runs every test of one flavour and adds up what they say.
 #
-#       FLAVOUR      "" (plain), asan or tsan: which sanitizer's options to set
+#       FLAVOUR      "" (plain), asan, tsan or coverage: which sanitizer's options to set, and how slow the programs are
 #       UNIT_FOLDER  holds the unit tests' programs, test_*
 #       BIN_FOLDER   holds weir, server_demo and client_demo for the system tests; without it only unit tests are run
 #
@@ -45,6 +45,9 @@ asan)
 	slow_factor=2
 	export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99
 	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
+	;;
+coverage)
+	slow_factor=4
 	;;
 tsan)
 	slow_factor=4

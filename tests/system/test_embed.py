@@ -22,7 +22,7 @@ def _compiler():
 def _flavour(t):
     """The libraries of a sanitizer's flavour need that sanitizer in the program too."""
     name = os.path.basename(os.path.abspath(t.bin))
-    return {'asan': ['-fsanitize=address,undefined'], 'tsan': ['-fsanitize=thread']}.get(name, [])
+    return {'asan': ['-fsanitize=address,undefined'], 'tsan': ['-fsanitize=thread'], 'coverage': ['--coverage']}.get(name, [])
 
 
 def _needs(*packages):

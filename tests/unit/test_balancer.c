@@ -347,9 +347,11 @@ static void a_target_that_is_in_is_probed_only_when_probes_ask(void)
 	set(b, "A1B1", 0, 0);
 	CU_ASSERT_EQUAL(next_probe(b, 0), UINT64_MAX);
 	balancer_configure(b, &asks);
+	CU_ASSERT_EQUAL(probe(b, true, 0), BALANCER_SAME); /* at once, whatever the time is */
 	CU_ASSERT_EQUAL(probe(b, true, 5), BALANCER_SAME);
-	CU_ASSERT_EQUAL(probe(b, true, 5), BALANCER_SAME);
-	CU_ASSERT_EQUAL(next_probe(b, 5), SECOND + 5);
+	CU_ASSERT_EQUAL(next_probe(b, 5), SECOND);
+	balancer_configure(b, &asks); /* what was planned stays so */
+	CU_ASSERT_EQUAL(next_probe(b, 5), SECOND);
 	asks.probe_asks = false;
 	balancer_configure(b, &asks);
 	CU_ASSERT_EQUAL(next_probe(b, 5), UINT64_MAX);
@@ -684,6 +686,301 @@ static void the_report_says_whose_turn_is_next(void)
 	}
 }
 
+/* Which target gets a key is the same in every weir in front of these targets, and stays so from one release to the next: so the answer
+   stands here. */
+static void each_weir_of_each_release_sends_a_key_to_the_same_target(void)
+{
+	struct balancer *b = make(BALANCER_HASH, false, 1, 1);
+
+	set(b, "A1B1C2D4", 0, 0);
+	CU_ASSERT_STRING_EQUAL(rotation(b, "ABCD", 100), 
+	                       "BBBDDADDBDBCDDDDDBCDDCCCCDACCDDDDBACBBDDDDDCADDDCC"
+	                       "CDDCDDBDCDBCBADDDDAADCADCADDDADDDDDDCDDCBDDCDDCCBA");
+	balancer_destroy(b);
+}
+
+static void a_request_meets_each_of_many_targets_once(void)
+{
+	enum { COUNT = 200 };
+	static unsigned met[COUNT];
+	static char names[COUNT][8];
+	struct balancer_entry entries[COUNT];
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	struct balancer_tried tried = { .count = 0 };
+	struct balancer_pick pick;
+
+	memset(met, 0, sizeof(met));
+	for (size_t i = 0; i < COUNT; i++) {
+		snprintf(names[i], sizeof(names[i]), "t%zu", i);
+		entries[i] = (struct balancer_entry){ .name = names[i], .weight = 1, .item = &met[i] };
+	}
+	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, COUNT, 0), 0);
+	for (unsigned i = 0; i < COUNT; i++) {
+		CU_ASSERT_TRUE(balancer_pick(b, 0, &tried, &pick));
+		CU_ASSERT_PTR_EQUAL(pick.item, &met[i]);
+		CU_ASSERT_EQUAL(tried.count, i + 1);
+		balancer_done(b, &pick);
+	}
+	CU_ASSERT_FALSE(balancer_pick(b, 0, &tried, &pick));
+	balancer_destroy(b);
+}
+
+static void good_probes_of_before_a_failure_do_not_bring_it_back(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 2, 3);
+
+	set(b, "A1", 0, 0);
+	CU_ASSERT_EQUAL(probe(b, true, 0), BALANCER_SAME);
+	fail(b, &released[0], SECOND);
+	CU_ASSERT_EQUAL(probe(b, true, 2 * SECOND), BALANCER_SAME);
+	CU_ASSERT_EQUAL(probe(b, true, 3 * SECOND), BALANCER_CAME_IN);
+	balancer_destroy(b);
+}
+
+static void a_target_that_began_out_is_on_trial_like_any_other(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	struct balancer_entry entry = { .name = "nowhere", .weight = 1, .out = true, .item = &released[0] };
+
+	balancer_set_targets(b, &entry, 1, 0);
+	CU_ASSERT_EQUAL(probe(b, true, 0), BALANCER_CAME_IN);
+	CU_ASSERT_TRUE(fail(b, &released[0], 10));
+	CU_ASSERT_EQUAL(next_probe(b, 10), 10 + 2 * SECOND);
+	balancer_destroy(b);
+}
+
+/* What the credits were must not matter any more: A gave its turn away, and B would be owed one. */
+static void who_comes_in_and_who_changes_the_options_starts_the_turns_afresh(void)
+{
+	struct balancer_options options = { .probe_interval_us = SECOND, .probe_rise = 1, .probe_fall = 1 };
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+
+	set(b, "A3B1C1", 0, 0);
+	fail(b, &released[2], 0);
+	CU_ASSERT_STRING_EQUAL(rotation(b, "ABC", 1), "A");
+	CU_ASSERT_EQUAL(probe(b, true, SECOND), BALANCER_CAME_IN);
+	CU_ASSERT_STRING_EQUAL(rotation(b, "ABC", 6), "ABACAA"); /* BAC..., were it not so */
+	balancer_configure(b, &options);
+	CU_ASSERT_STRING_EQUAL(rotation(b, "ABC", 6), "ABACAA");
+	balancer_destroy(b);
+}
+
+static void a_list_that_says_nothing_new_leaves_the_turns_as_they_are(void)
+{
+	static const struct {
+		const char *list, *turns;
+	} lists[] = {
+		{ "A3B1C1D1", "BCADAA" }, /* the same */
+		{ "A3B1C1D1E1", "ABCADE" },
+		{ "A3B1C1", "ABACAA" },
+		{ "A3B1D1C1", "ABDACA" },
+		{ "A3B1C1D2", "ADBACD" },
+	};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+
+		set(b, "A3B1C1D1", 0, 0);
+		CU_ASSERT_STRING_EQUAL(rotation(b, "ABCD", 1), "A");
+		CU_ASSERT_EQUAL(set(b, lists[i].list, 5, 0), 0);
+		CU_ASSERT_STRING_EQUAL(rotation(b, "ABCD.....E", 6), lists[i].turns);
+		balancer_destroy(b);
+	}
+}
+
+static void the_turn_goes_on_with_the_first_that_is_still_there(void)
+{
+	static const struct {
+		size_t picks;
+		const char *list, *turns;
+	} lists[] = {
+		{ 2, "E1D1B1A1", "DBAE" },   /* C was next, and is gone: D */
+		{ 2, "C1A1B1", "CABC" },     /* C is there, and in front now */
+		{ 4, "D1C1B1A1", "ADCB" },   /* E was next, and is gone: round to A */
+		{ 3, "B1A1C1", "ACBA" },     /* D and E are gone */
+		{ 3, "F1", "FFFF" },
+	};
+
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+
+		set(b, "A1B1C1D1E1", 0, 0);
+		rotation(b, "ABCDE", lists[i].picks);
+		CU_ASSERT_EQUAL(set(b, lists[i].list, 5, 0), 0);
+		CU_ASSERT_STRING_EQUAL(rotation(b, "ABCDEF", 4), lists[i].turns);
+		balancer_destroy(b);
+	}
+}
+
+static void a_weight_of_nought_counts_as_one(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	struct balancer_report r[2];
+
+	set(b, "A0B1", 0, 0);
+	CU_ASSERT_STRING_EQUAL(rotation(b, "AB", 4), "ABAB");
+	balancer_report(b, r, 2);
+	CU_ASSERT_EQUAL(r[0].weight, 1);
+	balancer_destroy(b);
+}
+
+/* The request has A marked as tried, and A's place is free again: who comes next must not be taken for it. */
+static void a_target_that_comes_new_is_not_taken_for_the_one_before(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	struct balancer_tried tried = { .count = 0 };
+	struct balancer_pick pick;
+
+	set(b, "A1", 0, 0);
+	for (unsigned i = 0; i < 100; i++) {
+		CU_ASSERT_TRUE(balancer_pick(b, 0, &tried, &pick));
+		balancer_done(b, &pick);
+		set(b, i % 2 == 0 ? "B1" : "A1", 0, 0);
+	}
+	CU_ASSERT_EQUAL(tried.count, 100);
+	balancer_destroy(b);
+}
+
+static void as_many_targets_as_there_may_be_can_all_be_others_at_once(void)
+{
+	static struct balancer_entry entries[BALANCER_TARGETS_MAX];
+	static char names[BALANCER_TARGETS_MAX][16];
+	static unsigned items[3 * BALANCER_TARGETS_MAX];
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	struct balancer_tried tried = { .count = 0 };
+	struct balancer_pick pick;
+	uint64_t wake_us;
+
+	memset(items, 0, sizeof(items));
+	for (size_t round = 0; round < 2; round++) {
+		for (size_t i = 0; i < BALANCER_TARGETS_MAX; i++) {
+			snprintf(names[i], sizeof(names[i]), "%zu-%zu", round, i);
+			entries[i] = (struct balancer_entry){ .name = names[i], .weight = 1,
+				                              .item = &items[round * BALANCER_TARGETS_MAX + i] };
+		}
+		CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), 0);
+	}
+	CU_ASSERT_TRUE(balancer_pick(b, 0, &tried, &pick));
+	balancer_done(b, &pick);
+	CU_ASSERT_TRUE(balancer_pick(b, 0, &tried, &pick)); /* the second is at work: it needs its place, and none is left */
+	names[1][0] = '3';
+	for (size_t i = 0; i < BALANCER_TARGETS_MAX; i++)
+		entries[i].item = &items[2 * BALANCER_TARGETS_MAX + i];
+	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), -1);
+	CU_ASSERT_EQUAL(balancer_report(b, NULL, 0), BALANCER_TARGETS_MAX);
+	balancer_done(b, &pick);
+	fail(b, &items[BALANCER_TARGETS_MAX + 1], 0); /* nor is there while it is probed */
+	CU_ASSERT_TRUE(balancer_probe_due(b, SECOND, &pick, &wake_us));
+	CU_ASSERT_PTR_EQUAL(pick.item, &items[BALANCER_TARGETS_MAX + 1]);
+	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), -1);
+	balancer_probed(b, &pick, true, SECOND);
+	CU_ASSERT_EQUAL(items[2 * BALANCER_TARGETS_MAX], 0);
+	CU_ASSERT_EQUAL(balancer_set_targets(b, entries, BALANCER_TARGETS_MAX, 0), 0);
+	balancer_destroy(b);
+	for (size_t i = 0; i < 3 * BALANCER_TARGETS_MAX; i++)
+		CU_ASSERT_EQUAL(items[i], 1);
+}
+
+/* An operator's word stands, whatever a probe brings that was under way. */
+static void a_probe_that_ends_after_a_drain_changes_nothing(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 1, 1);
+	struct balancer_pick pick;
+	uint64_t wake_us;
+
+	set(b, "A1", 0, 0);
+	CU_ASSERT_TRUE(balancer_probe_due(b, 0, &pick, &wake_us));
+	balancer_drain(b, "A", true);
+	CU_ASSERT_EQUAL(balancer_probed(b, &pick, false, 5), BALANCER_SAME);
+	CU_ASSERT_EQUAL(next_probe(b, 2 * SECOND), UINT64_MAX);
+	balancer_drain(b, "A", false);
+	CU_ASSERT_TRUE(balancer_any_in(b));
+	CU_ASSERT_EQUAL(next_probe(b, 5), SECOND + 5);
+	balancer_destroy(b);
+}
+
+static void whose_turn_is_next_is_nobodys_when_the_key_decides(void)
+{
+	struct balancer *b = make(BALANCER_HASH, false, 1, 1);
+	struct balancer_report r[2];
+
+	set(b, "A1B1", 0, 0);
+	CU_ASSERT_EQUAL(balancer_report(b, r, 2), 2);
+	CU_ASSERT_FALSE(r[0].is_next || r[1].is_next);
+	balancer_destroy(b);
+}
+
+static void any_that_is_in_is_found(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+
+	CU_ASSERT_FALSE(balancer_any_in(b));
+	set(b, "A1B1C1", 0, 0);
+	CU_ASSERT_TRUE(balancer_any_in(b));
+	fail(b, &released[0], 0);
+	fail(b, &released[1], 0);
+	CU_ASSERT_TRUE(balancer_any_in(b));
+	fail(b, &released[2], 0);
+	CU_ASSERT_FALSE(balancer_any_in(b));
+	balancer_destroy(b);
+}
+
+static void several_that_left_are_each_released_and_the_last_probe_releases_too(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 1, 1);
+	struct balancer_pick probing;
+	uint64_t wake_us;
+
+	set(b, "A1B1C1", 0, 0);
+	CU_ASSERT_TRUE(balancer_probe_due(b, 0, &probing, &wake_us));
+	CU_ASSERT_PTR_EQUAL(probing.item, &released[0]);
+	set(b, "D1", 3, 0);
+	CU_ASSERT_TRUE(released[0] == 0 && released[1] == 1 && released[2] == 1);
+	CU_ASSERT_EQUAL(balancer_probed(b, &probing, false, 0), BALANCER_SAME);
+	CU_ASSERT_EQUAL(released[0], 1);
+	balancer_destroy(b);
+	CU_ASSERT_TRUE(released[0] == 1 && released[3] == 1);
+}
+
+static void the_report_tells_of_probes_and_fits_its_room(void)
+{
+	char name[301];
+	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 1, 1);
+	struct balancer_entry entries[2] = { { .name = name, .weight = 1, .item = &released[0] },
+		                             { .name = "B", .weight = 1, .item = &released[1] } };
+	struct balancer_report r[2];
+	struct balancer_pick pick;
+	uint64_t wake_us;
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	memset(r, 0xff, sizeof(r));
+	balancer_set_targets(b, entries, 2, 0);
+	CU_ASSERT_EQUAL(balancer_report(b, r, 1), 2);
+	CU_ASSERT_EQUAL(strnlen(r[0].name, sizeof(r[0].name)), sizeof(r[0].name) - 1);
+	CU_ASSERT_EQUAL(((unsigned char *)&r[1])[0], 0xff); /* there was no room for it */
+	CU_ASSERT_EQUAL(r[0].next_probe_us, 1); /* due since the beginning of time; 0 would be never */
+	CU_ASSERT_FALSE(r[0].probing);
+	memset(r, 0xff, sizeof(r));
+	CU_ASSERT_TRUE(balancer_probe_due(b, 7, &pick, &wake_us));
+	balancer_report(b, r, 2);
+	CU_ASSERT_TRUE(r[0].probing);
+	CU_ASSERT_EQUAL(r[0].next_probe_us, 0);
+	CU_ASSERT_EQUAL(balancer_probed(b, &pick, true, 7), BALANCER_SAME);
+	balancer_report(b, r, 2);
+	CU_ASSERT_EQUAL(r[0].next_probe_us, 7 + SECOND);
+	CU_ASSERT_EQUAL(r[1].next_probe_us, 1);
+	balancer_drain(b, "B", true);
+	balancer_report(b, r, 2);
+	CU_ASSERT_EQUAL(r[1].next_probe_us, 0);
+	balancer_destroy(b);
+	b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+	set(b, "A1", 0, 0);
+	balancer_report(b, r, 2);
+	CU_ASSERT_EQUAL(r[0].next_probe_us, 0); /* it is in, and probes only connect */
+	balancer_destroy(b);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -711,6 +1008,21 @@ int main(void)
 		TEST(a_target_that_left_is_released_when_its_last_request_and_probe_are_over),
 		TEST(a_list_that_is_too_long_changes_nothing),
 		TEST(a_name_that_stands_twice_is_one_target),
+		TEST(each_weir_of_each_release_sends_a_key_to_the_same_target),
+		TEST(a_request_meets_each_of_many_targets_once),
+		TEST(good_probes_of_before_a_failure_do_not_bring_it_back),
+		TEST(a_target_that_began_out_is_on_trial_like_any_other),
+		TEST(who_comes_in_and_who_changes_the_options_starts_the_turns_afresh),
+		TEST(a_list_that_says_nothing_new_leaves_the_turns_as_they_are),
+		TEST(the_turn_goes_on_with_the_first_that_is_still_there),
+		TEST(a_weight_of_nought_counts_as_one),
+		TEST(a_target_that_comes_new_is_not_taken_for_the_one_before),
+		TEST(as_many_targets_as_there_may_be_can_all_be_others_at_once),
+		TEST(a_probe_that_ends_after_a_drain_changes_nothing),
+		TEST(whose_turn_is_next_is_nobodys_when_the_key_decides),
+		TEST(any_that_is_in_is_found),
+		TEST(several_that_left_are_each_released_and_the_last_probe_releases_too),
+		TEST(the_report_tells_of_probes_and_fits_its_room),
 		TEST(many_threads_leave_every_count_right),
 	};
 

@@ -1289,9 +1289,80 @@ static void requests_that_wait_through_a_change_of_master_get_their_turn(void)
 	end_world(w);
 }
 
+/* ---- settings and requests at their edges ----------------------------------------------------------------------------- */
+
+static void a_window_of_nought_is_the_shortest_there_is(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 5);
+	options.window_us = 0;
+	struct peer *node = add_node_with(w, options);
+	run_for(w, SECOND);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.window_us, 1);
+	options.window_us = 7;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	options.window_us = 0;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	run_for(w, SECOND);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.window_us, 1);
+	end_world(w);
+}
+
+static void goodbye_is_said_once(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 5);
+	run_for(w, 3 * SECOND);
+	cluster_leave(node->cluster, clock_of(node));
+	unsigned told = node->sent[CLUSTER_LEAVE], pauses = node->events[CLUSTER_WAS_PAUSED];
+	CU_ASSERT_EQUAL(told, 1);
+	run_for(w, 3 * SECOND); /* so long that one who is still there would call it a pause */
+	cluster_leave(node->cluster, clock_of(node));
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_LEAVE], 1);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_WAS_PAUSED], pauses);
+	CU_ASSERT_EQUAL(cluster_tick(node->cluster, clock_of(node)), UINT64_MAX);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	end_world(w);
+}
+
+static void a_higher_id_that_asks_for_the_ring_is_not_given_it(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 2, 5), *puppet = add_puppet(w, 9);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER };
+	run_with_puppet(puppet, node, 2, 0, 3 * SECOND);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	message.is.takeover.nonce = 5;
+	say(puppet, node, &message);
+	run_for(w, 10 * MS);
+	CU_ASSERT_EQUAL(puppet->heard[CLUSTER_HANDOVER], 0);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	end_world(w);
+}
+
+static void a_ring_that_nobody_asked_for_is_not_taken(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 2, 5), *puppet = add_puppet(w, 1);
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER };
+	run_with_puppet(puppet, node, 1, 1, 3 * SECOND);
+	CU_ASSERT_EQUAL(master_of(node), 1); /* it is a member */
+	message.is.handover.bucket_us = CLUSTER_BUCKET_US;
+	say(puppet, node, &message);
+	message.is.handover.nonce = 7;
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 0);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	end_world(w);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
+		TEST(a_window_of_nought_is_the_shortest_there_is),
+		TEST(goodbye_is_said_once),
+		TEST(a_higher_id_that_asks_for_the_ring_is_not_given_it),
+		TEST(a_ring_that_nobody_asked_for_is_not_taken),
 		TEST(nodes_find_each_other_within_two_seconds_and_the_lowest_id_is_master),
 		TEST(who_hears_us_but_is_not_heard_and_who_is_heard_but_hears_us_not_are_not_alive),
 		TEST(a_replayed_heartbeat_keeps_nobody_alive),

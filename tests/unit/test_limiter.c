@@ -97,7 +97,8 @@ static void a_threshold_of_nought_is_no_limit(void)
 {
 	struct limiter *l = make(0, 0);
 
-	CU_ASSERT_EQUAL(count_starts(l, 1000, 5), 1000);
+	CU_ASSERT_EQUAL(count_starts(l, 10, 0), 10);
+	CU_ASSERT_EQUAL(count_starts(l, 990, 5), 990);
 	CU_ASSERT_EQUAL(report_of(l, 5).started_total, 1000);
 	CU_ASSERT_EQUAL(report_of(l, 5).next_slot_us, 5);
 	CU_ASSERT_EQUAL(report_of(l, 5).outstanding, 0);
@@ -166,6 +167,21 @@ static void a_slot_that_is_handed_back_is_used_once_more_and_only_once(void)
 }
 
 /* ---- the line ------------------------------------------------------------ */
+
+/* The ring begins somewhere else each time: what goes back to the front must not lie down on a start. */
+static void a_slot_that_is_handed_back_forgets_no_start_wherever_the_ring_begins(void)
+{
+	struct limiter *l = make(3, 0);
+	struct limiter_ticket ticket = { .owner = NULL };
+
+	for (uint64_t now_us = 0; now_us < 20 * SECOND; now_us += 2 * SECOND) {
+		CU_ASSERT_TRUE(starts(l, now_us));
+		CU_ASSERT_EQUAL(limiter_enter(l, &ticket, 0, now_us), LIMITER_GO);
+		limiter_cancel(l, &ticket, now_us);
+		CU_ASSERT_EQUAL(report_of(l, now_us).available, 2);
+	}
+	limiter_destroy(l);
+}
 
 static void exactly_the_backlog_may_wait(void)
 {
@@ -353,7 +369,104 @@ static void clients_that_wait_for_one_request_each_do_not_push_each_other_out(vo
 	limiter_destroy(l);
 }
 
+static void who_is_exempt_is_not_pushed_out_for_a_shorter_line(void)
+{
+	struct limiter *l = make_fair(1, 2);
+	struct limiter_ticket t[4] = { { .owner = NULL }, { .is_exempt = true }, { .owner = NULL }, { .owner = NULL } };
+
+	starts(l, 0);
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[0], 1, 1), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[1], 1, 1), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[2], 2, 1), LIMITER_FULL); /* the newest of the longest is the exempt one */
+	limiter_cancel(l, &t[1], 1);
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[1], 2, 1), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(report_of(l, 1).waiting, 2);
+	limiter_cancel(l, &t[0], 1);
+	limiter_cancel(l, &t[1], 1);
+	limiter_destroy(l);
+}
+
+/* So many that some share a place in the table of clients; half of them leave, and come back behind the others. */
+static void thousands_of_clients_each_keep_their_own_place(void)
+{
+	enum { CLIENTS = 3000 };
+	static struct limiter_ticket t[CLIENTS];
+	struct limiter *l = make_fair(1, CLIENTS);
+	uint64_t now_us = 1;
+
+	memset(t, 0, sizeof(t));
+	starts(l, now_us);
+	for (unsigned round = 0; round < 2; round++) {
+		for (uint64_t i = round; i < CLIENTS; i += 1 + round)
+			CU_ASSERT_EQUAL(limiter_enter(l, &t[i], i * i + 1, 1), LIMITER_WAIT);
+		for (uint64_t i = 1; i < CLIENTS && round == 0; i += 2)
+			limiter_cancel(l, &t[i], 1);
+	}
+	CU_ASSERT_EQUAL(report_of(l, 1).waiting, CLIENTS);
+	for (unsigned i = 0; i < CLIENTS; i++) {
+		unsigned next = i < CLIENTS / 2 ? 2 * i : 2 * (i - CLIENTS / 2) + 1;
+
+		now_us += ROUND;
+		CU_ASSERT_EQUAL(turn(l, &t[next], now_us), LIMITER_GO);
+		limiter_started(l, &t[next], now_us);
+	}
+	CU_ASSERT_EQUAL(report_of(l, now_us).waiting, 0);
+	limiter_destroy(l);
+}
+
+static void what_has_no_slot_is_never_counted_as_started(void)
+{
+	struct limiter *l = make(1, 1);
+	struct limiter_ticket t[2] = { { .owner = NULL } };
+
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[0], 0, 1), LIMITER_GO);
+	CU_ASSERT_EQUAL(limiter_enter(l, &t[1], 0, 1), LIMITER_WAIT);
+	limiter_started(l, &t[0], 2);
+	limiter_started(l, &t[0], 3); /* a second time */
+	CU_ASSERT_TRUE(limiter_may_start(l, &t[0], 4)); /* it has no slot that could be over */
+	limiter_cancel(l, &t[0], 4);
+	CU_ASSERT_EQUAL(report_of(l, 4).started_total, 1);
+	CU_ASSERT_EQUAL(report_of(l, 4).outstanding, 0);
+	CU_ASSERT_EQUAL(report_of(l, 4).cancelled_total, 0);
+	CU_ASSERT_EQUAL(turn(l, &t[1], 1 + ROUND), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(turn(l, &t[1], 2 + ROUND), LIMITER_GO);
+	limiter_started(l, &t[1], 2 + ROUND);
+	limiter_destroy(l);
+}
+
 /* ---- burst ------------------------------------------------------------ */
+
+static void another_burst_goes_on_where_the_even_flow_was(void)
+{
+	struct limiter_options options = options_of(10, 0);
+
+	options.burst = 3;
+	struct limiter *l = limiter_create(&options, count_wake);
+	CU_ASSERT_EQUAL(count_starts(l, 10, SECOND), 3);
+	options.burst = 2;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, SECOND), 0);
+	/* No gift, and no debt beyond a whole burst of the new size. */
+	CU_ASSERT_EQUAL(report_of(l, SECOND).next_slot_us, SECOND + ROUND / 10);
+	CU_ASSERT_FALSE(starts(l, SECOND + ROUND / 10 - 1));
+	CU_ASSERT_TRUE(starts(l, SECOND + ROUND / 10));
+	options.burst = 1;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, 10 * SECOND), 0);
+	CU_ASSERT_EQUAL(count_starts(l, 10, 10 * SECOND), 1);
+	CU_ASSERT_EQUAL(report_of(l, 10 * SECOND).next_slot_us, 10 * SECOND + ROUND / 10);
+	limiter_destroy(l);
+}
+
+static void of_a_burst_of_one_each_that_is_refused_is_told_another_second(void)
+{
+	struct limiter_options options = options_of(10, 0);
+
+	options.burst = 1;
+	struct limiter *l = limiter_create(&options, count_wake);
+	CU_ASSERT_TRUE(starts(l, 5 * SECOND));
+	for (unsigned i = 1; i <= 16; i++)
+		CU_ASSERT_EQUAL(limiter_retry_after_us(l, 5 * SECOND), i * (uint64_t)SECOND);
+	limiter_destroy(l);
+}
 
 static void a_burst_of_one_spaces_starts_evenly(void)
 {
@@ -1239,6 +1352,7 @@ int main(void)
 		TEST(the_window_counts_from_the_send_not_from_the_permission),
 		TEST(a_slow_rate_is_one_start_in_a_long_window),
 		TEST(a_slot_that_is_handed_back_is_used_once_more_and_only_once),
+		TEST(a_slot_that_is_handed_back_forgets_no_start_wherever_the_ring_begins),
 		TEST(exactly_the_backlog_may_wait),
 		TEST(who_arrives_does_not_overtake_who_waits),
 		TEST(only_the_front_waits_by_the_clock),
@@ -1247,6 +1361,11 @@ int main(void)
 		TEST(fair_clients_take_turns_and_a_single_request_is_not_held_up_by_a_thousand),
 		TEST(a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter),
 		TEST(clients_that_wait_for_one_request_each_do_not_push_each_other_out),
+		TEST(who_is_exempt_is_not_pushed_out_for_a_shorter_line),
+		TEST(thousands_of_clients_each_keep_their_own_place),
+		TEST(what_has_no_slot_is_never_counted_as_started),
+		TEST(another_burst_goes_on_where_the_even_flow_was),
+		TEST(of_a_burst_of_one_each_that_is_refused_is_told_another_second),
 		TEST(a_burst_of_one_spaces_starts_evenly),
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
 		TEST(what_is_in_the_window_is_told_whatever_the_burst),

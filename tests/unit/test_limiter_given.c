@@ -187,6 +187,95 @@ static void the_list_of_slots_is_bounded_and_those_that_die_first_go(void)
 	limiter_destroy(l);
 }
 
+/* Also those that begin at this very moment, and those far behind in the list. */
+static void the_one_that_dies_first_is_found_wherever_it_stands(void)
+{
+	struct limiter *l = make(10, 0, LIMITER_FIFO);
+	static const uint64_t dies[] = { 50, 60, 70, 80, 90 };
+	struct limiter_ticket t = { .owner = NULL };
+
+	limiter_give(l, 1, 90, 1, 1);
+	limiter_give(l, 2, 80, 1, 1);
+	limiter_give(l, 3, 60, 1, 1);
+	limiter_give(l, 4, 70, 1, 1);
+	limiter_give(l, 5, 50, 1, 1);
+	limiter_give(l, 6, 10, 1, 1); /* has not begun */
+	for (size_t i = 0; i < LENGTH(dies); i++) {
+		CU_ASSERT_EQUAL(limiter_enter(l, &t, 0, 5), LIMITER_GO);
+		CU_ASSERT_EQUAL(t.until_us, dies[i]);
+		limiter_started(l, &t, 5);
+	}
+	CU_ASSERT_EQUAL(report_of(l, 5).held, 1);
+	CU_ASSERT_EQUAL(report_of(l, 11).died_total, 1);
+	limiter_destroy(l);
+}
+
+/* Those that have begun stand in front; the dead among them go, wherever they stand. */
+static void the_dead_go_from_between_the_living(void)
+{
+	struct limiter *l = make(10, 0, LIMITER_FIFO);
+
+	limiter_give(l, 1, 90, 1, 1);
+	limiter_give(l, 2, 20, 2, 1);
+	limiter_give(l, 3, 80, 1, 1);
+	limiter_give(l, 4, 30, 4, 1);
+	CU_ASSERT_EQUAL(report_of(l, 20).held, 8); /* its last moment is one of its life */
+	CU_ASSERT_EQUAL(report_of(l, 21).held, 6);
+	CU_ASSERT_EQUAL(report_of(l, 31).held, 2);
+	CU_ASSERT_EQUAL(report_of(l, 31).died_total, 6);
+	limiter_destroy(l);
+}
+
+/* Every place but the first is looked at: here it is the second, and then the last, that dies first. */
+static void one_too_many_throws_away_what_dies_first_wherever_it_stands(void)
+{
+	static const unsigned places[] = { 0, 1, LIMITER_RUNS_MAX };
+
+	for (size_t k = 0; k < LENGTH(places); k++) {
+		struct limiter *l = make(1000, 0, LIMITER_FIFO);
+
+		for (unsigned i = 0; i <= LIMITER_RUNS_MAX; i++)
+			limiter_give(l, 1000 + i, i == places[k] ? 50000 : 100000 + i, 1, 1);
+		CU_ASSERT_EQUAL(report_of(l, 1).died_total, 1);
+		CU_ASSERT_EQUAL(report_of(l, 60000).died_total, 1); /* it was the one that would have died by now */
+		CU_ASSERT_EQUAL(report_of(l, 60000).held, LIMITER_RUNS_MAX);
+		limiter_destroy(l);
+	}
+}
+
+/* The count of this window, and as much of the last one's as lies in the second before now, were its starts spread evenly. */
+static void what_was_used_lately_is_told_by_this_window_and_the_last(void)
+{
+	static const struct {
+		uint64_t at_us;
+		unsigned uses, told;
+	} steps[] = {
+		{ 5000000, 4, 4 }, { 5900000, 6, 10 }, { 6250000, 0, 7 }, { 6250000, 4, 11 }, { 6500000, 0, 9 },
+		{ 6999999, 0, 4 }, { 7000000, 0, 4 },  { 7500000, 0, 2 }, { 8000000, 0, 0 },  { 9000000, 1, 1 },
+		{ 8999999, 1, 2 }, /* two threads read the clock in one order and came here in the other */
+		{ 9500000, 0, 2 }, { 10000000, 0, 2 }, { 10500000, 3, 4 }, { 12500000, 2, 2 },
+	};
+	struct limiter *l = make(100, 0, LIMITER_FIFO);
+
+	for (size_t i = 0; i < LENGTH(steps); i++) {
+		uint64_t now_us = steps[i].at_us;
+
+		for (unsigned k = 0; k < steps[i].uses; k++) {
+			struct limiter_ticket t = { .owner = NULL };
+
+			limiter_give(l, now_us, now_us, 1, now_us);
+			CU_ASSERT_EQUAL(limiter_enter(l, &t, 0, now_us), LIMITER_GO);
+			CU_ASSERT_TRUE(limiter_may_start(l, &t, now_us));
+			limiter_started(l, &t, now_us);
+		}
+		CU_ASSERT_EQUAL(report_of(l, now_us).in_window, steps[i].told);
+		CU_ASSERT_EQUAL(report_of(l, now_us).available, 100 - steps[i].told);
+	}
+	CU_ASSERT_EQUAL(report_of(l, 12500000).used_total, 21);
+	CU_ASSERT_EQUAL(report_of(l, 12500000).died_total, 0);
+	limiter_destroy(l);
+}
+
 /* ---- back to the front ------------------------------------------------------------ */
 
 static void who_may_not_start_any_more_stands_ahead_of_all_in_either_kind_of_line(void)
@@ -288,6 +377,23 @@ static void an_answer_sends_away_only_those_beyond_the_backlog_that_it_saw(void)
 	for (size_t i = 0; i < 7; i++)
 		CU_ASSERT_EQUAL(turn(l, &t[i], 61), i == 0 || i == 4 ? LIMITER_WAIT : LIMITER_FULL);
 	end(l, t, 7, 62);
+}
+
+static void an_answer_sends_nobody_away_who_is_exempt(void)
+{
+	static const enum limiter_queue queues[] = { LIMITER_FIFO, LIMITER_FAIR };
+
+	for (size_t i = 0; i < 2; i++) {
+		struct limiter *l = make(10, 0, queues[i]);
+		struct limiter_ticket t[3] = { { .is_exempt = true }, { .owner = NULL }, { .is_exempt = true } };
+
+		enter_all(l, t, 3, 5);
+		limiter_answered(l, 5, 6);
+		CU_ASSERT_EQUAL(turn(l, &t[0], 6), LIMITER_WAIT);
+		CU_ASSERT_EQUAL(turn(l, &t[1], 6), LIMITER_FULL);
+		CU_ASSERT_EQUAL(turn(l, &t[2], 6), LIMITER_WAIT);
+		end(l, t, 3, 7);
+	}
 }
 
 static void a_fair_line_sends_away_the_newest_of_the_longest(void)
@@ -748,7 +854,8 @@ static void many_threads_are_served_by_a_master_that_gives_and_answers(void)
 	while (report_of(l, look()).started_total < THREADS * REQUESTS_EACH) {
 		uint64_t asked_us = look(), now_us = look();
 
-		limiter_give(l, now_us + 20, now_us + 2000, 2, now_us);
+		/* Some die soon; not all, for on a busy machine no thread might run in time. */
+		limiter_give(l, now_us + 20, now_us + (given % 4 == 0 ? 2000 : 200000), 2, now_us);
 		given += 2;
 		if (given % 16 == 0)
 			limiter_answered(l, asked_us, look());
@@ -775,10 +882,15 @@ int main(void)
 		TEST(who_comes_when_a_slot_is_there_and_nobody_waits_goes_at_once),
 		TEST(of_the_slots_that_have_begun_the_one_that_dies_first_is_used),
 		TEST(the_list_of_slots_is_bounded_and_those_that_die_first_go),
+		TEST(the_one_that_dies_first_is_found_wherever_it_stands),
+		TEST(the_dead_go_from_between_the_living),
+		TEST(one_too_many_throws_away_what_dies_first_wherever_it_stands),
+		TEST(what_was_used_lately_is_told_by_this_window_and_the_last),
 		TEST(who_may_not_start_any_more_stands_ahead_of_all_in_either_kind_of_line),
 		TEST(with_slots_of_our_own_a_request_may_always_start),
 		TEST(without_a_backlog_a_request_stands_until_the_first_answer),
 		TEST(an_answer_sends_away_only_those_beyond_the_backlog_that_it_saw),
+		TEST(an_answer_sends_nobody_away_who_is_exempt),
 		TEST(a_fair_line_sends_away_the_newest_of_the_longest),
 		TEST(who_is_refused_is_told_a_time_by_the_line_and_by_what_was_used_lately),
 		TEST(a_change_to_given_slots_and_back_keeps_the_line_and_refills_nothing),

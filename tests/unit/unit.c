@@ -27,7 +27,7 @@ static struct {
 	const char *running; /* NULL between tests */
 	unsigned asserts_before;
 	unsigned seconds;
-	bool verbose;
+	bool verbose, stops;
 	unsigned passed;
 	unsigned failed;
 } run;
@@ -90,16 +90,31 @@ static void test_ended(const CU_pTest test, const CU_pSuite suite, const CU_pFai
 	if (!asserted)
 		printf("       it asserted nothing, so it could not fail\n");
 	fflush(stdout); /* a crash in the next test must not swallow what this one said */
+	if (!passed && run.stops)
+		_exit(1);
+}
+
+/* Is one of these words, with commas between them, in the name? */
+static bool has_one_of(const char *name, const char *words)
+{
+	while (words != NULL && *words != '\0') {
+		size_t length = strcspn(words, ",");
+		for (const char *at = name; length > 0 && *at != '\0'; at++)
+			if (strncmp(at, words, length) == 0)
+				return true;
+		words += length + (words[length] == ',');
+	}
+	return false;
 }
 
 static bool register_tests(const char *suite_name, const struct unit_test *tests, size_t count)
 {
-	const char *only = getenv("UNIT_ONLY");
+	const char *only = getenv("UNIT_ONLY"), *not = getenv("UNIT_NOT");
 	CU_pSuite suite = CU_add_suite(suite_name, NULL, NULL);
 	if (suite == NULL)
 		return false;
 	for (size_t i = 0; i < count; i++) {
-		if (only != NULL && strstr(tests[i].name, only) == NULL)
+		if ((only != NULL && !has_one_of(tests[i].name, only)) || has_one_of(tests[i].name, not))
 			continue;
 		if (CU_add_test(suite, tests[i].name, tests[i].run) == NULL)
 			return false;
@@ -117,6 +132,7 @@ int unit_main(const char *suite, const struct unit_test *tests, size_t count)
 	const char *seconds = getenv("UNIT_SECONDS");
 	run.seconds = seconds != NULL ? (unsigned)strtoul(seconds, NULL, 10) : SECONDS_A_TEST;
 	run.verbose = getenv("UNIT_VERBOSE") != NULL;
+	run.stops = getenv("UNIT_STOP") != NULL;
 	watch_for(SIGALRM);
 	watch_for(SIGSEGV);
 	watch_for(SIGBUS);

@@ -22,7 +22,8 @@
  * One program for each room because CUnit runs its tests in its own process: a crash takes the rest of the program with
  * it, and so it takes one room, not all of them.
  *
- * The environment: UNIT_ONLY=text runs the tests whose name contains text, UNIT_VERBOSE=1 prints every test's name,
+ * The environment: UNIT_ONLY=text runs the tests whose name contains text, UNIT_NOT=text those whose name does not (several texts
+ * have commas between them), UNIT_VERBOSE=1 prints every test's name, UNIT_STOP=1 ends the run at the first test that fails,
  * UNIT_SECONDS=n is how long one test may take (60).
  *
  * CUnit counts without a lock: assert in the test's own thread only, and let other threads leave what they saw in a
