@@ -18,6 +18,7 @@
 
 #include "forward.h"
 #include "lib/clock.h"
+#include "lib/writer.h"
 #include "road.h"
 #include "stats.h"
 
@@ -70,7 +71,10 @@ struct http_text admit_ratelimit_fields(struct road *r, const char *refused_by, 
 /* A limit says no: which, and when to come back. */
 enum step admit_refuse_over_limit(struct road *r, const char *limit, uint64_t after_us)
 {
-	snprintf(r->details, sizeof r->details, "over %s", limit);
+	struct writer details = { .out = r->details, .capacity = sizeof r->details - 1 };
+	writer_put_literal(&details, "over ");
+	writer_put_some(&details, limit, sizeof r->details / 2);
+	r->details[details.length] = '\0';
 	r->refused_by = limit;
 	meters_count_refusal(r->proxy->meters, limit);
 	enum step step = road_refuse(r, (int)r->settings->reject_status, "http_request_denied", r->details);

@@ -32,6 +32,7 @@
 #include "lib/hosts.h"
 #include "lib/lookup.h"
 #include "lib/tunnel.h"
+#include "lib/writer.h"
 #include "parent.h"
 
 #define PORT_HTTP 80u
@@ -71,6 +72,18 @@ static bool is_https(struct http_text target)
 	return target.length >= 8 && strncasecmp(target.at, "https://", 8) == 0;
 }
 
+/* "host:port", and an IPv6 address in brackets. */
+static void write_target(struct road *r)
+{
+	struct writer w = { .out = r->target_text, .capacity = sizeof r->target_text - 1 };
+	bool is_v6 = strchr(r->host, ':') != NULL;
+	writer_put_string(&w, is_v6 ? "[" : "");
+	writer_put_string(&w, r->host);
+	writer_put_string(&w, is_v6 ? "]:" : ":");
+	writer_put_number(&w, r->port);
+	r->target_text[w.length] = '\0';
+}
+
 /* Reads where the client wants to go. */
 static enum step read_destination(struct road *r)
 {
@@ -82,8 +95,7 @@ static enum step read_destination(struct road *r)
 	if (!part_authority(request->host, r->host, &r->port) ||
 	    !hosts_name(r->host, strlen(r->host), r->port, r->host_name))
 		return road_refuse(r, 400, "http_request_error", "no host and port that can be connected to");
-	const char *form = strchr(r->host, ':') != NULL ? "[%s]:%u" : "%s:%u";
-	snprintf(r->target_text, sizeof r->target_text, form, r->host, r->port);
+	write_target(r);
 	return STEP_ON;
 }
 

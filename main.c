@@ -26,6 +26,7 @@
 #include "healthcheck.h"
 #include "lib/log.h"
 #include "lib/settings.h"
+#include "lib/splice.h"
 #include "lib/thread.h"
 #include "manager.h"
 #include "top.h"
@@ -67,13 +68,15 @@ static rlim_t files_needed(const struct configuration *configuration)
 	return needed;
 }
 
-/* What it can make use of: a tunnel that moves much has a pipe for each direction. Without, it copies. */
+/* What it can make use of: a tunnel that moves much has a pipe for each direction, some large bodies
+   have one. Without, they are copied. */
 static rlim_t files_wanted(const struct configuration *configuration)
 {
 	rlim_t wanted = files_needed(configuration);
 	for (size_t i = 0; i < configuration->service_count; i++)
-		if (configuration->services[i]->mode == MODE_FORWARD)
-			wanted += (rlim_t)configuration->services[i]->max_clients * FILES_OF_PIPES;
+		wanted += configuration->services[i]->mode == MODE_FORWARD ?
+		                  (rlim_t)configuration->services[i]->max_clients * FILES_OF_PIPES :
+		                  SPLICE_PIPES_MAX * SPLICE_PIPE_FILES;
 	return wanted;
 }
 

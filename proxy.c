@@ -299,6 +299,7 @@ static bool serve_request(struct road *r)
 		step = find_target(r);
 	if (step == STEP_ON)
 		step = relay_answer(r);
+	exchange_end(&r->exchange);
 	if (step == STEP_REFUSED)
 		send_answer(r);
 	account(r);

@@ -75,6 +75,7 @@ static struct road *begin_road(struct proxy *proxy)
 	r->proxy = proxy;
 	r->exchange.target_is_done = forward_target_is_done;
 	r->exchange.context = r;
+	r->exchange.pipes = &proxy->pipes;
 	r->sleeper = (struct line_sleeper){ .wake_fd = -1, .client_has_sent_more = admit_client_has_more, .context = r };
 	roads_take_settings(r);
 	if (make_buffers(r))

@@ -19,6 +19,7 @@
 #include "lib/redis_store.h"
 #include "lib/resolver.h"
 #include "lib/settings.h"
+#include "lib/splice.h"
 #include "lib/ts.h"
 #include "lib/upstream.h"
 #include "host_rates.h"
@@ -44,6 +45,7 @@ struct proxy {
 	struct client_limits *client_limits;
 	struct client_counts *client_counts;
 	struct meters *meters;     /* what was done, and how long it took */
+	struct splice_share pipes; /* for large bodies */
 	struct recent *recent;     /* the last requests, while somebody looks */
 	/* forward */
 	struct hosts *hosts;       /* connections to each host, and their caps; NULL unless that is the mode */

@@ -322,9 +322,18 @@ int conn_socket(const struct address *to)
 static int error_of_peer(int fd)
 {
 	struct address peer, own;
+	int error = 0;
+	socklen_t length = sizeof error;
 	peer.length = sizeof peer.storage;
 	own.length = sizeof own.storage;
-	if (getpeername(fd, &peer.any, &peer.length) != 0 || getsockname(fd, &own.any, &own.length) != 0)
+	/* One that failed has no peer either: why, is only asked then. */
+	if (getpeername(fd, &peer.any, &peer.length) != 0) {
+		int no_peer = errno;
+		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
+			return errno;
+		return error != 0 ? error : no_peer;
+	}
+	if (getsockname(fd, &own.any, &own.length) != 0)
 		return errno;
 	bool itself = peer.any.sa_family != AF_UNIX && peer.length == own.length && memcmp(&peer.any, &own.any, peer.length) == 0;
 	return itself ? ECONNREFUSED : 0;
@@ -345,20 +354,19 @@ enum conn_result conn_ask_to_connect(int fd, const struct address *to, uint64_t 
 	return CONN_TIMEOUT;
 }
 
-/* One that is connected already is writable at once, and has no error. */
+/* One that is connected already is writable at once, and has a peer. */
 enum conn_result conn_await_connected(int fd, const struct address *to, uint64_t deadline_us)
 {
-	int error = 0;
-	socklen_t length = sizeof error;
-	enum conn_result result = to->any.sa_family == AF_UNIX ? CONN_OK : conn_wait(fd, false, deadline_us);
-	if (result != CONN_OK) {
-		errno = ETIMEDOUT;
-		return result;
-	}
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-		error = errno;
-	if (error == 0)
+	/* One nearby has often answered by now. */
+	int error = error_of_peer(fd);
+	if (error == ENOTCONN && to->any.sa_family != AF_UNIX) {
+		enum conn_result result = conn_wait(fd, false, deadline_us);
+		if (result != CONN_OK) {
+			errno = ETIMEDOUT;
+			return result;
+		}
 		error = error_of_peer(fd);
+	}
 	if (error != 0) {
 		errno = error;
 		return CONN_BROKEN;

@@ -11,22 +11,22 @@
 
 /* RFC 6890, as far as an address there is never somebody out on the Internet. Networks for documentation and benchmarks
    are left alone: nobody is harmed by a connection to them, and people test with them. */
-static const char *const special_texts[] = {
-	"0.0.0.0/8",      /* this network: Linux takes 0.0.0.0 for the machine itself */
-	"10.0.0.0/8",     /* private */
-	"100.64.0.0/10",  /* shared: carriers' own */
-	"127.0.0.0/8",    /* loopback */
-	"169.254.0.0/16", /* link-local, and the metadata of clouds */
-	"172.16.0.0/12",  /* private */
-	"192.168.0.0/16", /* private */
-	"224.0.0.0/4",    /* multicast */
-	"240.0.0.0/4",    /* reserved, broadcast */
-	"::/96",          /* unspecified, loopback, and the old IPv4-compatible form */
-	"64:ff9b:1::/48", /* local NAT64 */
-	"fc00::/7",       /* unique local */
-	"fe80::/10",      /* link-local */
-	"fec0::/10",      /* site-local, as it was once called */
-	"ff00::/8",       /* multicast */
+static const struct network specials[] = {
+	{ AF_INET, { 0 }, 8 },          /* 0.0.0.0/8 this network: Linux takes 0.0.0.0 for the machine itself */
+	{ AF_INET, { 10 }, 8 },         /* 10.0.0.0/8 private */
+	{ AF_INET, { 100, 64 }, 10 },   /* 100.64.0.0/10 shared: carriers' own */
+	{ AF_INET, { 127 }, 8 },        /* 127.0.0.0/8 loopback */
+	{ AF_INET, { 169, 254 }, 16 },  /* 169.254.0.0/16 link-local, and the metadata of clouds */
+	{ AF_INET, { 172, 16 }, 12 },   /* 172.16.0.0/12 private */
+	{ AF_INET, { 192, 168 }, 16 },  /* 192.168.0.0/16 private */
+	{ AF_INET, { 224 }, 4 },        /* 224.0.0.0/4 multicast */
+	{ AF_INET, { 240 }, 4 },        /* 240.0.0.0/4 reserved, broadcast */
+	{ AF_INET6, { 0 }, 96 },        /* ::/96 unspecified, loopback, and the old IPv4-compatible form */
+	{ AF_INET6, { 0x00, 0x64, 0xff, 0x9b, 0x00, 0x01 }, 48 }, /* 64:ff9b:1::/48 local NAT64 */
+	{ AF_INET6, { 0xfc }, 7 },       /* fc00::/7 unique local */
+	{ AF_INET6, { 0xfe, 0x80 }, 10 }, /* fe80::/10 link-local */
+	{ AF_INET6, { 0xfe, 0xc0 }, 10 }, /* fec0::/10 site-local, as it was once called */
+	{ AF_INET6, { 0xff }, 8 },       /* ff00::/8 multicast */
 };
 
 static bool contains(const struct network *network, const struct address *address)
@@ -50,23 +50,26 @@ static struct address embedded(const uint8_t *bytes, uint8_t turned)
 /* The special network that an address is in. */
 static bool find_special(const struct address *address, struct network *network)
 {
-	for (size_t i = 0; i < sizeof special_texts / sizeof special_texts[0]; i++)
-		if (network_parse(special_texts[i], strlen(special_texts[i]), network) && contains(network, address))
+	for (size_t i = 0; i < sizeof specials / sizeof specials[0]; i++) {
+		if (contains(&specials[i], address)) {
+			*network = specials[i];
 			return true;
+		}
+	}
 	return false;
 }
 
 /* Forms of IPv6 that carry an IPv4 address to which somebody on the way may hand the packets: where in the bytes it is. */
 static const struct carrier {
-	const char *network;
+	struct network form;
 	unsigned at;
 	uint8_t turned;
 } carriers[] = {
-	{ "64:ff9b::/96", 12, 0 },        /* NAT64, RFC 6052 */
-	{ "::ffff:0:0:0/96", 12, 0 },     /* translated, RFC 2765 */
-	{ "2002::/16", 2, 0 },            /* 6to4, RFC 3056 */
-	{ "2001::/32", 4, 0 },            /* Teredo's server, RFC 4380 */
-	{ "2001::/32", 12, 0xff },        /* Teredo's client */
+	{ { AF_INET6, { 0x00, 0x64, 0xff, 0x9b }, 96 }, 12, 0 },                    /* 64:ff9b::/96 NAT64, RFC 6052 */
+	{ { AF_INET6, { 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0 }, 96 }, 12, 0 }, /* ::ffff:0:0:0/96 translated, RFC 2765 */
+	{ { AF_INET6, { 0x20, 0x02 }, 16 }, 2, 0 },                                /* 2002::/16 6to4, RFC 3056 */
+	{ { AF_INET6, { 0x20, 0x01 }, 32 }, 4, 0 },                                /* 2001::/32 Teredo's server, RFC 4380 */
+	{ { AF_INET6, { 0x20, 0x01 }, 32 }, 12, 0xff },                            /* 2001::/32 Teredo's client */
 };
 
 /* The special network around an address; for one that carries an IPv4 address the carrier's bits and those of the network in it. */
@@ -78,13 +81,13 @@ static bool special_network(const struct address *address, struct network *netwo
 		return true;
 	for (size_t i = 0; plain.any.sa_family == AF_INET6 && i < sizeof carriers / sizeof carriers[0]; i++) {
 		const struct carrier *carrier = &carriers[i];
-		struct network form, inner;
-		if (!network_parse(carrier->network, strlen(carrier->network), &form) || !contains(&form, &plain))
+		struct network inner;
+		if (!contains(&carrier->form, &plain))
 			continue;
 		struct address carried = embedded(plain.v6.sin6_addr.s6_addr + carrier->at, carrier->turned);
 		if (!find_special(&carried, &inner))
 			continue;
-		*network = form;
+		*network = carrier->form;
 		/* What lies in it: everything up to the end of the inner network's bits is fixed. */
 		network->prefix_bits = carrier->at * 8 + inner.prefix_bits;
 		memcpy(network->bytes, plain.v6.sin6_addr.s6_addr, sizeof network->bytes);

@@ -10,6 +10,9 @@
  *
  * An answer is never made to look whole when it is not (RFC 9112 §8): a chunked one ends without its last chunk, one with a length
  * ends short, and what only the close ends is closed with a reset by our caller.
+ *
+ * A large body passes by us in the kernel (relay.h), the request's always without blocking, the answer's once the request is over; so
+ * never do both have a pipe. Meanwhile calls on both sockets do not block, and nobody else may have these: exchange_end().
  */
 #include "exchange.h"
 
@@ -41,7 +44,7 @@ bool exchange_request_is_done(const struct exchange *x)
 
 bool exchange_client_is_waited_for(const struct exchange *x)
 {
-	return !exchange_request_is_done(x) && !x->up_is_broken && x->up.left == 0;
+	return !exchange_request_is_done(x) && !x->up_is_broken && !flow_has_waiting(&x->up) && !x->up.has_lost;
 }
 
 bool exchange_upstream_is_reusable(const struct exchange *x)
@@ -70,21 +73,23 @@ static void send_up(struct exchange *x)
 {
 	size_t sent = 0;
 	uint64_t moved_before = x->upstream.moved_bytes;
-	enum conn_result result = conn_try_send(&x->upstream, &x->up.next, &x->up.left, &sent);
+	enum conn_result result = flow_try_send(&x->up, &x->upstream, &sent);
 	x->sent_bytes += sent;
 	if (x->upstream.moved_bytes != moved_before)
 		x->moved_us = clock_us();
-	if (result == CONN_BROKEN)
-		x->up_is_broken = true;
+	if (result != CONN_BROKEN)
+		return;
+	x->up_is_broken = true;
+	flow_end_splice(&x->up);
 }
 
 /* Moves the request's body on as far as that goes without waiting. */
 static enum exchange_result move_up(struct exchange *x)
 {
 	while (!up_is_over(x)) {
-		if (x->up.left > 0) {
+		if (flow_has_waiting(&x->up)) {
 			send_up(x);
-			if (x->up.left > 0)
+			if (flow_has_waiting(&x->up))
 				return EXCHANGE_OK; /* the target takes no more now, or ever */
 			continue;
 		}
@@ -97,7 +102,7 @@ static enum exchange_result move_up(struct exchange *x)
 		   gets nothing. What is lost can't be sent again. */
 		if (x->client.start > x->client.kept)
 			x->client_is_untouched = false;
-		enum conn_result result = conn_try_fill(&x->client);
+		enum conn_result result = flow_try_fill(&x->up);
 		if (result == CONN_WOULD_BLOCK)
 			return EXCHANGE_OK;
 		if (result != CONN_OK)
@@ -121,6 +126,7 @@ enum exchange_result exchange_send(struct exchange *x, const struct rewrite_requ
 	x->client.start = x->client.kept; /* the body begins behind the head, at each try */
 	flow_begin(&x->up, &x->client, x->request.framing, x->request.content_length, x->request.framing == HTTP_CHUNKED,
 	           x->limits.max_body_bytes, x->head, x->sent_head_bytes);
+	flow_may_splice(&x->up, &x->upstream, x->pipes);
 	if (flow_take(&x->up) == FLOW_BAD)
 		return bad_body(x);
 	send_up(x);
@@ -134,8 +140,8 @@ enum exchange_result exchange_send(struct exchange *x, const struct rewrite_requ
 static enum exchange_result wait_for_either(struct exchange *x)
 {
 	struct pollfd fds[2] = { { .fd = x->client.fd }, { .fd = x->upstream.fd } };
-	bool target_is_full = x->up.left > 0;
-	bool client_is_full = x->down_has_begun && x->down.left > 0;
+	bool target_is_full = flow_has_waiting(&x->up);
+	bool client_is_full = x->down_has_begun && flow_has_waiting(&x->down);
 	fds[target_is_full ? 1 : 0].events |= target_is_full ? POLLOUT : POLLIN;
 	fds[client_is_full ? 0 : 1].events |= client_is_full ? POLLOUT : POLLIN;
 	for (int i = 0; i < 2; i++)
@@ -160,7 +166,8 @@ static enum conn_result wait_for_answer(struct exchange *x, uint64_t deadline_us
 {
 	for (;;) {
 		uint64_t look_us = clock_us() + LOOK_EVERY_US;
-		enum conn_result result = conn_fill(&x->upstream, look_us < deadline_us ? look_us : deadline_us);
+		uint64_t until_us = look_us < deadline_us ? look_us : deadline_us;
+		enum conn_result result = x->down_has_begun ? flow_fill(&x->down, until_us) : conn_fill(&x->upstream, until_us);
 		if (result != CONN_TIMEOUT || look_us >= deadline_us)
 			return result;
 		if (conn_has_hung_up(&x->client)) {
@@ -191,6 +198,22 @@ static enum conn_result more_of_answer(struct exchange *x, uint64_t deadline_us,
 
 /* ---- the head of the answer ----------------------------------------------------------------------------------------- */
 
+/* In the middle of a large body calls on the client's socket do not block. */
+static enum conn_result send_interim(struct exchange *x, struct iovec *part)
+{
+	uint64_t deadline_us = clock_us() + x->limits.idle_us;
+	int left = 1;
+	enum conn_result result = CONN_OK;
+	if (!x->up.pipe.is_open)
+		return conn_send(&x->client, part, 1, deadline_us, NULL);
+	while (result == CONN_OK && left > 0) {
+		result = conn_try_send(&x->client, &part, &left, NULL);
+		if (result == CONN_WOULD_BLOCK)
+			result = conn_wait(x->client.fd, false, deadline_us);
+	}
+	return result;
+}
+
 /* Passes an interim answer on; a 1.0 client does not know them. */
 static enum exchange_result pass_interim(struct exchange *x, const char *via)
 {
@@ -204,9 +227,7 @@ static enum exchange_result pass_interim(struct exchange *x, const char *via)
 	part.iov_len = rewrite_response(&x->response, &how, x->head, x->head_capacity);
 	if (part.iov_len == 0)
 		return EXCHANGE_OK;
-	if (conn_send(&x->client, &part, 1, clock_us() + x->limits.idle_us, NULL) != CONN_OK)
-		return EXCHANGE_CLIENT_GONE;
-	return EXCHANGE_OK;
+	return send_interim(x, &part) == CONN_OK ? EXCHANGE_OK : EXCHANGE_CLIENT_GONE;
 }
 
 static enum exchange_result bad_answer(struct exchange *x, const char *why)
@@ -252,7 +273,7 @@ static enum exchange_result read_answer_head(struct exchange *x)
 	return EXCHANGE_OK;
 }
 
-enum exchange_result exchange_await_head(struct exchange *x, const char *via)
+static enum exchange_result await_head(struct exchange *x, const char *via)
 {
 	for (int interim = 0; interim < INTERIM_MAX; interim++) {
 		enum exchange_result result = read_answer_head(x);
@@ -264,6 +285,14 @@ enum exchange_result exchange_await_head(struct exchange *x, const char *via)
 		x->upstream.kept = 0; /* the next head may take this one's place */
 	}
 	return bad_answer(x, "too many interim answers");
+}
+
+enum exchange_result exchange_await_head(struct exchange *x, const char *via)
+{
+	enum exchange_result result = await_head(x, via);
+	if (result != EXCHANGE_OK)
+		exchange_end(x);
+	return result;
 }
 
 /* ---- the answer ----------------------------------------------------------------------------------------------------- */
@@ -308,6 +337,7 @@ static bool begin_down(struct exchange *x, const char *via, bool keep_alive)
 		return false;
 	flow_begin(&x->down, &x->upstream, x->response.framing, x->response.content_length, framing == HTTP_CHUNKED, 0,
 	           x->head, length);
+	flow_may_splice(&x->down, &x->client, x->pipes);
 	x->down_has_begun = true;
 	return true;
 }
@@ -337,9 +367,9 @@ static enum conn_result send_while_it_moves(struct exchange *x)
 	uint64_t moved_before;
 	do {
 		moved_before = x->client.moved_bytes;
-		result = conn_send(&x->client, x->down.next, x->down.left, clock_us() + x->limits.idle_us, NULL);
+		result = flow_send(&x->down, &x->client, clock_us() + x->limits.idle_us);
 		if (result == CONN_TIMEOUT && x->client.moved_bytes == moved_before)
-			(void)conn_try_send(&x->client, &x->down.next, &x->down.left, NULL);
+			(void)flow_try_send(&x->down, &x->client, NULL);
 	} while (result == CONN_TIMEOUT && x->client.moved_bytes != moved_before);
 	return result;
 }
@@ -366,7 +396,7 @@ static enum exchange_result read_down(struct exchange *x)
 	return EXCHANGE_OK;
 }
 
-enum exchange_result exchange_relay(struct exchange *x, const char *via, bool keep_alive)
+static enum exchange_result relay(struct exchange *x, const char *via, bool keep_alive)
 {
 	if (!begin_down(x, via, keep_alive))
 		return bad_answer(x, "the head of the target's answer grew too long");
@@ -376,7 +406,7 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 		return bad_answer(x, x->down.body.why);
 	enum exchange_result result = EXCHANGE_OK;
 	while (result == EXCHANGE_OK) {
-		if (x->down.left > 0) {
+		if (flow_has_waiting(&x->down)) {
 			if (x->down.has_ended && up_is_over(x) && x->target_is_done != NULL)
 				x->target_is_done(x->context);
 			result = send_down(x);
@@ -395,4 +425,17 @@ enum exchange_result exchange_relay(struct exchange *x, const char *via, bool ke
 		}
 	}
 	return result;
+}
+
+enum exchange_result exchange_relay(struct exchange *x, const char *via, bool keep_alive)
+{
+	enum exchange_result result = relay(x, via, keep_alive);
+	exchange_end(x);
+	return result;
+}
+
+void exchange_end(struct exchange *x)
+{
+	flow_end_splice(&x->up);
+	flow_end_splice(&x->down);
 }

@@ -45,6 +45,7 @@ struct exchange {
 	struct cut *cut; /* of the thread, or NULL: who ends a connection from outside ends no message */
 	struct http_head request, response;
 	struct exchange_limits limits;
+	struct splice_share *pipes; /* of which large bodies may take one; NULL: they are copied */
 	/* Called when all of the answer has come and its last bytes are about to go to the client: the target's connection may be given
 	   away (its buffer is still read from). A client that has the end of its answer may ask again at once. NULL: not wanted. */
 	void (*target_is_done)(void *context);
@@ -84,6 +85,9 @@ enum exchange_result exchange_await_head(struct exchange *x, const char *via);
 /* Sends the answer to the client, while the rest of the request goes up. keep_alive: the client's connection may stay open; what
    was told to the client in the end is in x->client_must_close. */
 enum exchange_result exchange_relay(struct exchange *x, const char *via, bool keep_alive);
+
+/* The exchange is over, however far it came: the connections are as they were, and calls on them block. May be called at any time. */
+void exchange_end(struct exchange *x);
 
 /* Has the whole request gone up? */
 bool exchange_request_is_done(const struct exchange *x);

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "writer.h"
 
 #define NAME_LENGTH_MAX 253u /* RFC 1035 §2.3.4, without the root's dot */
 
@@ -65,9 +66,9 @@ static bool copy_v6(const char *host, size_t length, char out[HOSTS_NAME_MAX])
 /* "127.1", "0x7f000001": what inet_aton() takes for an address gets the usual form. */
 static void unify_v4(char name[HOSTS_NAME_MAX])
 {
-	struct in_addr address;
-	if (name[strspn(name, "0123456789abcdefx.")] == '\0' && inet_aton(name, &address) == 1)
-		inet_ntop(AF_INET, &address, name, INET_ADDRSTRLEN);
+	struct address address = { .v4 = { .sin_family = AF_INET } };
+	if (name[strspn(name, "0123456789abcdefx.")] == '\0' && inet_aton(name, &address.v4.sin_addr) == 1)
+		address_host_text(&address, name);
 }
 
 bool hosts_name(const char *host, size_t length, unsigned port, char out[HOSTS_NAME_MAX])
@@ -83,8 +84,10 @@ bool hosts_name(const char *host, size_t length, unsigned port, char out[HOSTS_N
 		unify_v4(out);
 	}
 	if (port != 80 && port != 443) {
-		size_t end = strlen(out);
-		snprintf(out + end, HOSTS_NAME_MAX - end, ":%u", port);
+		struct writer w = { .out = out, .capacity = HOSTS_NAME_MAX - 1, .length = strlen(out) };
+		writer_put_literal(&w, ":");
+		writer_put_number(&w, port);
+		out[w.length] = '\0';
 	}
 	return true;
 }

@@ -121,11 +121,12 @@ static struct refusals *find_or_add(struct meters *meters, const char *name)
 
 void meters_count_refusal(struct meters *meters, const char *name)
 {
-	char cut[METER_NAME_MAX];
-	snprintf(cut, sizeof cut, "%s", name);
-	struct refusals *found = find(meters, cut);
-	if (found == NULL)
+	struct refusals *found = find(meters, name);
+	if (found == NULL) { /* the first of this name, or one longer than is kept */
+		char cut[METER_NAME_MAX];
+		snprintf(cut, sizeof cut, "%s", name);
 		found = find_or_add(meters, cut);
+	}
 	add(&found->count, 1);
 }
 

@@ -15,39 +15,11 @@
  */
 #include "ratelimit.h"
 
-#include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
-
 #include "clock.h"
-#include "ts.h"
+#include "writer.h"
 
 /* An Integer of a structured field has at most 15 digits. */
 #define INTEGER_MAX UINT64_C(999999999999999)
-
-struct writer {
-	char *out;
-	size_t length;
-	bool is_full; /* something did not fit: what is there is worth nothing */
-};
-
-static void put(struct writer *w, const char *format, ...) PRINTF_LIKE(2, 3);
-static void put(struct writer *w, const char *format, ...)
-{
-	size_t room = RATELIMIT_MAX - w->length;
-	va_list arguments;
-	int length;
-
-	if (w->is_full)
-		return;
-	va_start(arguments, format);
-	length = vsnprintf(w->out + w->length, room, format, arguments);
-	va_end(arguments);
-	if (length < 0 || (size_t)length >= room)
-		w->is_full = true;
-	else
-		w->length += (size_t)length;
-}
 
 static uint64_t whole_seconds(uint64_t us)
 {
@@ -59,13 +31,24 @@ static uint64_t whole_seconds(uint64_t us)
 /* A String holds printable ASCII; what else a name has can't be said in one. */
 static void put_name(struct writer *w, const char *name)
 {
-	put(w, "\"");
+	writer_put_literal(w, "\"");
 	for (; *name != '\0'; name++) {
 		bool is_printable = *name >= ' ' && *name <= '~';
 
-		put(w, "%s%c", *name == '"' || *name == '\\' ? "\\" : "", is_printable ? *name : '_');
+		if (*name == '"' || *name == '\\')
+			writer_put_literal(w, "\\");
+		writer_put(w, is_printable ? name : "_", 1);
 	}
-	put(w, "\"");
+	writer_put_literal(w, "\"");
+}
+
+/* ";q=5;w=1" and its like. */
+static void put_numbers(struct writer *w, const char *count_is, uint64_t count, const char *seconds_are, uint64_t seconds)
+{
+	writer_put_string(w, count_is);
+	writer_put_number(w, count);
+	writer_put_string(w, seconds_are);
+	writer_put_number(w, seconds);
 }
 
 static void put_draft(struct writer *w, const struct ratelimit *limits, size_t count)
@@ -73,16 +56,16 @@ static void put_draft(struct writer *w, const struct ratelimit *limits, size_t c
 	for (size_t i = 0; i < count; i++) {
 		uint64_t window_s = whole_seconds(limits[i].window_us);
 
-		put(w, i == 0 ? "RateLimit-Policy: " : ", ");
+		writer_put_string(w, i == 0 ? "RateLimit-Policy: " : ", ");
 		put_name(w, limits[i].name);
-		put(w, ";q=%u;w=%" PRIu64, limits[i].quota, window_s > 0 ? window_s : 1);
+		put_numbers(w, ";q=", limits[i].quota, ";w=", window_s > 0 ? window_s : 1);
 	}
 	for (size_t i = 0; i < count; i++) {
-		put(w, i == 0 ? "\r\nRateLimit: " : ", ");
+		writer_put_string(w, i == 0 ? "\r\nRateLimit: " : ", ");
 		put_name(w, limits[i].name);
-		put(w, ";r=%u;t=%" PRIu64, limits[i].remaining, whole_seconds(limits[i].reset_us));
+		put_numbers(w, ";r=", limits[i].remaining, ";t=", whole_seconds(limits[i].reset_us));
 	}
-	put(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 static const struct ratelimit *tightest(const struct ratelimit *limits, size_t count)
@@ -98,14 +81,17 @@ static const struct ratelimit *tightest(const struct ratelimit *limits, size_t c
 
 static void put_legacy(struct writer *w, const struct ratelimit *limit)
 {
-	put(w, "RateLimit-Limit: %u\r\nRateLimit-Remaining: %u\r\nRateLimit-Reset: %" PRIu64 "\r\n", limit->quota,
-	    limit->remaining, whole_seconds(limit->reset_us));
+	writer_put_literal(w, "RateLimit-Limit: ");
+	put_numbers(w, "", limit->quota, "\r\nRateLimit-Remaining: ", limit->remaining);
+	writer_put_literal(w, "\r\nRateLimit-Reset: ");
+	writer_put_number(w, whole_seconds(limit->reset_us));
+	writer_put_literal(w, "\r\n");
 }
 
 size_t ratelimit_write(const struct ratelimit *limits, size_t count, bool draft, bool legacy, char out[RATELIMIT_MAX])
 {
 	for (size_t listed = count; count > 0; listed--) {
-		struct writer w = { .out = out };
+		struct writer w = { .out = out, .capacity = RATELIMIT_MAX - 1 };
 
 		if (draft && listed > 0)
 			put_draft(&w, limits, listed);

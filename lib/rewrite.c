@@ -22,82 +22,45 @@
 #include <string.h>
 
 #include "rewrite.h"
-
-/* Bytes are added while there is room; once something did not fit, nothing more is written and the head is void. */
-struct writer {
-	char *out;
-	size_t capacity;
-	size_t length;
-	bool is_full;
-};
-
-static void put(struct writer *w, const char *bytes, size_t length)
-{
-	if (w->is_full || length > w->capacity - w->length) {
-		w->is_full = true;
-		return;
-	}
-	if (length > 0)
-		memcpy(w->out + w->length, bytes, length);
-	w->length += length;
-}
+#include "writer.h"
 
 static void put_text(struct writer *w, struct http_text text)
 {
-	put(w, text.at, text.length);
-}
-
-static void put_string(struct writer *w, const char *string)
-{
-	put(w, string, strlen(string));
-}
-
-/* Its length is known when this is compiled. */
-#define put_literal(w, literal) put((w), (literal), sizeof(literal) - 1)
-
-static void put_number(struct writer *w, uint64_t number)
-{
-	char digits[20];
-	size_t at = sizeof digits;
-	do {
-		digits[--at] = (char)('0' + number % 10);
-		number /= 10;
-	} while (number > 0);
-	put(w, digits + at, sizeof digits - at);
+	writer_put(w, text.at, text.length);
 }
 
 static void put_field(struct writer *w, struct http_text name, struct http_text value)
 {
 	put_text(w, name);
-	put_literal(w, ": ");
+	writer_put_literal(w, ": ");
 	put_text(w, value);
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 static void put_framing(struct writer *w, enum http_framing framing, bool has_content_length, uint64_t content_length)
 {
 	if (framing == HTTP_CHUNKED) {
-		put_literal(w, "Transfer-Encoding: chunked\r\n");
+		writer_put_literal(w, "Transfer-Encoding: chunked\r\n");
 	} else if (has_content_length) {
-		put_literal(w, "Content-Length: ");
-		put_number(w, content_length);
-		put_literal(w, "\r\n");
+		writer_put_literal(w, "Content-Length: ");
+		writer_put_number(w, content_length);
+		writer_put_literal(w, "\r\n");
 	}
 }
 
 /* The version in Via is the one the message came in (RFC 9110 §7.6.3). */
 static void put_via(struct writer *w, unsigned minor_version, const char *via)
 {
-	put_string(w, minor_version == 0 ? "Via: 1.0 " : "Via: 1.1 ");
-	put_string(w, via);
-	put_literal(w, "\r\n");
+	writer_put_string(w, minor_version == 0 ? "Via: 1.0 " : "Via: 1.1 ");
+	writer_put_string(w, via);
+	writer_put_literal(w, "\r\n");
 }
 
 static void put_upgrade(struct writer *w, struct http_text upgrade)
 {
-	put_literal(w, "Connection: upgrade\r\nUpgrade: ");
+	writer_put_literal(w, "Connection: upgrade\r\nUpgrade: ");
 	put_text(w, upgrade);
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 static struct http_text text_of(const char *string)
@@ -107,7 +70,7 @@ static struct http_text text_of(const char *string)
 
 static size_t finish(struct writer *w)
 {
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 	return w->is_full ? 0 : w->length;
 }
 
@@ -122,16 +85,16 @@ struct forwarded_seen {
    believed. */
 static void put_forwarded_for(struct writer *w, const struct http_head *head, const struct rewrite_request *how)
 {
-	put_literal(w, "X-Forwarded-For: ");
+	writer_put_literal(w, "X-Forwarded-For: ");
 	for (size_t i = 0; how->forwarded == REWRITE_APPEND && i < head->field_count; i++) {
 		const struct http_field *field = &head->fields[i];
 		if (field->known != HTTP_NAME_FORWARDED_FOR || field->value.length == 0)
 			continue;
 		put_text(w, field->value);
-		put_literal(w, ", ");
+		writer_put_literal(w, ", ");
 	}
 	put_text(w, how->client);
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 /* X-Forwarded-Proto and -Host tell of the first proxy's client. When appending, values that came in were written by a
@@ -142,14 +105,14 @@ static void put_forwarded(struct writer *w, const struct http_head *head, const 
 	put_via(w, head->minor_version, how->via);
 	put_forwarded_for(w, head, how);
 	if (!seen.proto) {
-		put_literal(w, "X-Forwarded-Proto: ");
-		put_string(w, how->scheme);
-		put_literal(w, "\r\n");
+		writer_put_literal(w, "X-Forwarded-Proto: ");
+		writer_put_string(w, how->scheme);
+		writer_put_literal(w, "\r\n");
 	}
 	if (!seen.host && head->host.at) {
-		put_literal(w, "X-Forwarded-Host: ");
+		writer_put_literal(w, "X-Forwarded-Host: ");
 		put_text(w, head->host);
-		put_literal(w, "\r\n");
+		writer_put_literal(w, "\r\n");
 	}
 }
 
@@ -164,25 +127,25 @@ static void put_base64(struct writer *w, const char *bytes, size_t length)
 		bits |= left > 2 ? (unsigned char)bytes[i + 2] : 0;
 		char four[4] = { digits[bits >> 18], digits[(bits >> 12) & 63], left > 1 ? digits[(bits >> 6) & 63] : '=',
 			         left > 2 ? digits[bits & 63] : '=' };
-		put(w, four, sizeof four);
+		writer_put(w, four, sizeof four);
 	}
 }
 
 static void put_credentials(struct writer *w, const char *credentials)
 {
-	put_literal(w, "Proxy-Authorization: Basic ");
+	writer_put_literal(w, "Proxy-Authorization: Basic ");
 	put_base64(w, credentials, strlen(credentials));
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 /* "OPTIONS *" for the whole server has no path in absolute form (RFC 9112 §3.2.4). */
 static void put_absolute_target(struct writer *w, const struct http_head *head)
 {
 	bool is_asterisk = head->path.length == 1 && head->path.at[0] == '*';
-	put_literal(w, "http://");
+	writer_put_literal(w, "http://");
 	put_text(w, head->host);
 	if (!is_asterisk && head->path.length > 0 && head->path.at[0] == '?')
-		put_literal(w, "/");
+		writer_put_literal(w, "/");
 	if (!is_asterisk)
 		put_text(w, head->path);
 }
@@ -190,16 +153,16 @@ static void put_absolute_target(struct writer *w, const struct http_head *head)
 static void put_request_line(struct writer *w, const struct http_head *head, const struct rewrite_request *how)
 {
 	put_text(w, head->method_text);
-	put_literal(w, " ");
+	writer_put_literal(w, " ");
 	if (how->to_proxy) {
 		put_absolute_target(w, head);
-		put_literal(w, " HTTP/1.1\r\n");
+		writer_put_literal(w, " HTTP/1.1\r\n");
 		return;
 	}
 	if (head->path.length > 0 && head->path.at[0] == '?')
-		put_literal(w, "/");
+		writer_put_literal(w, "/");
 	put_text(w, head->path);
-	put_literal(w, " HTTP/1.1\r\n");
+	writer_put_literal(w, " HTTP/1.1\r\n");
 }
 
 static void put_max_forwards(struct writer *w, const struct http_head *head, const struct rewrite_request *how,
@@ -209,9 +172,9 @@ static void put_max_forwards(struct writer *w, const struct http_head *head, con
 		put_field(w, field->name, field->value);
 		return;
 	}
-	put_literal(w, "Max-Forwards: ");
-	put_number(w, (uint64_t)how->max_forwards);
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "Max-Forwards: ");
+	writer_put_number(w, (uint64_t)how->max_forwards);
+	writer_put_literal(w, "\r\n");
 }
 
 /* Writes the fields that go on, and notes which of those that proxies write were among them. */
@@ -259,9 +222,9 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 	struct writer w = { out, capacity, 0, false };
 
 	put_request_line(&w, head, how);
-	put_literal(&w, "Host: ");
+	writer_put_literal(&w, "Host: ");
 	put_text(&w, head->host.at ? head->host : how->target_host);
-	put_literal(&w, "\r\n");
+	writer_put_literal(&w, "\r\n");
 	if (how->to_proxy && how->credentials)
 		put_credentials(&w, how->credentials);
 	struct forwarded_seen seen = put_request_fields(&w, head, how);
@@ -271,7 +234,7 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 	if (how->upgrades && head->upgrade.at)
 		put_upgrade(&w, head->upgrade);
 	else if (!how->keep_alive)
-		put_literal(&w, "Connection: close\r\n");
+		writer_put_literal(&w, "Connection: close\r\n");
 	return finish(&w);
 }
 
@@ -279,11 +242,11 @@ size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capa
 {
 	struct writer w = { out, capacity, 0, false };
 
-	put_literal(&w, "CONNECT ");
-	put_string(&w, how->target);
-	put_literal(&w, " HTTP/1.1\r\nHost: ");
-	put_string(&w, how->target);
-	put_literal(&w, "\r\n");
+	writer_put_literal(&w, "CONNECT ");
+	writer_put_string(&w, how->target);
+	writer_put_literal(&w, " HTTP/1.1\r\nHost: ");
+	writer_put_string(&w, how->target);
+	writer_put_literal(&w, "\r\n");
 	if (how->credentials)
 		put_credentials(&w, how->credentials);
 	if (how->via)
@@ -295,11 +258,11 @@ size_t rewrite_connect(const struct rewrite_connect *how, char *out, size_t capa
 
 static void put_status_line(struct writer *w, const struct http_head *head)
 {
-	put_literal(w, "HTTP/1.1 ");
-	put_number(w, (uint64_t)head->status);
-	put_literal(w, " ");
+	writer_put_literal(w, "HTTP/1.1 ");
+	writer_put_number(w, (uint64_t)head->status);
+	writer_put_literal(w, " ");
 	put_text(w, head->reason);
-	put_literal(w, "\r\n");
+	writer_put_literal(w, "\r\n");
 }
 
 size_t rewrite_response(const struct http_head *head, const struct rewrite_response *how, char *out, size_t capacity)
@@ -328,9 +291,9 @@ size_t rewrite_response(const struct http_head *head, const struct rewrite_respo
 	if (how->upgrades && head->upgrade.at)
 		put_upgrade(&w, head->upgrade);
 	else if (!is_interim && !how->keep_alive)
-		put_literal(&w, "Connection: close\r\n");
+		writer_put_literal(&w, "Connection: close\r\n");
 	else if (!is_interim && !how->client_is_1_1 && how->client_asked_keep_alive_1_0)
-		put_literal(&w, "Connection: keep-alive\r\n");
+		writer_put_literal(&w, "Connection: keep-alive\r\n");
 	return finish(&w);
 }
 

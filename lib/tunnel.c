@@ -7,8 +7,7 @@
  * writing), and the other direction goes on. A tunnel that closed both at the first end would cut off the tail of many
  * protocols.
  *
- * Bytes that nobody looks at need not come to us at all. splice() moves the kernel's pages from one socket into a pipe, and
- * from the pipe into the other socket; recv() and send() copy each byte twice. Measured with bench/tunnel.py, CPU seconds
+ * Bytes that nobody looks at need not come to us at all (splice.h). Measured with bench/tunnel.py, CPU seconds
  * for each GB (one tunnel down, eight down, one up; median of five rounds, two processors):
  *
  *      copy, the connection's buffer of 48 KiB     0.48  0.43  0.47        pipe of 512 KiB      0.32  0.32  0.30
@@ -32,26 +31,22 @@
 #include "tunnel.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "clock.h"
+#include "splice.h"
 
 #define BULK_BYTES (256u * 1024u)
 #define STEP_BYTES (16u * 1024u)
-#define PIPE_BYTES (1024 * 1024) /* what Linux allows anybody: /proc/sys/fs/pipe-max-size */
 #define QUIET_US (200 * US_PER_MS)
 
 struct direction {
 	struct conn *from, *to;
 	uint64_t *moved_bytes;
 	uint64_t unpiped_bytes; /* copied in large steps since the start, or since there was or should have been a pipe */
-	int pipe_in, pipe_out;  /* -1: none */
-	size_t piped_bytes;     /* wait in the pipe */
+	struct splice pipe;
+	bool is_waiting;        /* nothing moved at the last look: it is poll()'s turn */
 	bool is_ending;         /* there is no more to come; its end is to be passed on */
 	bool is_over;           /* its end was passed on */
 	bool has_taken_pipe;    /* once at least: then calls on both sockets do not block */
@@ -59,90 +54,32 @@ struct direction {
 
 /* ---- the pipe ------------------------------------------------------------------------------------------------------- */
 
-static bool has_pipe(const struct direction *d)
-{
-	return d->pipe_in >= 0;
-}
-
 static void give_pipe_back(struct direction *d)
 {
-	if (has_pipe(d)) {
-		close(d->pipe_in);
-		close(d->pipe_out);
-	}
-	d->pipe_in = d->pipe_out = -1;
+	splice_end(&d->pipe);
 	d->unpiped_bytes = 0;
-}
-
-/* splice() knows no MSG_NOSIGNAL: a peer that has gone raises SIGPIPE. All threads of thread.h have it blocked; on another
-   one, in whatever program, we would rather copy than end the process. */
-static bool sigpipe_is_blocked(void)
-{
-	sigset_t blocked;
-	return pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 && sigismember(&blocked, SIGPIPE) == 1;
-}
-
-/* splice() asks the socket itself whether to block, whatever its flags say; MSG_DONTWAIT exists for send() and recv() alone. */
-static void let_calls_block(int fd, bool they_may)
-{
-	int flags = fcntl(fd, F_GETFL);
-	if (flags >= 0)
-		fcntl(fd, F_SETFL, they_may ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
 }
 
 static void take_pipe(struct direction *d)
 {
-	int ends[2];
 	d->unpiped_bytes = 0;
-	if (!sigpipe_is_blocked() || pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
-		return;
-	d->pipe_out = ends[0];
-	d->pipe_in = ends[1];
-	if (fcntl(d->pipe_in, F_SETPIPE_SZ, PIPE_BYTES) < 0) {
-		give_pipe_back(d);
-		return;
-	}
-	d->has_taken_pipe = true;
-	let_calls_block(d->from->fd, false);
-	let_calls_block(d->to->fd, false);
+	if (splice_begin(&d->pipe, d->from, d->to, NULL))
+		d->has_taken_pipe = true;
 }
 
 /* ---- one direction -------------------------------------------------------------------------------------------------- */
 
-/* Why a splice() that took nothing is followed by a plain read: at a byte sent as urgent (MSG_OOB) splice() finds nothing
-   for ever, while poll() says that there is something, and the two would spin. Reading skips that byte. It also serves
-   where a kind of socket can't be spliced. */
-static bool copying_may_help(int error)
-{
-	return error == EAGAIN || error == EINTR || error == EINVAL || error == ENOSYS || error == ENOMEM;
-}
-
 /* Takes in what has come, without waiting. */
 static enum conn_result take_in(struct direction *d)
 {
-	bool both_are_plain = d->from->tls == NULL && d->to->tls == NULL;
-	if (both_are_plain && !has_pipe(d) && d->unpiped_bytes >= BULK_BYTES)
+	if (!d->pipe.is_open && d->unpiped_bytes >= BULK_BYTES)
 		take_pipe(d);
-	if (has_pipe(d)) {
-		ssize_t count = splice(d->from->fd, NULL, d->pipe_in, NULL, PIPE_BYTES, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-		if (count > 0)
-			d->piped_bytes = (size_t)count;
-		if (count >= 0)
-			return count > 0 ? CONN_OK : CONN_END;
-		if (!copying_may_help(errno))
-			return CONN_BROKEN;
+	if (d->pipe.is_open) {
+		enum conn_result result = splice_take(&d->pipe, d->from, SPLICE_PIPE_BYTES);
+		if (result != CONN_WOULD_BLOCK)
+			return result;
 	}
 	return conn_try_fill(d->from);
-}
-
-static enum conn_result send_piped(struct direction *d, size_t *sent)
-{
-	ssize_t count = splice(d->pipe_out, NULL, d->to->fd, NULL, d->piped_bytes, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
-	if (count < 0)
-		return errno == EAGAIN || errno == EINTR ? CONN_WOULD_BLOCK : CONN_BROKEN;
-	*sent = (size_t)count;
-	d->piped_bytes -= *sent;
-	return CONN_OK;
 }
 
 static enum conn_result send_copied(struct direction *d, size_t *sent)
@@ -160,7 +97,7 @@ static enum conn_result send_copied(struct direction *d, size_t *sent)
 /* Nothing is taken in while something waits, so never do bytes wait in the buffer and in the pipe: the order is kept. */
 static bool has_waiting(const struct direction *d)
 {
-	return d->piped_bytes > 0 || conn_available(d->from) > 0;
+	return d->pipe.waiting_bytes > 0 || conn_available(d->from) > 0;
 }
 
 /* Says the end to the other side. False: there is no room for it now. */
@@ -172,41 +109,61 @@ static bool pass_end_on(struct direction *d)
 	return d->is_over;
 }
 
-/* Moves what can be moved without waiting. *progress says whether anything did. */
-static enum conn_result move(struct direction *d, bool *progress)
+/* Moves what can be moved without waiting. *moved says whether anything did. */
+static enum conn_result move(struct direction *d, bool *moved)
 {
 	size_t sent = 0;
 	uint64_t moved_before = d->to->moved_bytes;
-	if (d->is_over)
-		return CONN_OK;
-	if (d->is_ending) {
-		*progress = pass_end_on(d) || *progress;
-		return CONN_OK;
-	}
-	if (!has_waiting(d)) {
+	if (!has_waiting(d) && !d->is_ending) {
 		enum conn_result result = take_in(d);
-		if (result == CONN_END) {
-			*progress = pass_end_on(d) || *progress;
-			return CONN_OK;
-		} else if (result != CONN_OK && result != CONN_WOULD_BLOCK) {
+		if (result == CONN_END)
+			d->is_ending = true;
+		else if (result != CONN_OK && result != CONN_WOULD_BLOCK)
 			return result;
-		}
+	}
+	if (d->is_ending) {
+		*moved = pass_end_on(d);
+		return CONN_OK;
 	}
 	if (has_waiting(d)) {
-		enum conn_result result = d->piped_bytes > 0 ? send_piped(d, &sent) : send_copied(d, &sent);
+		enum conn_result result = d->pipe.waiting_bytes > 0 ? splice_give(&d->pipe, d->to, &sent) : send_copied(d, &sent);
 		if (result == CONN_BROKEN)
 			return result;
 		*d->moved_bytes += sent;
 	}
-	*progress = *progress || sent > 0 || d->to->moved_bytes != moved_before;
+	*moved = sent > 0 || d->to->moved_bytes != moved_before;
 	return CONN_OK;
+}
+
+/* The same, if there is reason to try. *progress is set when something moved. */
+static enum conn_result move_on(struct direction *d, bool *progress)
+{
+	bool moved = false;
+	if (d->is_over || d->is_waiting)
+		return CONN_OK;
+	enum conn_result result = move(d, &moved);
+	d->is_waiting = !moved;
+	*progress = *progress || moved;
+	return result;
 }
 
 /* ---- both ----------------------------------------------------------------------------------------------------------- */
 
 static bool has_idle_pipe(const struct direction *d)
 {
-	return has_pipe(d) && d->piped_bytes == 0;
+	return d->pipe.is_open && d->pipe.waiting_bytes == 0;
+}
+
+/* Nothing can have come from the sender that poll() does not see. */
+static bool is_silent(const struct direction *d)
+{
+	return d->from->tls == NULL && conn_available(d->from) == 0;
+}
+
+/* What a direction waits for: room at its receiver, when it has something for it, else more from its sender. */
+static bool asks_for_room(const struct direction *d)
+{
+	return has_waiting(d) || d->is_ending;
 }
 
 /* Waits until one of the two directions can move: false at the deadline. A pipe that stays empty is given back. */
@@ -214,13 +171,11 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 {
 	struct direction *both[2] = { up, down };
 	struct pollfd fds[2] = { { .fd = up->from->fd }, { .fd = down->from->fd } };
+	struct pollfd *asked[2];
 	for (int i = 0; i < 2; i++) {
-		if (both[i]->is_over)
-			continue;
-		if (has_waiting(both[i]) || both[i]->is_ending)
-			fds[1 - i].events |= POLLOUT;
-		else
-			fds[i].events |= POLLIN;
+		asked[i] = &fds[asks_for_room(both[i]) ? 1 - i : i];
+		if (!both[i]->is_over)
+			asked[i]->events |= asks_for_room(both[i]) ? POLLOUT : POLLIN;
 	}
 	/* A socket that nothing is asked of would still report its hang-up, again and again. */
 	for (int i = 0; i < 2; i++)
@@ -231,6 +186,9 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 		left_us = QUIET_US;
 	struct timespec left = { .tv_sec = (time_t)(left_us / US_PER_S), .tv_nsec = (long)(left_us % US_PER_S) * 1000 };
 	int ready = ppoll(fds, 2, &left, NULL);
+	for (int i = 0; i < 2; i++)
+		if (ready > 0 && asked[i]->revents != 0)
+			both[i]->is_waiting = false;
 	if (ready != 0)
 		return ready > 0 || errno == EINTR;
 	for (int i = 0; i < 2; i++)
@@ -241,15 +199,15 @@ static bool wait_for_either(struct direction *up, struct direction *down, uint64
 
 enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t idle_us, struct tunnel_counts *counts)
 {
-	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes,
-		                .pipe_in = -1, .pipe_out = -1 };
-	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes,
-		                  .pipe_in = -1, .pipe_out = -1 };
+	struct direction up = { .from = client, .to = target, .moved_bytes = &counts->up_bytes };
+	struct direction down = { .from = target, .to = client, .moved_bytes = &counts->down_bytes };
 	enum conn_result result = CONN_END;
 	uint64_t deadline_us = clock_us() + idle_us;
+	up.is_waiting = is_silent(&up); /* mostly: the client has just heard that there is a tunnel */
+	down.is_waiting = is_silent(&down);
 	while (result == CONN_END && (!up.is_over || !down.is_over)) {
 		bool progress = false;
-		if (move(&up, &progress) != CONN_OK || move(&down, &progress) != CONN_OK)
+		if (move_on(&up, &progress) != CONN_OK || move_on(&down, &progress) != CONN_OK)
 			result = CONN_BROKEN;
 		else if (progress)
 			deadline_us = clock_us() + idle_us;
@@ -259,8 +217,8 @@ enum conn_result tunnel_run(struct conn *client, struct conn *target, uint64_t i
 	give_pipe_back(&up);
 	give_pipe_back(&down);
 	if (up.has_taken_pipe || down.has_taken_pipe) {
-		let_calls_block(client->fd, true);
-		let_calls_block(target->fd, true);
+		splice_let_block(client->fd);
+		splice_let_block(target->fd);
 	}
 	if (result != CONN_END) {
 		conn_forgo_goodbye(client);

@@ -1,6 +1,7 @@
 """What passes through and what does not: fields, methods, interim answers, bodies in both directions at once, tunnels
 (RFC 9110 section 7; SPEC: HTTP/1.1, rules 3, 4 and 5)."""
 import hashlib
+import json
 import os
 import select
 import threading
@@ -411,6 +412,49 @@ def a_long_answer_arrives_whole_although_the_client_is_still_sending(t):
     finally:
         read.set()
     t.equal(got.hexdigest(), digest.hexdigest())
+
+
+def large_bodies_pass_whole_on_connections_that_live_on_and_are_counted(t):
+    """A length that is known and much still to come: inside the kernel, where weir sees no byte of it."""
+    total = 3 * MIB
+    digests = []
+
+    def handler(conn):
+        for _ in range(2):
+            req = conn.head()
+            if req is None:
+                return
+            digest = hashlib.sha256()
+            conn.body(req, digest.update)
+            digests.append(digest.hexdigest())
+            digest = hashlib.sha256()
+            conn.send(answer(length=False, fields=[f'Content-Length: {total}']))
+            for piece in _pattern(total):
+                digest.update(piece)
+                conn.send(piece)
+            digests.append(digest.hexdigest())
+        conn.hold()
+    origin = t.origin(handler=handler)
+    log = t.tmp + '/access.log'
+    weir = t.weir(origin, access_log=log, log_format='json')
+    client = t.client(weir, seconds=20)
+    for _ in range(2):
+        sent, got = hashlib.sha256(), hashlib.sha256()
+        client.send(request('PUT', '/', [f'Content-Length: {total}']))
+        for piece in _pattern(total):
+            sent.update(piece)
+            client.send(piece)
+        t.equal(client.response(sink=got.update).status, 200)
+        t.equal(digests[-2:], [sent.hexdigest(), got.hexdigest()])
+    t.equal(len(origin.connections), 1, 'connections to the origin')
+    t.until(lambda: len(_lines(log)) == 2, 10, 'two lines in the log')
+    for line in _lines(log):
+        t.equal((line['bytes_in'], line['bytes_out']), (total, total))
+
+
+def _lines(path):
+    with open(path, encoding='utf-8') as file:
+        return [json.loads(line) for line in file.read().splitlines()]
 
 
 def a_refusal_reaches_a_client_that_is_still_sending(t):
