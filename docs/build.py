@@ -16,7 +16,8 @@ wants, in a comment, and a block follows:
         <!-- run: varies /expression/ -->                   what it finds differs from run to run (several of these: with commas)
         <!-- chapters --> ... <!-- end -->                  the list of the chapters that are there
         <!-- reference --> ... <!-- end -->                 a list of all other pages that this one does not link to by itself
-        <!-- next --> ... <!-- end -->                      the scenes of run_demo.sh that play it, and the chapter behind this one
+        <!-- labs --> ... <!-- end -->                      a link to the labs, if there are any
+        <!-- next --> ... <!-- end -->                      the scenes and labs that go with this chapter, and the chapter behind it
         <!-- links --> ... <!-- end -->                     where each [chapter N] of the page leads
 
 How cuts are made is told in site/cuts.py, how commands are run and compared in site/play.py, how pages are made in site/pages.py.

@@ -11,7 +11,7 @@ import subprocess
 
 LONGEST_CUT = 40
 DIRECTIVE = re.compile(r'<!-- *(code|run)\b(?: *:)? *(.*?) *-->\s*$')
-REGION = re.compile(r'<!-- *(chapters|next|links|reference) *-->\s*$')
+REGION = re.compile(r'<!-- *(chapters|next|links|reference|labs) *-->\s*$')
 REGION_END = '<!-- end -->'
 CHAPTER = re.compile(r'(\d\d)-[a-z-]+\.md$')
 FENCE = re.compile(r'(```+)(\w*)\s*$')
@@ -44,6 +44,20 @@ def scenes(root):
     for number, title, of in re.findall(r'^ *(\d+)  (.*) \(chapters? ([\d and]+)\)$', listed, re.M):
         for chapter in of.split(' and '):
             found.setdefault(int(chapter), []).append((number, title))
+    return found
+
+
+def labs(root):
+    """{number of a chapter: [link to a lab]}, from the table of labs/README.md, if it is there: | N | [name](folder) | ... | [chapter](...) |"""
+    path = os.path.join(root, 'labs/README.md')
+    if not os.path.isfile(path):
+        return {}
+    with open(path, encoding='utf-8') as file:
+        rows = re.findall(r'^\| *(\d+) *\| *\[(.*?)\]\((.*?)\)(.*)$', file.read(), re.M)
+    found = {}
+    for number, name, target, rest in rows:
+        for chapter in re.findall(r'\[(\d+)\]\(\.\./docs/', rest):
+            found.setdefault(int(chapter), []).append(f'- `make lab N={number}`: [{name}](../labs/{target})')
     return found
 
 
@@ -151,6 +165,10 @@ class Page:
             block.new = listed(all_of_them, block.old)
         for block in self.of_kind('reference'):
             block.new = listed([page for page in other_pages(self.root) if f']({page[0]})' not in by_hand], block.old)
+        for block in self.of_kind('labs'):
+            there = os.path.isfile(os.path.join(self.root, 'labs/README.md'))
+            block.new = listed([('../labs/README.md', 'Labs', 'Parts of weir to write yourself, each graded by `make lab N=1`.')] if there else [],
+                               block.old)
         mentioned = {int(number) for number in re.findall(r'\[chapter (\d+)\]', self.text, re.I)}
         for block in self.of_kind('links'):
             block.new = ['', *(f'[chapter {int(name[:2])}]: {name}' for name, _, _ in all_of_them if int(name[:2]) in mentioned), '']
@@ -158,7 +176,9 @@ class Page:
         for block in self.of_kind('next'):
             here = CHAPTER.match(os.path.basename(self.path))
             played = [f'- `./run_demo.sh --scene {number}`: {title}' for number, title in scenes(self.root).get(int(here[1]) if here else 0, [])]
+            written = labs(self.root).get(int(here[1]) if here else 0, [])
             block.new = ['', *(['Played in the terminal:', '', *played, ''] if played else []),
+                         *(['To write yourself:', '', *written, ''] if written else []),
                          f'Next: [{behind[0][1]}]({behind[0][0]})' if behind else 'Back to [the contents](README.md).', '']
 
     def stale(self):
