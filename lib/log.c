@@ -42,7 +42,7 @@
 #define LINE_MAX_BYTES 16384
 #define VALUE_MAX_BYTES 512
 #define MESSAGE_MAX_BYTES 2048
-#define TERMINAL_WAIT_US 50000
+#define TERMINAL_WAIT_US 250000
 
 struct sink {
 	char *path;      /* NULL: one of the standard streams, which are not reopened */
