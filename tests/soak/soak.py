@@ -129,7 +129,7 @@ class Soak:
 
     def main_file(self):
         rest = 'reject_status = 429\nidle_timeout = 30\ndrain_timeout = 30\nport = 0\nbind = 127.0.0.1\n'
-        return (f'[globals]\nadmin = 0\nlog_level = {self.random.choice(["info", "warn"])}\n'
+        return (f'[globals]\nadmin = 0\nlog_level = {self.random.choice(["info", "warn"]) if self.nodes else "info"}\n'
                 f'[solo]\nhostname = soak\n{rest}{self.common()}threshold = {self.rate}\nbacklog = {self.random.choice([0, 0.1])}\n'
                 f'[open]\nhostname = soak\n{rest}{self.common()}'
                 f'[forward]\nhostname = soak\nmode = forward\n{rest}connect_allow = 127.0.0.0/8:*\nmax_connections = 200\n')
