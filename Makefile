@@ -305,7 +305,7 @@ endef
 
 define run_attack
 	deploy/prerequisites.sh test
-	+$(make_flavour) weir
+	+$(make_flavour) $(PROGRAMS) bench_programs
 	python3 tests/attack/attack.py --bin $(BIN)
 endef
 

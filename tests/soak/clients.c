@@ -12,6 +12,9 @@
  *      died since it began: 502, 504                                                failed with its target, as SPEC says
  *      anything else                                                                LOST
  *
+ * The news of a death travels, too: a connection that was closed at one end a moment ago looks well at the other. So "since it began" means:
+ * since half a second before.
+ *
  * So a GET through a reverse proxy that lives is lost unless it is answered in full: one target at least is always there, for soak.py sees
  * to that.
  */
@@ -30,6 +33,7 @@
 
 #define CONNECTIONS_MAX 100u /* of clients, at one place */
 #define READ_BYTES 65536u
+#define NEWS_US (US_PER_S / 2)
 #define SILENCE_US (90 * US_PER_S) /* longer than any deadline of weir's: it hangs */
 
 void clients_begin(struct traffic *t)
@@ -38,10 +42,19 @@ void clients_begin(struct traffic *t)
 		t->clients[i].ear = (struct ear){ .kind = EAR_CLIENT, .fd = -1 };
 }
 
+static void begin_busy(struct traffic *t, struct client *client)
+{
+	client->state = CLIENT_WAITS;
+	t->busy++;
+	t->places[client->place].busy++;
+}
+
 static void end_busy(struct traffic *t, struct client *client)
 {
-	if (client->state == CLIENT_WAITS || client->state == CLIENT_TUNNEL)
-		t->busy--;
+	if (client->state != CLIENT_WAITS && client->state != CLIENT_TUNNEL)
+		return;
+	t->busy--;
+	t->places[client->place].busy--;
 }
 
 static void hang_up(struct traffic *t, struct client *client)
@@ -63,12 +76,12 @@ static void say_lost(struct traffic *t, struct client *client, const char *what,
 {
 	const struct place *place = &t->places[client->place];
 	fprintf(stderr,
-	        "LOST %s %llu to %s (place %u, %s): %s, status %d, after %.3f s; seen by a target %s, answering %s, %u kills of targets "
-	        "since\n%.600s\n",
+	        "LOST %s %llu to %s (place %u, %s): %s, status %d, after %.3f s; seen by a target %s, answering %s, a target died %.3f s "
+	        "ago\n%.600s\n",
 	        kind_names[client->kind], (unsigned long long)client->serial, service_names[place->service], client->place,
 	        place->state == PLACE_UP ? "up" : place->state == PLACE_DOWN ? "down" : "draining", what, status,
 	        (double)(now_us() - client->begun_us) / 1e6, client->is_seen ? "yes" : "no", client->is_answering ? "yes" : "no",
-	        t->target_kills - client->all_kills, client->in.head);
+	        (double)(now_us() - t->last_kill_us) / 1e6, client->in.head);
 	t->counts.lost++;
 }
 
@@ -87,7 +100,7 @@ static bool hangs_on_one_target(const struct traffic *t, const struct client *cl
 static void judge(struct traffic *t, struct client *client, int status, const char *why)
 {
 	const struct place *place = &t->places[client->place];
-	bool a_target_died = t->target_kills != client->all_kills, is_leaving = place->state != PLACE_UP;
+	bool a_target_died = t->last_kill_us > 0 && t->last_kill_us + NEWS_US > client->begun_us, is_leaving = place->state != PLACE_UP;
 	if (status == 429)
 		t->counts.refused++;
 	else if (status == 0 && place->kills != client->place_kills)
@@ -163,12 +176,10 @@ static void ask(struct traffic *t, struct client *client)
 	client->serial = ++t->serial;
 	client->begun_us = now_us();
 	client->place_kills = place->kills;
-	client->all_kills = t->target_kills;
 	client->is_seen = client->is_answering = client->has_answer_bytes = false;
 	client->closes = client->requests_left == 0;
 	client->asks_connect = client->kind == KIND_TUNNEL && place->service == SERVICE_FORWARD;
-	client->state = CLIENT_WAITS;
-	t->busy++;
+	begin_busy(t, client);
 	t->counts.asked[client->kind]++;
 	if (place->service == SERVICE_FORWARD && !client->asks_connect)
 		snprintf(authority, sizeof authority, "http://127.0.0.1:%u", target);
@@ -208,13 +219,11 @@ static struct client *connect_to(struct traffic *t, unsigned index)
 	place->connections++;
 	if (connect(client->ear.fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS) {
 		/* a refusal of loopback is told at once: it is a request that nobody took */
-		client->state = CLIENT_WAITS;
-		t->busy++;
+		begin_busy(t, client);
 		client->kind = KIND_GET;
 		client->begun_us = now_us();
 		client->place_kills = place->kills;
-		client->all_kills = t->target_kills;
-		client->is_seen = client->is_answering = client->has_answer_bytes = false;
+			client->is_seen = client->is_answering = client->has_answer_bytes = false;
 		client->in.head[0] = '\0';
 		fail(t, client, "the connection was refused");
 		return NULL;

@@ -98,6 +98,7 @@ class Soak:
         self.absent = {}            # id -> when it starts again
         self.paused = {}            # id -> when it goes on
         self.limit = self.rate      # of solo, now
+        self.fates = []             # of the nodes that come and go, until all have been had
         self.events = {}
         self.samples = []           # of main and node 2, at each rest
         self.problems = []
@@ -167,13 +168,17 @@ class Soak:
         """Every connection that the traffic may have is busy at once, with large bodies, under each max_header: what such a peak leaves
         behind (threads that wait, memory of requests that is kept) is there from the start, and no growth."""
         self.traffic.say('large', 1)
-        for _ in range(FILLS):
-            for weir, places in ((self.main, 3), (self.nodes[2], 1)):
+        for _ in range(1 if self.t.sanitized else FILLS):
+            for weir, places in ((self.main, (5, 6, 7)), (self.nodes[2], (2,))):
                 weir.signal(signal.SIGSTOP)
-                self.t.until(lambda n=places: self.traffic.report()['busy'] >= n * CONNECTIONS, 30, 'all connections are busy')
+                self.t.until(lambda p=places: self.are_busy(p), 60, 'all connections are busy')
                 weir.signal(signal.SIGCONT)
                 self.reload(weir)
         self.traffic.say('large', 0)
+
+    def are_busy(self, places):
+        report = self.traffic.report()
+        return all(report[f'busy{place}'] >= CONNECTIONS for place in places)
 
     # What happens
 
@@ -224,7 +229,9 @@ class Soak:
         free = [n for n in CHURNING if n in self.nodes and n not in self.paused]
         if not free:
             return
-        number, how = self.random.choice(free), self.random.choice(['kill', 'stop', 'pause'])
+        if not self.fates:
+            self.fates = self.random.sample(['kill', 'stop', 'pause'], 3)
+        number, how = self.random.choice(free), self.fates.pop()
         node = self.nodes[number]
         if how == 'pause':
             node.signal(signal.SIGSTOP)

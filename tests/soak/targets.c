@@ -78,6 +78,7 @@ void target_kill(struct traffic *t, unsigned index, bool hard)
 	target->is_up = false;
 	target->kills++;
 	t->target_kills++;
+	t->last_kill_us = now_us();
 	close(target->ear.fd);
 	for (unsigned i = 0; i < t->served_top; i++) {
 		struct served *served = &t->served[i];

@@ -75,6 +75,8 @@ static void report(struct traffic *t)
 	}
 	for (enum service service = SERVICE_OPEN; service < SERVICES; service++)
 		(void)windows_judge(t->windows, service); /* their times need not be kept */
+	for (unsigned i = 0; i < PLACES_MAX; i++)
+		printf(" busy%u=%u", i, t->places[i].busy);
 	printf("\n");
 }
 

@@ -38,7 +38,7 @@ enum place_state { PLACE_DOWN, PLACE_UP, PLACE_DRAINING }; /* draining: it was t
 struct place {
 	enum place_state state;
 	enum service service;
-	unsigned port, connections;
+	unsigned port, connections, busy;
 	unsigned kills; /* how often it was killed: a request that began before the last one may be gone with it */
 };
 
@@ -59,7 +59,7 @@ struct client {
 	bool closes, asks_connect; /* CONNECT is on its way: the request itself comes after */
 	uint64_t serial;           /* of the request, in the whole soak */
 	uint64_t begun_us;
-	unsigned place_kills, all_kills; /* as they were when it began */
+	unsigned place_kills; /* as they were when it began */
 	/* what its target tells */
 	bool is_seen, is_answering;
 	unsigned target, target_kills;
@@ -103,6 +103,7 @@ struct traffic {
 	bool rests, ends, only_large;
 	unsigned busy; /* clients with a request or a tunnel */
 	unsigned target_kills;
+	uint64_t last_kill_us; /* of a target */
 	struct place places[PLACES_MAX];
 	struct target targets[TARGETS_MAX];
 	unsigned target_count;
