@@ -7,6 +7,7 @@
 #
 # Each program ends with a line "N passed, N failed"; so does this one, with the sum. A program that dies, hangs or says
 # nothing counts as one failure, and a run in which nothing was tested is a failure: silence is not a pass.
+# shellcheck disable=SC2154 # under and slow_factor: use_flavour sets them
 set -u
 cd "$(dirname "$0")/.." || exit 1
 

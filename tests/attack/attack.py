@@ -29,6 +29,7 @@ from network import NETWORK, Network  # noqa: E402  pylint: disable=wrong-import
 from origin import answer  # noqa: E402  pylint: disable=wrong-import-position
 
 ROAD_KB = 200           # what a connection with a request may cost: its buffers (3 × max_header and 36 KiB), and a stack
+SLOWEST_S = 30          # for somebody else, on a machine that is busy with more than this: else it is a fraction of a second
 HONEST = b'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
 
 
@@ -176,11 +177,11 @@ class Cost:
                f'threads {before_threads} to {threads}'
 
 
-def _judge(t, honest, slowest_s):
+def _judge(t, honest):
     told = honest.end()
     t.check(not honest.failures, f'somebody else failed: {honest.failures[:3]}')
     t.check(len(honest.times) >= 3, 'somebody else hardly asked')
-    t.check(max(honest.times) <= slowest_s, f'somebody else waited for {max(honest.times):.1f} s')
+    t.check(max(honest.times) <= SLOWEST_S, f'somebody else waited for {max(honest.times):.1f} s')
     return told
 
 
@@ -244,7 +245,7 @@ def a_hundred_thousand_half_open_connects(t):
     after = _netstat(target)
     cookies = after['SyncookiesSent'] - before['SyncookiesSent']
     t.check(cookies > count // 2, f'only {cookies} cookies: the SYNs did not come')
-    return f'{count} SYNs in {seconds:.1f} s, {cookies} of them answered by SYN cookies; {cost.told()}; {_judge(t, honest, 10)}'
+    return f'{count} SYNs in {seconds:.1f} s, {cookies} of them answered by SYN cookies; {cost.told()}; {_judge(t, honest)}'
 
 
 # ---- connections -----------------------------------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def twelve_thousand_connections_of_one_client(t):
     socks = [_connect(weir.port) for _ in range(12_000)]
     for sock in socks:
         _send(sock, b'GET / HTTP/1.1\r\n')
-    told = f'{len(socks)} connections, client_connections 500, max_clients 4000; {cost.told()}; {_judge(t, honest, 10)}'
+    told = f'{len(socks)} connections, client_connections 500, max_clients 4000; {cost.told()}; {_judge(t, honest)}'
     for sock in socks:
         sock.close()
     return told
@@ -269,7 +270,7 @@ def three_thousand_slow_heads(t):
     for piece in (b'GET / HTTP/1.1\r\nHost: a\r\n', b'X-a: 1\r\n', b'X-b: 2\r\n', b'X-c: 3\r\n'):
         for sock in socks:
             _send(sock, piece)
-    told = f'{count} heads that never end; {cost.told()}; {_judge(t, honest, 10)}'
+    told = f'{count} heads that never end; {cost.told()}; {_judge(t, honest)}'
     t.until(lambda: len(os.listdir(f'/proc/{weir.pid}/fd')) < 200, 60, 'header_timeout has ended them')
     for sock in socks:
         sock.close()
@@ -285,7 +286,7 @@ def a_thousand_readers_who_do_not_read(t):
     for sock in socks:
         _send(sock, b'GET /large HTTP/1.1\r\nHost: a\r\n\r\n')
     t.until(lambda: origin.asked >= count, 60, 'all have asked')
-    told = f'{count} answers of 4 MiB that nobody reads; {cost.told()}; {_judge(t, honest, 10)}'
+    told = f'{count} answers of 4 MiB that nobody reads; {cost.told()}; {_judge(t, honest)}'
     t.until(lambda: len(os.listdir(f'/proc/{weir.pid}/fd')) < 200, 60, 'idle_timeout has ended them')
     for sock in socks:
         sock.close()
@@ -311,7 +312,7 @@ def two_thousand_floods_of_fields(t):
                 pass
             sock.close()
     t.check(refused == count, f'{refused} of {count} were told 431')
-    return f'{count} heads of {len(flood) // 1024} KiB, {refused} refused with 431; {cost.told()}; {_judge(t, honest, 10)}'
+    return f'{count} heads of {len(flood) // 1024} KiB, {refused} refused with 431; {cost.told()}; {_judge(t, honest)}'
 
 
 def a_body_of_a_gibibyte(t):
@@ -332,7 +333,7 @@ def a_body_of_a_gibibyte(t):
     for _ in range(total // len(piece)):
         client.send(piece)
     t.equal(client.response().body, b'%d' % total)
-    return f'{total >> 20} MiB in {time.monotonic() - begun:.1f} s; {cost.told()}; {_judge(t, honest, 10)}'
+    return f'{total >> 20} MiB in {time.monotonic() - begun:.1f} s; {cost.told()}; {_judge(t, honest)}'
 
 
 # ---- tables ----------------------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ def half_a_million_keys_in_the_table_of_clients(t):
         last = _cpu_us_each(weir, sock, [b'%x-' % index for index in range(100_000)])
     t.check(max(many, last) <= 2 * one + 3, f'{one:.1f} us of CPU with one key, {many:.1f} and {last:.1f} with new ones')
     return f'{count + 100_000} keys; CPU a request: {one:.1f} us with one key, {many:.1f} us while they came, {last:.1f} us at the end; ' \
-           f'{cost.told()}; {_judge(t, honest, 10)}'
+           f'{cost.told()}; {_judge(t, honest)}'
 
 
 def replays_of_a_groups_datagrams(t):
