@@ -295,8 +295,9 @@ RATE = 1000
 # Without a seed it takes one, and says which.
 define run_soak
 	deploy/prerequisites.sh test
-	+$(make_flavour) weir $(O)/tests/soak/traffic
-	tests/soak/run.sh '$(FLAVOUR)' --bin $(BIN) --traffic $(O)/tests/soak/traffic --minutes $(MINUTES) --rate $(RATE) \
+	+$(make_flavour) weir
+	+$(make_flavour) FLAVOUR= $(BUILD)/tests/soak/traffic
+	tests/soak/run.sh '$(FLAVOUR)' --bin $(BIN) --traffic $(BUILD)/tests/soak/traffic --minutes $(MINUTES) --rate $(RATE) \
 		$(if $(SOAK_SEED),--seed $(SOAK_SEED))
 endef
 define run_tsan_soak

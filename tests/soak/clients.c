@@ -33,6 +33,7 @@
 
 #define CONNECTIONS_MAX 100u /* of clients, at one place */
 #define READ_BYTES 65536u
+#define IDLE_US (5 * US_PER_S) /* far from weir's idle_timeout: what is asked on a connection that is just being closed is nobody's fault */
 #define NEWS_US (US_PER_S / 2)
 #define SILENCE_US (90 * US_PER_S) /* longer than any deadline of weir's: it hangs */
 
@@ -216,6 +217,7 @@ static struct client *connect_to(struct traffic *t, unsigned index)
 	client->place = index;
 	client->requests_left = chance(t, 4) == 0 ? 0 : (unsigned)chance(t, 200);
 	client->state = CLIENT_IDLE;
+	client->idle_us = now_us();
 	place->connections++;
 	if (connect(client->ear.fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS) {
 		/* a refusal of loopback is told at once: it is a request that nobody took */
@@ -246,7 +248,7 @@ void client_ask_one(struct traffic *t, enum service service)
 	struct client *client = NULL;
 	for (unsigned i = 0; i < t->clients_top && client == NULL; i++) {
 		struct client *one = &t->clients[(from + i) % t->clients_top];
-		if (one->state == CLIENT_IDLE && one->place == place)
+		if (one->state == CLIENT_IDLE && one->place == place && now_us() - one->idle_us < IDLE_US)
 			client = one;
 	}
 	if (client == NULL)
@@ -353,6 +355,7 @@ static void finish(struct traffic *t, struct client *client)
 	end_busy(t, client);
 	client->requests_left--;
 	client->state = CLIENT_IDLE;
+	client->idle_us = now_us();
 }
 
 static void take_answer(struct traffic *t, struct client *client, const char *bytes, size_t length)
@@ -402,6 +405,8 @@ void clients_tick(struct traffic *t)
 	uint64_t now = now_us();
 	for (unsigned i = 0; i < t->clients_top; i++) {
 		struct client *client = &t->clients[i];
+		if (client->state == CLIENT_IDLE && now - client->idle_us >= IDLE_US && now > client->idle_us)
+			hang_up(t, client);
 		if (client->state == CLIENT_TUNNEL && client->round_due_us > 0 && now >= client->round_due_us)
 			next_round(t, client);
 		if (client->state == CLIENT_WAITS && now > client->begun_us + SILENCE_US) {

@@ -58,7 +58,7 @@ struct client {
 	unsigned place, requests_left;
 	bool closes, asks_connect; /* CONNECT is on its way: the request itself comes after */
 	uint64_t serial;           /* of the request, in the whole soak */
-	uint64_t begun_us;
+	uint64_t begun_us, idle_us; /* since when */
 	unsigned place_kills; /* as they were when it began */
 	/* what its target tells */
 	bool is_seen, is_answering;
