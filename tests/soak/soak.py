@@ -186,7 +186,7 @@ class Soak:
         """Only while two others are settled: one may be out of the settings."""
         now = time.monotonic()
         alive = [i for i in range(TARGETS) if i not in self.dead]
-        settled = [i for i in alive if now - self.up_since[i] >= self.t.s(SETTLED_S)]
+        settled = [i for i in alive if now - self.up_since[i] >= SETTLED_S]
         victim = self.random.choice(alive)
         if len([i for i in settled if i != victim]) < 2:
             return
@@ -309,14 +309,16 @@ class Soak:
             self.fill()
         begun = time.monotonic()
         end = begun + self.options.minutes * 60
-        rest_every = self.options.minutes * 60 / RESTS
+        rest_every = max(15 if self.t.sanitized else 0, self.options.minutes * 60 / RESTS)
         next_rest, next_line, next_event = begun + rest_every, begun + 60, begun + 1
-        happenings = [self.kill_target] * 6 + [self.change_limits] * 3 + [self.reload] * 2 + [self.churn] * 2 + [self.change_pace]
+        happenings = [self.kill_target] * 6 + [self.change_limits] * 3 + [self.reload] * 2 + [self.churn] * 3 + [self.change_pace]
+        deck = []                   # a hand of each kind, shuffled; then the next
         while time.monotonic() < end:
             self.due()
             now = time.monotonic()
             if now >= next_event:
-                self.random.choice(happenings)()
+                deck = deck or self.random.sample(happenings, len(happenings))
+                deck.pop()()
                 next_event = now + self.random.uniform(0.2, 1.8)
             if now >= next_rest:
                 self.rest()
