@@ -47,7 +47,7 @@ FILLS = 6
 CONNECTIONS = 100       # that clients have at one place, at most: CONNECTIONS_MAX in clients.c
 RESTS = 20
 SETTLED_S = 20          # a target that came back so long ago is in the rotation again, whatever its probes met
-MEMORY_FACTOR, MEMORY_SLACK_KB = 1.10, 4096
+MEMORY_FACTOR, MEMORY_SLACK_KB = 1.10, 16384     # a leak of 4 bytes a request is more, in an hour
 DESCRIPTOR_SLACK, THREAD_SLACK = 40, 24     # idle connections to targets, threads that wait: what a peak of the load leaves
 CHURNING = (1, 3)       # nodes of the group that come and go
 
