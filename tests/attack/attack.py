@@ -29,15 +29,16 @@ from network import NETWORK, Network  # noqa: E402  pylint: disable=wrong-import
 from origin import answer  # noqa: E402  pylint: disable=wrong-import-position
 
 ROAD_KB = 200           # what a connection with a request may cost: its buffers (3 × max_header and 36 KiB), and a stack
-SLOWEST_S = 30          # for somebody else, on a machine that is busy with more than this: else it is a fraction of a second
+SLOWEST_S = 10          # for somebody else, on a machine that is busy with more than this: else it is a fraction of a second
 HONEST = b'GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n'
 
 
 class Honest:
     """Somebody else, in a thread: a request, a new connection, a request..."""
 
-    def __init__(self, host, port, source=None, enter=None):
+    def __init__(self, host, port, source=None, enter=None, path=b'/'):
         self.place, self.source, self.enter = (host, port), source, enter
+        self.request = HONEST.replace(b'GET /', b'GET ' + path, 1)
         self.times, self.failures = [], []
         self.over = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -50,7 +51,7 @@ class Honest:
             begun = time.monotonic()
             try:
                 with socket.create_connection(self.place, 30, source_address=self.source) as sock:
-                    sock.sendall(HONEST)
+                    sock.sendall(self.request)
                     got = b''.join(iter(lambda s=sock: s.recv(65536), b''))
                 if not got.startswith(b'HTTP/1.1 200 '):
                     self.failures.append(got[:60])
@@ -279,8 +280,9 @@ def three_thousand_slow_heads(t):
 
 def a_thousand_readers_who_do_not_read(t):
     origin = Tireless(t, os.urandom(1 << 20) * 4)
-    weir = t.weir(origin.address, idle_timeout=5)
-    honest, count = Honest('127.0.0.1', weir.port, ('127.0.0.9', 0)), 1000
+    weir = t.weir(origin.address, idle_timeout=5, stats_path='/stats')
+    # Answered by weir itself: the target is busy with what nobody reads.
+    honest, count = Honest('127.0.0.1', weir.port, ('127.0.0.9', 0), path=b'/stats'), 1000
     cost = Cost(t, weir, count * ROAD_KB)
     socks = [_connect(weir.port, receive_buffer=4096) for _ in range(count)]
     for sock in socks:
