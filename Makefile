@@ -30,8 +30,11 @@ coverage: ; $(run_coverage) ## which lines and branches the tests run, worst fir
 sim: ; $(run_sim) ## the cluster simulated, every window checked: make sim HOURS=500 SEED=1
 sim_mutations: ; $(run_sim_mutations) ## break the cluster's rules one by one: the simulation must find each
 mutations: ; $(run_mutations) ## change the ideas in one place at a time: a test must notice each
+soak: ; $(run_soak) ## load, and meanwhile everything that can happen: make soak MINUTES=60 RATE=1500 SOAK_SEED=1
+tsan_soak: ; $(run_tsan_soak) ## a minute of it under ThreadSanitizer
 cluster_table: ; $(run_cluster_table) ## the cluster's scenarios: fullest window, utilisation, failover, latency
 fuzz: ; $(run_fuzz) ## each parser against random input: make fuzz SECONDS=60
+attack: ; $(run_attack) ## the large attacks: 100,000 half-open connects, thousands of slow clients, floods
 bench: ; $(run_bench) ## the goals of speed, weir beside others, a target killed under load, the limits' exactness and cost
 bench_limits: ; $(run_bench_limits) ## thresholds against the largest window seen and the utilisation
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
@@ -42,7 +45,7 @@ install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations soak tsan_soak attack cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -67,6 +70,7 @@ FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
 FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
+SOAK_SOURCES = $(wildcard tests/soak/*.c)
 
 BUILD = build
 FLAVOUR =
@@ -82,7 +86,8 @@ UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
 SIM_OBJECTS = $(SIM_SOURCES:%.c=$(O)/%.o)
-OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS) $(BENCH_OBJECTS) $(SIM_OBJECTS)
+SOAK_OBJECTS = $(SOAK_SOURCES:%.c=$(O)/%.o)
+OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS) $(BENCH_OBJECTS) $(SIM_OBJECTS) $(SOAK_OBJECTS)
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------------
 
@@ -205,6 +210,10 @@ $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wi
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
+$(O)/tests/soak/traffic: $(SOAK_OBJECTS)
+	echo "  link     $@"
+	$(LINK) -o $@ $^
+
 objects: $(OBJECTS) $(FAULTS)
 
 # ---- the library for other programs ----------------------------------------------------------------------------------
@@ -279,6 +288,26 @@ define run_mutations
 	deploy/prerequisites.sh test
 	+$(make_flavour) $(O)/tests/sim/sim unit_tests
 	python3 tests/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)' $(MUTATIONS)
+endef
+
+MINUTES = 5
+RATE = 1000
+# Without a seed it takes one, and says which.
+define run_soak
+	deploy/prerequisites.sh test
+	+$(make_flavour) weir
+	+$(make_flavour) FLAVOUR= $(BUILD)/tests/soak/traffic
+	tests/soak/run.sh '$(FLAVOUR)' --bin $(BIN) --traffic $(BUILD)/tests/soak/traffic --minutes $(MINUTES) --rate $(RATE) \
+		$(if $(SOAK_SEED),--seed $(SOAK_SEED))
+endef
+define run_tsan_soak
+	+$(make_flavour) FLAVOUR=tsan MINUTES=1.25 RATE=250 soak
+endef
+
+define run_attack
+	deploy/prerequisites.sh test
+	+$(make_flavour) $(PROGRAMS) bench_programs
+	python3 tests/attack/attack.py --bin $(BIN)
 endef
 
 define run_cluster_table

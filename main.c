@@ -21,6 +21,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "healthcheck.h"
@@ -293,6 +294,10 @@ static int run(struct configuration *configuration, const sigset_t *signals, int
 {
 	char error[ERROR_MAX];
 	rlim_t file_limit = raise_file_limit(configuration);
+	/* For whom rights are dropped: no program that the process might be made to start gives it any, whatever that program's file
+	   allows. Now, for it is a thread's own, and those that are started from here on have it too. */
+	if (configuration->globals.user != NULL)
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	/* A reload may name another one, which comes into force with the next start. */
 	char *pidfile = configuration->globals.pidfile != NULL ? strdup(configuration->globals.pidfile) : NULL;
 	struct weir *weir = weir_create_of(configuration, error, sizeof error);

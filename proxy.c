@@ -355,9 +355,10 @@ static struct road *await_request(struct seat *seat, struct road *r)
 static void close_client(struct seat *seat, struct conn *client, enum ending ending, uint64_t goodbye_us)
 {
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet. */
-	if (ending == END_LINGER || (ending != END_RESET && conn_unread(client) > 0))
+	bool waits = ending != END_RESET && ending != END_AT_ONCE;
+	if (ending == END_LINGER || (waits && conn_unread(client) > 0))
 		conn_linger(client, LINGER_SILENCE_US, clock_us() + LINGER_US);
-	else if (ending != END_RESET && client->tls != NULL) /* it may have to wait for room */
+	else if (waits && client->tls != NULL) /* it may have to wait for room */
 		conn_end_sending(client, clock_us() + goodbye_us);
 	cut_detach(worker_cut(seat->worker), CUT_CLIENT);
 	if (ending == END_RESET)
@@ -366,8 +367,12 @@ static void close_client(struct seat *seat, struct conn *client, enum ending end
 		conn_close(client);
 }
 
-/* client_connections. A trusted proxy's connections are not one client's. */
-enum entrance { ENTRANCE_FREE, ENTRANCE_COUNTED, ENTRANCE_REFUSED };
+/* client_connections. A trusted proxy's connections are not one client's.
+ *
+ * To tell a client that it has too many takes a place, too: a handshake, and a while in which it can read the answer. Who opens
+ * connections all the time would have more places by being refused than the cap lets it have. So it is told with care as often at
+ * once as it may be served; beyond that it is answered and closed at once, whether it can read that or not. */
+enum entrance { ENTRANCE_FREE, ENTRANCE_COUNTED, ENTRANCE_REFUSED, ENTRANCE_TURNED_AWAY };
 
 static enum entrance count_client(struct road *r, uint64_t *number)
 {
@@ -375,8 +380,18 @@ static enum entrance count_client(struct road *r, uint64_t *number)
 	    networks_contain(&r->settings->exempt.networks, &r->peer))
 		return ENTRANCE_FREE;
 	*number = address_client_number(&r->peer);
-	bool may = client_counts_enter(r->proxy->client_counts, *number, r->settings->client_connections);
-	return may ? ENTRANCE_COUNTED : ENTRANCE_REFUSED;
+	if (client_counts_enter(r->proxy->client_counts, *number, r->settings->client_connections))
+		return ENTRANCE_COUNTED;
+	bool is_told = client_counts_enter(r->proxy->goodbyes, *number, r->settings->client_connections);
+	return is_told ? ENTRANCE_REFUSED : ENTRANCE_TURNED_AWAY;
+}
+
+static void forget_client(struct proxy *proxy, enum entrance entrance, uint64_t number)
+{
+	if (entrance == ENTRANCE_COUNTED)
+		client_counts_leave(proxy->client_counts, number);
+	else if (entrance == ENTRANCE_REFUSED)
+		client_counts_leave(proxy->goodbyes, number);
 }
 
 /* tls_crtfile: what the client says first is a handshake. One that speaks HTTP instead is told so. */
@@ -407,15 +422,26 @@ static bool shake_hands(struct road *r, bool is_unwanted)
 }
 
 /* A connection too many is answered before it has asked, and closed. */
-static void refuse_connection(struct road *r)
+static void answer_too_many(struct road *r)
 {
-	if (!shake_hands(r, true))
-		return;
 	begin_request(r);
 	r->admission.refused_by = "client_connections";
 	admit_refuse_over_limit(r, "client_connections", US_PER_S);
 	send_answer(r);
 	account(r);
+}
+
+static void refuse_connection(struct road *r)
+{
+	if (shake_hands(r, true))
+		answer_too_many(r);
+}
+
+static void turn_away(struct road *r)
+{
+	if (r->settings->tls_server == NULL)
+		answer_too_many(r);
+	r->ending = END_AT_ONCE;
 }
 
 /* All requests of a connection. The road that the last one left the connection in; NULL: it is in the seat. */
@@ -434,6 +460,8 @@ static void serve_on(struct seat *seat, struct road *r)
 	address_host_text(&r->peer, r->peer_text);
 	if (entrance == ENTRANCE_REFUSED)
 		refuse_connection(r);
+	else if (entrance == ENTRANCE_TURNED_AWAY)
+		turn_away(r);
 	else if (shake_hands(r, false))
 		r = serve_requests(seat, r);
 	if (r == NULL) {
@@ -442,8 +470,7 @@ static void serve_on(struct seat *seat, struct road *r)
 		close_client(seat, &r->exchange.client, r->ending, goodbye_us);
 		roads_give_back(seat->proxy->roads, r);
 	}
-	if (entrance == ENTRANCE_COUNTED)
-		client_counts_leave(seat->proxy->client_counts, number);
+	forget_client(seat->proxy, entrance, number);
 }
 
 static void serve_connection(void *state, int fd, const struct address *peer)

@@ -32,7 +32,7 @@ enum step {
 	STEP_OVER,    /* nothing can be said any more: the client is gone, or has half an answer */
 };
 
-enum ending { END_KEEP, END_CLOSE, END_LINGER, END_RESET };
+enum ending { END_KEEP, END_CLOSE, END_LINGER, END_RESET, END_AT_ONCE };
 
 /* What a thread holds while it serves a request: see roads.h. */
 struct road {

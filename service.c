@@ -618,12 +618,13 @@ static bool create_parts(struct proxy *proxy, struct settings *settings, char *e
 	proxy->limiter = limiter_create(&limiting, line_wake);
 	proxy->client_limits = client_limits_create(CLIENTS_REMEMBERED);
 	proxy->client_counts = client_counts_create();
+	proxy->goodbyes = client_counts_create();
 	proxy->meters = meters_create();
 	proxy->recent = recent_create();
 	if (proxy->roads == NULL || proxy->meters == NULL || proxy->recent == NULL)
 		return false;
 	if (proxy->name == NULL || proxy->upstreams == NULL || proxy->balancer == NULL || proxy->limiter == NULL ||
-	    proxy->client_limits == NULL || proxy->client_counts == NULL)
+	    proxy->client_limits == NULL || proxy->client_counts == NULL || proxy->goodbyes == NULL)
 		return false;
 	if (settings->mode != MODE_PACKET && !create_store(proxy, settings))
 		return false;
@@ -979,6 +980,7 @@ void proxy_destroy(struct proxy *proxy)
 	limiter_destroy(proxy->limiter);
 	client_limits_destroy(proxy->client_limits);
 	client_counts_destroy(proxy->client_counts);
+	client_counts_destroy(proxy->goodbyes);
 	meters_destroy(proxy->meters);
 	recent_destroy(proxy->recent);
 	balancer_destroy(proxy->balancer);

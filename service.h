@@ -43,7 +43,8 @@ struct proxy {
 	struct limiter *limiter;
 	struct group *group; /* of nodes that share the threshold, if there is one */
 	struct client_limits *client_limits;
-	struct client_counts *client_counts;
+	struct client_counts *client_counts; /* connections of each client */
+	struct client_counts *goodbyes;      /* and those over client_connections, while they are told so */
 	struct meters *meters;     /* what was done, and how long it took */
 	struct splice_share pipes; /* for large bodies */
 	struct recent *recent;     /* the last requests, while somebody looks */

@@ -65,6 +65,7 @@ struct road {
 	struct address peer, own;
 	char peer_text[ADDRESS_TEXT_MAX];
 	bool is_last; /* the client may not come in, or does not end what it began: it is told so, and closed */
+	bool is_told, closes_at_once; /* over client_connections: it is counted among the goodbyes; there are too many of its */
 
 	/* this message */
 	struct packet message; /* has_message: to be released */
@@ -663,7 +664,18 @@ static bool shake_hands(struct road *r, bool is_unwanted)
 	}
 }
 
-/* A client with too many connections is told at once. */
+static void refuse_connection(struct road *r)
+{
+	if (!shake_hands(r, true))
+		return;
+	expect_message(r);
+	r->begun_us = clock_us();
+	refuse_over_limit(r, "client_connections", US_PER_S);
+	send_error(r);
+	account(r);
+}
+
+/* A client with too many connections is told at once; and as proxy.c does it, with care only as often as it may be served. */
 static void serve_messages(struct road *r)
 {
 	unsigned most = r->settings->client_connections;
@@ -671,13 +683,10 @@ static void serve_messages(struct road *r)
 	bool is_free = most == 0 || networks_contain(&r->settings->trust_forwarded, &r->peer) ||
 	               networks_contain(&r->settings->exempt.networks, &r->peer);
 	if (!is_free && !client_counts_enter(r->proxy->client_counts, client, most)) {
-		if (shake_hands(r, true)) {
-			expect_message(r);
-			r->begun_us = clock_us();
-			refuse_over_limit(r, "client_connections", US_PER_S);
-			send_error(r);
-			account(r);
-		}
+		r->is_told = client_counts_enter(r->proxy->goodbyes, client, most);
+		r->closes_at_once = !r->is_told;
+		if (r->is_told || r->settings->tls_server == NULL)
+			refuse_connection(r);
 		return;
 	}
 	if (shake_hands(r, false))
@@ -691,7 +700,7 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 {
 	struct road *r = state;
 	take_settings(r);
-	r->is_last = false;
+	r->is_last = r->is_told = r->closes_at_once = false;
 	r->peer = *peer;
 	r->own.length = sizeof r->own.storage;
 	if (getsockname(fd, &r->own.any, &r->own.length) != 0)
@@ -710,12 +719,14 @@ static void serve_connection(void *state, int fd, const struct address *peer)
 	serve_messages(r);
 	/* With bytes that nobody read, a close would be a reset, and would take back what the client has not got yet.
 	   */
-	if (conn_unread(&r->client) > 0)
+	if (!r->closes_at_once && conn_unread(&r->client) > 0)
 		conn_linger(&r->client, LINGER_SILENCE_US, clock_us() + LINGER_US);
-	else if (r->client.tls != NULL)
+	else if (!r->closes_at_once && r->client.tls != NULL)
 		conn_end_sending(&r->client, clock_us() + r->settings->idle_timeout_us);
 	cut_detach(worker_cut(r->worker), CUT_CLIENT);
 	conn_close(&r->client);
+	if (r->is_told)
+		client_counts_leave(r->proxy->goodbyes, address_client_number(&r->peer));
 	packet_reader_free(&r->request);
 	packet_reader_free(&r->answer);
 }

@@ -7,54 +7,18 @@
 #
 # Each program ends with a line "N passed, N failed"; so does this one, with the sum. A program that dies, hangs or says
 # nothing counts as one failure, and a run in which nothing was tested is a failure: silence is not a pass.
+# shellcheck disable=SC2154 # under and slow_factor: use_flavour sets them
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 flavour=$1 unit_folder=$2 bin_folder=${3:-}
 system_seconds=${SYSTEM_SECONDS:-1200}
 passed=0 failed=0
-under=()
 output=$(mktemp) || exit 1
 trap 'rm -f "$output"' EXIT
 
-# ThreadSanitizer of this age lays its shadow memory at fixed addresses; kernels that place programs more randomly than
-# it knew of get in its way ("unexpected memory mapping"). If so, the tests run with address randomisation off.
-use_thread_sanitizer() {
-	local probe
-	probe=$(mktemp -d) || exit 1
-	echo 'int main(void) { return 0; }' >"$probe/probe.c"
-	if ! ${CC:-gcc} -fsanitize=thread -fPIE -pie -o "$probe/probe" "$probe/probe.c"; then
-		echo "tests/run.sh: ${CC:-gcc} cannot build with -fsanitize=thread" >&2
-		rm -r "$probe"
-		exit 1
-	fi
-	for _ in 1 2 3 4 5 6 7 8; do
-		"$probe/probe" >/dev/null 2>&1 || under=(setarch -R)
-	done
-	if ! "${under[@]}" "$probe/probe"; then
-		echo "tests/run.sh: ThreadSanitizer does not run on this kernel (vm.mmap_rnd_bits above 28?)" >&2
-		rm -r "$probe"
-		exit 1
-	fi
-	rm -r "$probe"
-}
-
-slow_factor=1 # how much more time the tests get
-case $flavour in
-asan)
-	slow_factor=2
-	export ASAN_OPTIONS=detect_leaks=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1:exitcode=99
-	export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:exitcode=99
-	;;
-coverage)
-	slow_factor=4
-	;;
-tsan)
-	slow_factor=4
-	use_thread_sanitizer
-	export TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:exitcode=99
-	;;
-esac
+. tests/flavour.sh
+use_flavour "$flavour"
 
 unit_seconds=$((300 * slow_factor))
 export UNIT_SECONDS=${UNIT_SECONDS:-$((60 * slow_factor))} # for one test of them

@@ -597,7 +597,7 @@ def _every_split(t, data, answers):
     """Sends data in two parts, for each place to part it. answers: the statuses that must come back, in order. What
     reaches the origin must be the same for each place; its path is /split/NNNN, where NNNN is that place."""
     origin = t.origin()
-    weir = t.weir(origin)
+    weir = t.weir(origin, header_timeout=t.s(60))   # a slow machine takes long for so many
 
     def at(place):
         return data.replace(b'/split/NNNN', b'/split/%04d' % place)

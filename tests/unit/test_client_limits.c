@@ -5,6 +5,7 @@
  * shadows and exemptions; and changes of the rates are let loose on it, to show that no change is ever a gift.
  */
 #include "../../lib/client_limits.h"
+#include "../../lib/siphash.h"
 #include "unit.h"
 
 #include <malloc.h>
@@ -574,6 +575,36 @@ static size_t allocated_bytes(void)
 	return info.uordblks + info.hblkhd;
 }
 
+/* Names that an attacker has worked out to fall into one set, for a secret that he knows: all zeros, as when there were none. */
+static void names_chosen_to_meet_in_one_set_are_spread_by_the_secret(void)
+{
+	enum { SETS = 256, NAMES = 400 };
+	static const uint8_t known[SIPHASH_SECRET_BYTES];
+	struct client_limits *limits = client_limits_create(SETS * 8 / 2);
+	unsigned found = 0, chosen_sets = 0;
+
+	for (unsigned i = 0; found < NAMES; i++) {
+		char name[16];
+		struct siphash hash;
+		int length = snprintf(name, sizeof name, "%u", i);
+
+		siphash_begin(&hash, known);
+		siphash_add(&hash, "r", 2);
+		siphash_add(&hash, name, (size_t)length);
+		if (siphash_end(&hash) % SETS != 0)
+			continue;
+		uint64_t key = client_limits_hash(limits, "r", name, (size_t)length);
+		chosen_sets += key % SETS == 0;
+		CU_ASSERT_TRUE(asks(limits, ask_of(key, 1, 10), SECOND));
+		found++;
+	}
+	/* In one set eight of them would be left, each new one pushing out another. */
+	CU_ASSERT_EQUAL(report_of(limits).keys, NAMES);
+	CU_ASSERT_EQUAL(report_of(limits).forgotten_total, 0);
+	CU_ASSERT_TRUE(chosen_sets < 30);
+	client_limits_destroy(limits);
+}
+
 static void a_million_keys_stay_within_98_mebibytes_and_are_remembered(void)
 {
 	size_t before = allocated_bytes(), bound = (size_t)98 << 20, forgotten = 0;
@@ -704,6 +735,7 @@ int main(void)
 		TEST(a_key_in_a_full_set_takes_the_place_of_the_one_that_matters_least),
 		TEST(requests_that_are_refused_leave_no_new_keys),
 		TEST(a_hash_is_the_same_for_one_table_and_another_for_the_next),
+		TEST(names_chosen_to_meet_in_one_set_are_spread_by_the_secret),
 		TEST(a_million_keys_stay_within_98_mebibytes_and_are_remembered),
 		TEST(a_flood_of_keys_needs_no_more_memory_than_one),
 		TEST(many_threads_together_take_no_more_than_the_burst),
