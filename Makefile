@@ -346,9 +346,9 @@ define write_docs
 	docs/build.py site --out $(BUILD)/site
 endef
 
-# MINE may be any file; without it, mine.c in the lab's folder.
+# MINE may be any file; without it, mine.c in the lab's folder. WEIR=yes also builds weir with it, in build/lab/.
 define run_lab
-	+MAKE="$(make_flavour)" labs/lab.sh '$(N)' '$(MINE)' '$(ONLY)' '$(SEED)'
+	+MAKE="$(make_flavour)" labs/lab.sh '$(N)' '$(MINE)' '$(ONLY)' '$(SEED)' '$(WEIR)'
 endef
 
 define run_labs_check

@@ -13,12 +13,13 @@ conf() {
 	sed -n "s/^$2[[:space:]]*=[[:space:]]*//p" "labs/$1/lab.conf" | head -n 1
 }
 
-# build LAB NAME=FILE...: compiles each FILE in place of ours, into build/lab/LAB/NAME. What the compiler says, and no more, is shown.
+# build LAB NAME=FILE...: compiles each FILE in place of ours, into build/lab/LAB/NAME, and with programs=yes weir too. What the
+# compiler says, and no more, is shown.
 build() {
 	local lab=$1 with=
 	shift
 	[ ! -f "labs/$lab/grade.c" ] || with=grade
-	[ "$(conf "$lab" programs)" != yes ] || with="$with weir server_demo client_demo"
+	[ "${programs:-$(conf "$lab" programs)}" != yes ] || with="$with weir server_demo client_demo"
 	$MAKE --keep-going LAB="$lab" REPLACES="$(conf "$lab" replaces)" SOLUTIONS="$*" WITH="$with" lab_programs 2>&1 |
 		grep --line-buffered -vE '^make(\[[0-9]+\])?: '
 	return "${PIPESTATUS[0]}"

@@ -21,19 +21,26 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #define TEXTS_MAX 3u
 #define TEXT_BYTES 16384u
 #define SECONDS_DEFAULT 10u
+#define CROWD_MAX 16u
+#define CROWD_SECONDS 3
+#define STOPS 300u
+#define MOMENTS_MAX 25u
 
 /* What a test leaves behind. */
 struct outcome {
@@ -51,6 +58,13 @@ struct arguments {
 };
 
 static struct outcome *the_test;
+static struct {
+	void (*work)(void *argument);
+	void *argument;
+	atomic_bool is_over;
+	atomic_ulong calls; /* that have ended */
+	sem_t went_on;      /* posted by each thread that was stopped */
+} the_crowd;
 static uint64_t the_seed = 1;
 static pthread_mutex_t outcome_mutex = PTHREAD_MUTEX_INITIALIZER;
 
@@ -195,6 +209,74 @@ static int points_of(const struct grade_test *test, const char *sentence, const 
 	printf("  %d/%d   %s\n", the_test->points, test->points, sentence);
 	print_text(the_test);
 	return the_test->points;
+}
+
+/* ---- many threads at once ------------------------------------------------------------ */
+
+/* Runs in the thread that is stopped, between two of its instructions. It may hold any lock, so nothing is called here that takes one. */
+static void stop_here(int signal_number)
+{
+	const struct timespec moment = { .tv_nsec = 20000 };
+	unsigned long before = atomic_load(&the_crowd.calls);
+	int saved_errno = errno;
+
+	(void)signal_number;
+	for (unsigned i = 0; i < MOMENTS_MAX && atomic_load(&the_crowd.calls) < before + 5; i++)
+		nanosleep(&moment, NULL);
+	errno = saved_errno;
+	sem_post(&the_crowd.went_on);
+}
+
+static void *work_on(void *unused)
+{
+	(void)unused;
+	while (!atomic_load(&the_crowd.is_over)) {
+		the_crowd.work(the_crowd.argument);
+		atomic_fetch_add(&the_crowd.calls, 1);
+	}
+	return NULL;
+}
+
+static void stop_one_after_another(const pthread_t *threads, unsigned count)
+{
+	struct timespec now, end;
+	uint64_t random = the_seed;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += CROWD_SECONDS;
+	for (unsigned i = 0; i < STOPS; i++) {
+		random = random * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+		if (pthread_kill(threads[(random >> 33) % count], SIGUSR1) != 0)
+			return;
+		while (sem_wait(&the_crowd.went_on) != 0)
+			continue;
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		if (now.tv_sec > end.tv_sec || (now.tv_sec == end.tv_sec && now.tv_nsec >= end.tv_nsec))
+			return;
+	}
+}
+
+unsigned long grade_crowd(unsigned threads, void (*work)(void *argument), void *argument)
+{
+	struct sigaction action = { .sa_handler = stop_here, .sa_flags = SA_RESTART };
+	pthread_t started[CROWD_MAX];
+	unsigned count = 0;
+
+	the_crowd.work = work;
+	the_crowd.argument = argument;
+	atomic_store(&the_crowd.is_over, false);
+	atomic_store(&the_crowd.calls, 0);
+	sem_init(&the_crowd.went_on, 0, 0);
+	sigaction(SIGUSR1, &action, NULL);
+	while (count < threads && count < CROWD_MAX && pthread_create(&started[count], NULL, work_on, NULL) == 0)
+		count++;
+	if (grade_check(count == threads, "the grader could not start %u threads", threads))
+		stop_one_after_another(started, count);
+	atomic_store(&the_crowd.is_over, true);
+	for (unsigned i = 0; i < count; i++)
+		pthread_join(started[i], NULL);
+	sem_destroy(&the_crowd.went_on);
+	return count == threads ? atomic_load(&the_crowd.calls) : 0;
 }
 
 /* ---- all of them ------------------------------------------------------------ */

@@ -66,4 +66,10 @@ bool grade_check(bool holds, const char *format, ...) __attribute__((format(prin
 /* Of --seed. A test that draws random numbers begins with it, so that each run draws the same. */
 uint64_t grade_seed(void);
 
+/* Runs work(argument) in that many threads at once, over and over, and meanwhile stops one after another of them in the middle of
+   whatever it is at, until the others got on (or cannot, for it holds a lock that they need). So what may happen between two
+   instructions of a thread does happen, on one processor too. Returns how often work was called, after all threads have ended; 0 when
+   none could be started, and the test has failed. Not for code that leaves a system call when a signal comes. */
+unsigned long grade_crowd(unsigned threads, void (*work)(void *argument), void *argument);
+
 #endif

@@ -1,10 +1,11 @@
 #!/bin/bash
-# labs/lab.sh N [FILE] [ONLY] [SEED]: grades a student's file. Called by `make lab N=... MINE=... ONLY=... SEED=...`.
+# labs/lab.sh N [FILE] [ONLY] [SEED] [WEIR]: grades a student's file. Called by `make lab N=... MINE=... ONLY=... SEED=... WEIR=...`.
 #
 #       N      the lab: its number, or its folder's name
 #       FILE   the student's; "" for labs/NN-name/mine.c, which is made from skeleton.c the first time
 #       ONLY   run only the tests whose sentence has this text in it
 #       SEED   other random numbers
+#       WEIR   yes: build weir and the demo programs with it too, and say where they are
 #
 # Ends with 0 when all points were reached.
 set -u
@@ -16,7 +17,7 @@ fail() {
 	exit 2
 }
 
-number=${1:-} file=${2:-} only=${3:-} seed=${4:-}
+number=${1:-} file=${2:-} only=${3:-} seed=${4:-} wants_weir=${5:-}
 MAKE=${MAKE:-make --no-print-directory}
 
 list_labs() {
@@ -47,6 +48,7 @@ case $file in *[[:space:]=\'\"\$\#:%\\]*) fail "MINE=$file: make cannot work wit
 
 # Elsewhere than on Debian it is the compiler that tells what is missing.
 ! command -v dpkg-query >/dev/null || deploy/prerequisites.sh lab || exit 2
+[ "$wants_weir" != yes ] || programs=yes
 build "$lab" "mine=$file" || fail "$file does not build: see above"
 
 arguments=()
@@ -54,3 +56,6 @@ arguments=()
 [ -z "$seed" ] || arguments+=(--seed "$seed")
 echo "lab $lab: $file in place of $(conf "$lab" replaces)"
 run_graders "$lab" mine "${arguments[@]}"
+status=$?
+[ "$wants_weir" != yes ] || echo "weir with it is build/lab/$lab/mine/weir"
+exit $status
