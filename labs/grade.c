@@ -39,7 +39,7 @@
 #define SECONDS_DEFAULT 10u
 #define CROWD_MAX 16u
 #define CROWD_SECONDS 3
-#define STOPS 300u
+#define STOPS 200u
 #define MOMENTS_MAX 25u
 
 /* What a test leaves behind. */

@@ -6,6 +6,7 @@
 #       skeleton.c    no warning, and less than full points: what is given is not the answer
 #       our own       full points: the lab can be solved, and the reference solution is what weir runs
 #       wrong/*.c     less than full points, and the text that its `grader:` line promises: a typical mistake is told by its name
+#                     (one that hangs may say `seconds: 2`, how long each of its tests gets)
 #
 # Also: the handout names each test of grade.c. The last line is "N passed, N failed".
 set -u
@@ -55,14 +56,21 @@ check_handout() {
 	if [ $missing -eq 0 ]; then pass; else failed=$((failed + 1)); fi
 }
 
+# first_comment FILE KEY: the value of its line "KEY: VALUE".
+first_comment() {
+	head -n 30 "$1" | sed -n "s/^[ *\/]*$2: //p" | head -n 1 | sed 's/ *\*\/$//'
+}
+
 check_wrong() {
-	local name=$1 file=$2 promised
-	promised=$(head -n 30 "$file" | sed -n 's/^[ *\/]*grader: //p' | head -n 1 | sed 's/ *\*\/$//')
+	local name=$1 file=$2 promised seconds
+	promised=$(first_comment "$file" grader)
+	seconds=$(first_comment "$file" seconds)
 	[ -n "$promised" ] || {
 		: >"$output"
 		breach "$file has no line \"grader: TEXT\" at its top"
 		return
 	}
+	[ -z "$seconds" ] || local -x GRADE_SECONDS=$seconds
 	check "$name" less "$file" || return
 	if grep -qF "$promised" "$output"; then
 		pass
