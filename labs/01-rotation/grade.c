@@ -211,7 +211,11 @@ static void four_threads_at_once_leave_every_target_its_exact_share(void)
 
 	if (b == NULL)
 		return;
-	requests = BATCH * grade_crowd(THREADS, pick_and_finish, b);
+	if (!expect_history(b, "ABCDE", "one thread, before the others start:")) {
+		balancer_destroy(b);
+		return;
+	}
+	requests = strlen(LETTERS) + BATCH * grade_crowd(THREADS, pick_and_finish, b);
 	judge_shares(b, requests);
 	balancer_destroy(b);
 }
