@@ -16,10 +16,15 @@ own points, and whatever programs it started end with it.
 """
 
 import argparse
+import http.client
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
 import sys
+import threading
+import time
 import traceback
 
 _tests = []
@@ -52,6 +57,107 @@ def check(holds, text):
     if not holds:
         fail(text)
     return bool(holds)
+
+
+class Program:
+    """One of weir's programs, running. It is there when it has said on which ports it listens; at the end of the test it is killed."""
+
+    def __init__(self, folder, name, *arguments, ports=1, seconds=10):
+        self.name = name
+        self._lines = []
+        self._changed = threading.Condition()
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("WEIR_", "DPRL_"))}
+        self.process = subprocess.Popen([os.path.join(folder, name), *map(str, arguments)], stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=kept)
+        threading.Thread(target=self._read, daemon=True).start()
+        self.ports = self._wait(ports, seconds)
+        self.port = self.ports[0]
+
+    def _read(self):
+        for raw in self.process.stdout:
+            with self._changed:
+                self._lines.append(raw.decode("utf-8", "backslashreplace").rstrip())
+                self._changed.notify_all()
+        with self._changed:
+            self._lines.append(None)  # it has ended
+            self._changed.notify_all()
+
+    def _found(self):
+        text = "\n".join(line for line in self._lines if line is not None)
+        return [int(one or other) for one, other in re.findall(r"listens on (?:port |\S+:)(\d+)|API are at http://\S+:(\d+)/", text)]
+
+    def _wait(self, ports, seconds):
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._found()) >= ports or None in self._lines, seconds)
+            if len(self._found()) < ports:
+                raise RuntimeError(f"{self.name} did not start: " + " / ".join(str(line) for line in self._lines[-3:] if line))
+            return self._found()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def get(port, path="/", seconds=10):
+    """One request on a connection of its own: (status, X-Target or '', body as text)."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.getheader("X-Target") or "", answer.read().decode("utf-8", "backslashreplace")
+    finally:
+        connection.close()
+
+
+def until(predicate, seconds):
+    """Asks until it holds and returns its value; after so many seconds, whatever it says then."""
+    end = time.monotonic() + seconds
+    pause = threading.Event()
+    while True:
+        value = predicate()
+        if value or time.monotonic() >= end:
+            return value
+        pause.wait(0.01)
+
+
+class Load:
+    """Clients that send requests without a pause, each on a connection that it keeps: answers is a list of (status or error, X-Target)."""
+
+    def __init__(self, port, clients):
+        self.answers = []
+        self._changed = threading.Condition()
+        self._is_over = False
+        self._threads = [threading.Thread(target=self._ask, args=(port,), daemon=True) for _ in range(clients)]
+        for thread in self._threads:
+            thread.start()
+
+    def _ask(self, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        while not self._is_over:
+            try:
+                connection.request("GET", "/")
+                answer = connection.getresponse()
+                answer.read()
+                result = answer.status, answer.getheader("X-Target") or ""
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                result = type(error).__name__, ""
+            with self._changed:
+                self.answers.append(result)
+                self._changed.notify_all()
+
+    def wait(self, count, seconds=15):
+        """Until there are so many more answers."""
+        with self._changed:
+            wanted = len(self.answers) + count
+            if not self._changed.wait_for(lambda: len(self.answers) >= wanted, seconds):
+                raise RuntimeError(f"no {count} answers within {seconds} s")
+
+    def end(self):
+        self._is_over = True
+        for thread in self._threads:
+            thread.join(15)
+        return self.answers
 
 
 def _run(function, folder, end):

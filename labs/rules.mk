@@ -44,6 +44,8 @@ $(L)/$(1)/client_demo: $(O)/client_demo.o $(L)/$(1)/mine.o $(L)/parts.a
 $(WITH:%=$(L)/$(1)/%): ; $$(link)
 -include $(L)/$(1)/mine.d
 endef
+ifneq ($(WITH),)
 $(foreach solution,$(SOLUTIONS),$(eval \
 	$(call solution_rules,$(firstword $(subst =, ,$(solution))),$(lastword $(subst =, ,$(solution))))))
+endif
 -include $(L)/grade.d

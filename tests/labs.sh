@@ -61,6 +61,15 @@ first_comment() {
 	head -n 30 "$1" | sed -n "s/^[ *\/]*$2: //p" | head -n 1 | sed 's/ *\*\/$//'
 }
 
+# told_by_functions NAME TEXT: does grade.c see it? Most it does, and for those no program has to be linked and no server started.
+told_by_functions() {
+	local status
+	[ -f "labs/$lab/grade.c" ] || return 1
+	black_box=no run_graders "$lab" "$1" >"$output" 2>&1
+	status=$?
+	[ $status -eq 1 ] && grep -qF "$2" "$output"
+}
+
 check_wrong() {
 	local name=$1 file=$2 promised seconds
 	promised=$(first_comment "$file" grader)
@@ -71,6 +80,14 @@ check_wrong() {
 		return
 	}
 	[ -z "$seconds" ] || local -x GRADE_SECONDS=$seconds
+	if told_by_functions "$name" "$promised"; then
+		pass
+		return
+	fi
+	if ! build "$lab" "$name=$file" >"$output"; then
+		breach "$file does not build"
+		return
+	fi
 	check "$name" less "$file" || return
 	if grep -qF "$promised" "$output"; then
 		pass
@@ -81,11 +98,11 @@ check_wrong() {
 
 for lab in ${*:-$(labs)}; do
 	started=$SECONDS
-	solutions=("skeleton=labs/$lab/skeleton.c" "ours=$(conf "$lab" replaces)")
+	solutions=("skeleton=labs/$lab/skeleton.c" "ours=$(conf "$lab" replaces)") wrong=()
 	for file in "labs/$lab"/wrong/*.c; do
-		[ ! -f "$file" ] || solutions+=("wrong-$(basename "$file" .c)=$file")
+		[ ! -f "$file" ] || wrong+=("wrong-$(basename "$file" .c)=$file")
 	done
-	if ! build "$lab" "${solutions[@]}" >"$output"; then
+	if ! build "$lab" "${solutions[@]}" >"$output" || ! programs=no build "$lab" "${wrong[@]}" >>"$output"; then
 		breach "$lab does not build"
 		continue
 	fi
@@ -93,10 +110,10 @@ for lab in ${*:-$(labs)}; do
 	! check skeleton less "labs/$lab/skeleton.c" || pass
 	! check ours full "$(conf "$lab" replaces)" || pass
 	check_handout
-	for solution in "${solutions[@]:2}"; do
+	for solution in "${wrong[@]}"; do
 		check_wrong "${solution%%=*}" "${solution#*=}"
 	done
-	echo "$lab: $((${#solutions[@]} - 2)) wrong solutions, after $((SECONDS - started)) s"
+	echo "$lab: ${#wrong[@]} wrong solutions, after $((SECONDS - started)) s"
 done
 
 echo "$passed passed, $failed failed"
