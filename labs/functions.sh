@@ -1,3 +1,4 @@
+#!/bin/bash
 # labs/functions.sh: what labs/lab.sh and tests/labs.sh both do with a lab. Read by them (bash) in the top folder; $MAKE is how to call make.
 
 # labs: the folders' names, in order.

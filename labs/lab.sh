@@ -48,8 +48,8 @@ case $file in *[[:space:]=\'\"\$\#:%\\]*) fail "MINE=$file: make cannot work wit
 
 # Elsewhere than on Debian it is the compiler that tells what is missing.
 ! command -v dpkg-query >/dev/null || deploy/prerequisites.sh lab || exit 2
-[ "$wants_weir" != yes ] || programs=yes
-build "$lab" "mine=$file" || fail "$file does not build: see above"
+[ "$wants_weir" = yes ] || wants_weir=$(conf "$lab" programs)
+programs=$wants_weir build "$lab" "mine=$file" || fail "$file does not build: see above"
 
 arguments=()
 [ -z "$only" ] || arguments+=(--only "$only")

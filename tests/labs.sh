@@ -96,7 +96,8 @@ check_wrong() {
 	fi
 }
 
-for lab in ${*:-$(labs)}; do
+[ $# -gt 0 ] || mapfile -t all < <(labs)
+for lab in "${@:-${all[@]}}"; do
 	started=$SECONDS
 	solutions=("skeleton=labs/$lab/skeleton.c" "ours=$(conf "$lab" replaces)") wrong=()
 	for file in "labs/$lab"/wrong/*.c; do
