@@ -1,7 +1,7 @@
 /* balancing.h: what the graders of labs 1 to 3 share: targets named A, B, C, ..., and requests that go to them.
  *
- * A history is a string: "ABCAB" are five requests, each done before the next came. So what came and what should have come can be
- * printed one above the other, with a mark below the first difference.
+ * A history is a string: "ABCAB" are five requests, each done before the next came. So what came and what should have
+ * come can be printed one above the other, with a mark below the first difference.
  */
 #ifndef LABS_BALANCING_H
 #define LABS_BALANCING_H
@@ -19,7 +19,8 @@ static inline void release_nothing(void *item)
 	(void)item;
 }
 
-/* The targets with these letters, in this order; their weights, or NULL for 1 each. The grader fails the test when that does not work. */
+/* The targets with these letters, in this order; their weights, or NULL for 1 each. The grader fails the test when that
+   does not work. */
 static inline bool set_letters(struct balancer *b, const char *letters, const unsigned *weights, uint64_t now_us)
 {
 	static char names[26][2], items[26];
@@ -36,7 +37,8 @@ static inline bool set_letters(struct balancer *b, const char *letters, const un
 	return grade_check(balancer_set_targets(b, entries, count, now_us) == 0, "balancer_set_targets() failed");
 }
 
-static inline struct balancer *make_balancer(const char *letters, const unsigned *weights, struct balancer_options options)
+static inline struct balancer *make_balancer(const char *letters, const unsigned *weights,
+                                             struct balancer_options options)
 {
 	struct balancer *b = balancer_create(&options, release_nothing);
 
@@ -48,8 +50,9 @@ static inline struct balancer *make_balancer(const char *letters, const unsigned
 
 static inline struct balancer_options plain_options(void)
 {
-	return (struct balancer_options){ .policy = BALANCER_ROUNDROBIN, .probe_interval_us = SECOND_US, .probe_rise = 1,
-		                          .probe_fall = 1 };
+	return (struct balancer_options){
+		.policy = BALANCER_ROUNDROBIN, .probe_interval_us = SECOND_US, .probe_rise = 1, .probe_fall = 1
+	};
 }
 
 /* The letter of whoever was picked, '-' when nobody was, '?' when the pick has no item. */
@@ -96,8 +99,10 @@ static inline void tell_apart(int points_left, const char *came, const char *exp
 		came_apart[2 * i + 1] = expected_apart[2 * i + 1] = ' ';
 		came_apart[2 * i + 2] = expected_apart[2 * i + 2] = '\0';
 	}
-	grade_partial(points_left, "%s\n    requests went to    %s\n    should have gone to %s\n                        %*s^ request %zu", why,
-	              came_apart, expected_apart, (int)(2 * (first - from)), "", first + 1);
+	grade_partial(
+		points_left,
+		"%s\n    requests went to    %s\n    should have gone to %s\n                        %*s^ request %zu",
+		why, came_apart, expected_apart, (int)(2 * (first - from)), "", first + 1);
 }
 
 static inline bool expect_history(struct balancer *b, const char *expected, const char *why)

@@ -1,21 +1,21 @@
 /* grade.c: runs the graded tests of a lab and adds up their points.
  *
- * The problem: the code under test is a student's. It may crash, loop, wait for a lock that it holds itself or end the program, and the
- * tests after that must run all the same.
+ * The problem: the code under test is a student's. It may crash, loop, wait for a lock that it holds itself or end the
+ * program, and the tests after that must run all the same.
  *
- * The idea: a process for each test. What it has to say goes through a page that both share, so that it is there even when the test
- * died in the middle; how it ended, the parent hears from the kernel.
+ * The idea: a process for each test. What it has to say goes through a page that both share, so that it is there even
+ * when the test died in the middle; how it ended, the parent hears from the kernel.
  *
  *      grade_main ──fork──► child: alarm(10), run(), "finished"
  *           │                  └──► grade_fail() ──► [ shared page: lost, cap, text ]
  *           └─── waitpid() ◄── exit, a signal, or SIGALRM        │
  *           └─── prints the line, then the text ◄────────────────┘
  *
- * The invariant: a test has all its points only if its function returned and said nothing against it. Silence is not a pass: a child
- * that ends in another way than by returning has none.
+ * The invariant: a test has all its points only if its function returned and said nothing against it. Silence is not a
+ * pass: a child that ends in another way than by returning has none.
  *
- * The one test that runs is known to this file (the_test), as grade_fail() has no other way to know for whom it speaks: there is one in
- * each process.
+ * The one test that runs is known to this file (the_test), as grade_fail() has no other way to know for whom it speaks:
+ * there is one in each process.
  */
 #include "labs/grade.h"
 
@@ -175,11 +175,12 @@ static void run_apart(const struct grade_test *test, const char *sentence, const
 		if (errno != EINTR)
 			return;
 	if (WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM)
-		fail_afterwards("no end after %u s: it loops, or waits for something that never comes (a lock that it holds itself?)",
-		                arguments->seconds);
+		fail_afterwards(
+			"no end after %u s: it loops, or waits for what never comes (a lock that it holds itself?)",
+			arguments->seconds);
 	else if (WIFSIGNALED(status))
-		fail_afterwards("it crashed: %s. To see where: gdb --args %s --here --only '%s'", strsignal(WTERMSIG(status)),
-		                arguments->program, sentence);
+		fail_afterwards("it crashed: %s. To see where: gdb --args %s --here --only '%s'",
+		                strsignal(WTERMSIG(status)), arguments->program, sentence);
 	else if (!the_test->is_finished)
 		fail_afterwards("it ended the whole program, with status %d", WEXITSTATUS(status));
 }
@@ -213,7 +214,8 @@ static int points_of(const struct grade_test *test, const char *sentence, const 
 
 /* ---- many threads at once ------------------------------------------------------------ */
 
-/* Runs in the thread that is stopped, between two of its instructions. It may hold any lock, so nothing is called here that takes one. */
+/* Runs in the thread that is stopped, between two of its instructions. It may hold any lock, so nothing is called here
+   that takes one. */
 static void stop_here(int signal_number)
 {
 	const struct timespec moment = { .tv_nsec = 20000 };

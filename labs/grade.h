@@ -26,8 +26,8 @@
  *              pick 4 gave target B, which left the rotation before pick 2
  *      score 5/10
  *
- * Each test runs in a process of its own, with a deadline: one that crashes or hangs costs its own points and no others. What the
- * student's code prints appears above the line of its test.
+ * Each test runs in a process of its own, with a deadline: one that crashes or hangs costs its own points and no
+ * others. What the student's code prints appears above the line of its test.
  */
 #ifndef WEIR_GRADE_H
 #define WEIR_GRADE_H
@@ -44,8 +44,8 @@ struct grade_test {
 
 #define GRADE(points, function) { #function, points, function }
 
-/* Runs the tests in order and prints what became of them. Returns what main() should: 0 with all points, 1 with fewer, 2 when it was
-   called wrongly. lab is the folder's name. The arguments:
+/* Runs the tests in order and prints what became of them. Returns what main() should: 0 with all points, 1 with fewer,
+   2 when it was called wrongly. lab is the folder's name. The arguments:
         --list        print the tests and their points, run nothing
         --only TEXT   run the tests whose sentence has TEXT in it
         --seed N      what grade_seed() gives: another N, other random numbers (1)
@@ -53,8 +53,8 @@ struct grade_test {
    GRADE_SECONDS in the environment is the deadline of each test (10). Call it once, from main(). */
 int grade_main(const char *lab, const struct grade_test *tests, size_t count, int argc, char **argv);
 
-/* The next three are for a running test, from any of its threads. The text is printed below the test's line; it may have several
-   lines. After a few texts the rest are only counted. */
+/* The next three are for a running test, from any of its threads. The text is printed below the test's line; it may
+   have several lines. After a few texts the rest are only counted. */
 
 /* This test gets no points. It goes on: return, if there is nothing more to see. */
 void grade_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -66,10 +66,11 @@ bool grade_check(bool holds, const char *format, ...) __attribute__((format(prin
 /* Of --seed. A test that draws random numbers begins with it, so that each run draws the same. */
 uint64_t grade_seed(void);
 
-/* Runs work(argument) in that many threads at once, over and over, and meanwhile stops one after another of them in the middle of
-   whatever it is at, until the others got on (or cannot, for it holds a lock that they need). So what may happen between two
-   instructions of a thread does happen, on one processor too. Returns how often work was called, after all threads have ended; 0 when
-   none could be started, and the test has failed. Not for code that leaves a system call when a signal comes. */
+/* Runs work(argument) in that many threads at once, over and over, and meanwhile stops one after another of them in the
+   middle of whatever it is at, until the others got on (or cannot, for it holds a lock that they need). So what may
+   happen between two instructions of a thread does happen, on one processor too. Returns how often work was called,
+   after all threads have ended; 0 when none could be started, and the test has failed. Not for code that leaves a
+   system call when a signal comes. */
 unsigned long grade_crowd(unsigned threads, void (*work)(void *argument), void *argument);
 
 #endif

@@ -1,8 +1,9 @@
-/* no_failover.h: the part of a balancer that labs 1 and 2 leave out: no target is ever out. Included at the end of a student's balancer,
- * so that all of balancer.h is there and weir can be built with it. Lab 3 is about what stands here.
+/* no_failover.h: the part of a balancer that labs 1 and 2 leave out: no target is ever out. Included at the end of a
+ * student's balancer, so that all of balancer.h is there and weir can be built with it. Lab 3 is about what stands
+ * here.
  *
- * Without it, a target that is down gets its turn like all others: weir then tries the next one for that request, so that clients wait
- * and are served, and the same happens again a turn later.
+ * Without it, a target that is down gets its turn like all others: weir then tries the next one for that request, so
+ * that clients wait and are served, and the same happens again a turn later.
  */
 #ifndef LABS_NO_FAILOVER_H
 #define LABS_NO_FAILOVER_H

@@ -1,23 +1,24 @@
 /* targets.h: the part of a balancer that the labs give: who the targets are. Included once, by a student's balancer.
  *
- * balancer.h promises three things: a list of targets that may change at any time, whose turn it is, and who is out. This file keeps
- * the list, so that a lab can be about the rest. What a lab remembers beyond that goes into two structs of its own, which are defined
- * before this file is included:
+ * balancer.h promises three things: a list of targets that may change at any time, whose turn it is, and who is out.
+ * This file keeps the list, so that a lab can be about the rest. What a lab remembers beyond that goes into two structs
+ * of its own, which are defined before this file is included:
  *
  *      struct own_target { ... };     for each target
  *      struct own_balancer { ... };   for all of them together
  *      #include "labs/targets.h"
  *
  *      b->list[0 .. count-1]   the targets in the caller's order; these take turns
- *      b->slots[]              the same, and those that left the list and still have a request under way: a pick names a slot
+ *      b->slots[]              the same, and those that left and still have a request under way: a pick names a slot
  *
  *          list    [ A | B | C ]            after set_targets(A, C) while B is busy:   list   [ A | C ]
  *          slots   [ A | B | C | - | - ]                                               slots  [ A | B | C | - ]
  *
- * Here are: balancer_create, _destroy, _configure, _set_targets, _drain, _done and _report. The student's file has list_changed() and
- * describe(), declared below, and the other functions of balancer.h.
+ * Here are: balancer_create, _destroy, _configure, _set_targets, _drain, _done and _report. The student's file has
+ * list_changed() and describe(), declared below, and the other functions of balancer.h.
  *
- * The invariant: everything but release is read and written with mutex locked. A new target's memory is all zero, own too.
+ * The invariant: everything but release is read and written with mutex locked. A new target's memory is all zero, own
+ * too.
  */
 #ifndef LABS_TARGETS_H
 #define LABS_TARGETS_H
@@ -52,10 +53,11 @@ struct balancer {
 	struct own_balancer own;
 };
 
-/* The list is a new one. Those of old_list that left it are still there to be looked at, with is_listed false. Called with the mutex
-   locked. */
+/* The list is a new one. Those of old_list that left it are still there to be looked at, with is_listed false. Called
+   with the mutex locked. */
 static void list_changed(struct balancer *b, struct target *const *old_list, size_t old_count, uint64_t now_us);
-/* Fills in what only the student's file knows: state, is_next, next_probe_us. The rest is there. Called with the mutex locked. */
+/* Fills in what only the student's file knows: state, is_next, next_probe_us. The rest is there. Called with the mutex
+   locked. */
 static void describe(const struct balancer *b, const struct target *t, struct balancer_report *report);
 
 struct balancer *balancer_create(const struct balancer_options *options, void (*release)(void *item))
@@ -116,7 +118,8 @@ static struct target *new_target(struct balancer *b, const struct balancer_entry
 	return t;
 }
 
-/* A target that left the list ends with its last request. Returns its item if that is now, to be released with the mutex unlocked. */
+/* A target that left the list ends with its last request. Returns its item if that is now, to be released with the
+   mutex unlocked. */
 static void *end_if_unused(struct balancer *b, struct target *t)
 {
 	void *item = t->item;

@@ -1,8 +1,10 @@
-/* grade.c of lab 1: is it a rotation, and does it stay one when requests try again, the list changes, and several threads pick at once?
+/* grade.c of lab 1: is it a rotation, and does it stay one when requests try again, the list changes, and several
+ * threads pick at once?
  *
- * Most tests write down whom a series of requests went to and compare that with whose turn it was. The last one cannot: nobody knows in
- * which order four threads came. But in a rotation of five targets, of any 5 n picks exactly n go to each, whoever made them; when two
- * threads read the same turn before either moved on, one target has a pick too many and a later one is missing.
+ * Most tests write down whom a series of requests went to and compare that with whose turn it was. The last one cannot:
+ * nobody knows in which order four threads came. But in a rotation of five targets, of any 5 n picks exactly n go to
+ * each, whoever made them; when two threads read the same turn before either moved on, one target has a pick too many
+ * and a later one is missing.
  */
 #include "labs/balancing.h"
 
@@ -22,10 +24,12 @@ static void nine_requests_go_to_three_targets_in_turn(void)
 		return;
 	serve_many(b, 9, came);
 	for (size_t i = 0; i < 9; i++)
-		goes_round = goes_round && came[i] >= 'A' && came[i] <= 'C' && (i == 0 || (came[i] - came[i - 1] + 3) % 3 == 1);
+		goes_round = goes_round && came[i] >= 'A' && came[i] <= 'C' &&
+		             (i == 0 || (came[i] - came[i - 1] + 3) % 3 == 1);
 	if (strcmp(came, "ABCABCABC") != 0)
 		tell_apart(goes_round ? 4 : 0, came, "ABCABCABC",
-		           goes_round ? "a rotation, but the first turn is the first target's:" : "three targets, nobody fails:");
+		           goes_round ? "a rotation, but the first turn is the first target's:"
+		                      : "three targets, nobody fails:");
 	balancer_destroy(b);
 }
 
@@ -69,8 +73,8 @@ static void a_request_that_tries_again_meets_each_target_once(void)
 			serve(b);
 		if (!grade_check(letter != '-', "a request that met %zu of 4 targets found no more", i))
 			return;
-		if (!grade_check(strchr(met, letter) == NULL, "one request met target %c twice: first %s, then %c", letter, met,
-		                 letter))
+		if (!grade_check(strchr(met, letter) == NULL, "one request met target %c twice: first %s, then %c",
+		                 letter, met, letter))
 			return;
 		met[i] = letter;
 	}
@@ -92,7 +96,8 @@ static void when_all_were_tried_nobody_is_found_and_the_next_request_is_served(v
 	for (unsigned i = 0; i < 2; i++)
 		if (pick_letter(b, &tried, &pick) != '-')
 			balancer_done(b, &pick);
-	grade_check(pick_letter(b, &tried, &pick) == '-', "two targets, both tried by this request, and it was given one again");
+	grade_check(pick_letter(b, &tried, &pick) == '-',
+	            "two targets, both tried by this request, and it was given one again");
 	expect_history(b, "ABAB", "then came other requests:");
 	balancer_destroy(b);
 }
@@ -140,8 +145,10 @@ static void the_turn_goes_on_when_the_list_changes(void)
 	static const struct {
 		const char *before, *after, *expected, *why;
 	} changes[] = {
-		{ "ABCD", "ABCD", "CDAB", "A B C D; A and B had their turn. The same list came again, so it was C's turn:" },
-		{ "ABCD", "XABCD", "CDXABC", "A B C D; A and B had their turn. X joined in front of A, so it was still C's turn:" },
+		{ "ABCD", "ABCD", "CDAB",
+		  "A B C D; A and B had their turn. The same list came again, so it was C's turn:" },
+		{ "ABCD", "XABCD", "CDXABC",
+		  "A B C D; A and B had their turn. X joined in front of A, so it was still C's turn:" },
 		{ "ABCD", "ABD", "DABD", "A B C D; A and B had their turn. C left, so it was D's turn:" },
 		{ "ABCD", "XY", "XYX", "A B C D; A and B had their turn. All four left and X and Y came:" },
 	};
@@ -190,18 +197,22 @@ static void judge_shares(struct balancer *b, unsigned long requests)
 	for (size_t i = 0; i < strlen(LETTERS); i++) {
 		unsigned active = active_of(b, i, &total);
 
-		length += (size_t)snprintf(shares + length, sizeof(shares) - length, "   %c %ju", LETTERS[i], (uintmax_t)total);
+		length += (size_t)snprintf(shares + length, sizeof(shares) - length, "   %c %ju", LETTERS[i],
+		                           (uintmax_t)total);
 		is_even = is_even && total == share;
 		if (active != 0)
-			active_length += (size_t)snprintf(still_active + active_length, sizeof(still_active) - active_length,
-			                                  "   %c %d", LETTERS[i], (int)active);
+			active_length +=
+				(size_t)snprintf(still_active + active_length, sizeof(still_active) - active_length,
+			                         "   %c %d", LETTERS[i], (int)active);
 	}
-	grade_check(is_even,
-	            "turns were lost or taken twice: %lu requests by %u threads, so %ju for each of 5 targets; they had\n"
-	            " %s\ntwo threads read whose turn it was before one of them had moved on: which lock did they hold?",
-	            requests, THREADS, (uintmax_t)share, shares);
+	grade_check(
+		is_even,
+		"turns were lost or taken twice: %lu requests by %u threads, so %ju for each of 5 targets; they had\n"
+		" %s\ntwo threads read whose turn it was before one of them had moved on: which lock did they hold?",
+		requests, THREADS, (uintmax_t)share, shares);
 	if (active_length > 0)
-		grade_partial(3, "all are done, and some still count as active, so counts were lost:\n %s", still_active);
+		grade_partial(3, "all are done, and some still count as active, so counts were lost:\n %s",
+		              still_active);
 }
 
 static void four_threads_at_once_leave_every_target_its_exact_share(void)

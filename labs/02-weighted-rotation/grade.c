@@ -1,8 +1,9 @@
 /* grade.c of lab 2: does everybody get the turns of its weight, and are they spread?
  *
- * A round is as many requests as all weights together. Of each round every target has to get exactly its weight: that is counted, over
- * weights drawn at random. How the turns lie within a round is compared with the smooth order, where there is only one: 3 1 1 is A B A C A.
- * Then come the moments at which what is owed has to be forgotten: another list, another weight, a request that tried again.
+ * A round is as many requests as all weights together. Of each round every target has to get exactly its weight: that
+ * is counted, over weights drawn at random. How the turns lie within a round is compared with the smooth order, where
+ * there is only one: 3 1 1 is A B A C A. Then come the moments at which what is owed has to be forgotten: another list,
+ * another weight, a request that tried again.
  */
 #include "labs/balancing.h"
 
@@ -46,7 +47,8 @@ static void write_weights(char *text, size_t capacity, const unsigned *weights, 
 	size_t length = 0;
 
 	for (size_t i = 0; i < count; i++)
-		length += (size_t)snprintf(text + length, capacity - length, "%s%c %u", i > 0 ? ", " : "", 'A' + (int)i, weights[i]);
+		length += (size_t)snprintf(text + length, capacity - length, "%s%c %u", i > 0 ? ", " : "", 'A' + (int)i,
+		                           weights[i]);
 }
 
 /* Counts one round and compares. */
@@ -67,7 +69,8 @@ static bool round_is_exact(struct balancer *b, const unsigned *weights, size_t c
 		return true;
 	write_weights(weights_text, sizeof(weights_text), weights, count);
 	write_weights(text, sizeof(text), got, count);
-	grade_fail("weights %s: a round is %u requests, and of round %u they got\n        %s", weights_text, total, round, text);
+	grade_fail("weights %s: a round is %u requests, and of round %u they got\n        %s", weights_text, total,
+	           round, text);
 	return false;
 }
 
@@ -100,7 +103,9 @@ static void the_turns_of_a_heavy_target_are_spread_over_the_round(void)
 		unsigned weights[3];
 		const char *expected, *why;
 	} rounds[] = {
-		{ { 3, 1, 1 }, "ABACAABACA", "weights A 3, B 1, C 1: not three times A in a row while B and C stand idle:" },
+		{ { 3, 1, 1 },
+		  "ABACAABACA",
+		  "weights A 3, B 1, C 1: not three times A in a row while B and C stand idle:" },
 		{ { 5, 1, 1 }, "AABACAAAABACAA", "weights A 5, B 1, C 1:" },
 		{ { 1, 2, 4 }, "CBCACBC", "weights A 1, B 2, C 4:" },
 	};
@@ -134,7 +139,8 @@ static void a_light_target_beside_a_heavy_one_waits_one_round_and_no_longer(void
 	balancer_destroy(b);
 }
 
-/* Each request's first target fails it, so it asks again. Equal weights: the turns go on in the circle, whoever asks. */
+/* Each request's first target fails it, so it asks again. Equal weights: the turns go on in the circle, whoever asks.
+ */
 static void a_request_that_tries_again_upsets_no_turn(void)
 {
 	struct balancer *b = make_balancer("ABC", NULL, plain_options());
@@ -183,16 +189,19 @@ static void after_a_change_nobody_is_owed_anything(void)
 	static const unsigned hundred_to_one[] = { 100, 1 };
 
 	after_a_change("AB", hundred_to_one, 40, "AB", NULL, "BABABABA",
-	               "weights A 100, B 1: 40 requests went to A. Now both weigh 1, and B is not owed a turn for each of the 40:");
-	after_a_change("ABC", NULL, 1, "AB", NULL, "BABABA", "weights 1 1 1: A had its turn. C left, so B and A take turns:");
+	               "weights A 100, B 1: 40 requests went to A. Now both weigh 1,\n"
+	               "and B is not owed a turn for each of the 40:");
+	after_a_change("ABC", NULL, 1, "AB", NULL, "BABABA",
+	               "weights 1 1 1: A had its turn. C left, so B and A take turns:");
 }
 
 static void the_same_list_again_changes_nothing(void)
 {
 	static const unsigned weights[] = { 3, 1, 1 };
 
-	after_a_change("ABC", weights, 2, "ABC", weights, "ACAABACA",
-	               "weights A 3, B 1, C 1: A and B had their turn. The same list came again, so the round goes on:");
+	after_a_change(
+		"ABC", weights, 2, "ABC", weights, "ACAABACA",
+		"weights A 3, B 1, C 1: A and B had their turn. The same list came again, so the round goes on:");
 }
 
 static void pick_and_finish(void *balancer)

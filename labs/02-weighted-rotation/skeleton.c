@@ -1,7 +1,7 @@
 /* mine.c: a balancer of your own, with weights. As it stands it is the plain rotation, and nobody's weight counts.
  *
- * The list of targets is kept for you (labs/targets.h), with each target's weight, which is 1 or more. README.md beside this file says
- * what is asked and how it is graded.
+ * The list of targets is kept for you (labs/targets.h), with each target's weight, which is 1 or more. README.md beside
+ * this file says what is asked and how it is graded.
  *
  *      make lab N=2
  */
@@ -36,17 +36,18 @@ static size_t new_beginning(const struct balancer *b, struct target *const *old_
 	return 0;
 }
 
-/* The list of targets is a new one, or a weight is; or neither, for names are resolved again and again, and mostly with the same result.
-   When something changed nobody is owed anything: what is owed in the old list means nothing in the new one. When nothing did, the
-   round goes on. How will you know? The mutex is locked already. */
+/* The list of targets is a new one, or a weight is; or neither, for names are resolved again and again, and mostly with
+   the same result. When something changed nobody is owed anything: what is owed in the old list means nothing in the
+   new one. When nothing did, the round goes on. How will you know? The mutex is locked already. */
 static void list_changed(struct balancer *b, struct target *const *old_list, size_t old_count, uint64_t now_us)
 {
 	(void)now_us;
 	b->own.next = new_beginning(b, old_list, old_count);
 }
 
-/* Whose turn is it? Smooth weighted rotation: all who can be picked earn their weight, the richest is picked and pays what all earned
-   together; of equals, the first in the circle. Who was tried by this request earns nothing and is not picked. */
+/* Whose turn is it? Smooth weighted rotation: all who can be picked earn their weight, the richest is picked and pays
+   what all earned together; of equals, the first in the circle. Who was tried by this request earns nothing and is not
+   picked. */
 static struct target *choose(struct balancer *b, const struct balancer_tried *tried)
 {
 	for (size_t i = 0; i < b->count; i++) {

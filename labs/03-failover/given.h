@@ -1,5 +1,5 @@
-/* given.h: the part of lab 3's balancer that is given: the rotation of lab 1, the locks, and the calls into what the student writes.
- * Included at the end of a student's balancer.
+/* given.h: the part of lab 3's balancer that is given: the rotation of lab 1, the locks, and the calls into what the
+ * student writes. Included at the end of a student's balancer.
  *
  *      balancer_failed ────► take_out          balancer_probe_due ──► next_to_probe
  *      balancer_succeeded ─► forgive           balancer_probed ─────► judge

@@ -1,10 +1,11 @@
 /* grade.c of lab 3: who is out, since when, and what brings it back?
  *
- * Time is made up: each test says when a request failed and when somebody asks for a probe. In weir another thread does that: it sleeps
- * until balancer_probe_due() has one for it, knocks at the target, and says balancer_probed().
+ * Time is made up: each test says when a request failed and when somebody asks for a probe. In weir another thread does
+ * that: it sleeps until balancer_probe_due() has one for it, knocks at the target, and says balancer_probed().
  *
- * What makes it difficult is that news come late. A request that was sent before the target failed comes back after the target is in
- * again, and says that it failed: that is old. So each pick says in which of the target's stays in the rotation it was made.
+ * What makes it difficult is that news come late. A request that was sent before the target failed comes back after the
+ * target is in again, and says that it failed: that is old. So each pick says in which of the target's stays in the
+ * rotation it was made.
  */
 #include "labs/balancing.h"
 
@@ -57,7 +58,8 @@ static bool probe(struct balancer *b, bool good, uint64_t now_us, enum balancer_
 	struct balancer_pick pick;
 	uint64_t wake_us;
 
-	if (!grade_check(probe_due(b, now_us, &pick, &wake_us) != '-', "at %.1f s no probe is planned that is due", (double)now_us / 1e6))
+	if (!grade_check(probe_due(b, now_us, &pick, &wake_us) != '-', "at %.1f s no probe is planned that is due",
+	                 (double)now_us / 1e6))
 		return false;
 	*change = balancer_probed(b, &pick, good, now_us);
 	return true;
@@ -65,7 +67,9 @@ static bool probe(struct balancer *b, bool good, uint64_t now_us, enum balancer_
 
 static const char *name_of(enum balancer_change change)
 {
-	return change == BALANCER_CAME_IN ? "BALANCER_CAME_IN" : change == BALANCER_WENT_OUT ? "BALANCER_WENT_OUT" : "BALANCER_SAME";
+	return change == BALANCER_CAME_IN    ? "BALANCER_CAME_IN"
+	       : change == BALANCER_WENT_OUT ? "BALANCER_WENT_OUT"
+	                                     : "BALANCER_SAME";
 }
 
 /* ---- out ------------------------------------------------------------ */
@@ -99,9 +103,11 @@ static void only_the_call_that_took_it_out_says_so(void)
 	for (size_t i = 0; i < 3; i++)
 		balancer_done(b, &picks[i]);
 	balancer_report(b, &report, 1);
-	grade_check(said == 1, "three requests were at A when it failed, and balancer_failed() said %u times that this call took it out", said);
+	grade_check(said == 1, "three requests were at A when it failed,\n"
+	            "and balancer_failed() said %u times that this call took it out", said);
 	if (report.failures_total != 3)
-		grade_partial(1, "three requests failed, and failures_total says %ju", (uintmax_t)report.failures_total);
+		grade_partial(1, "three requests failed, and failures_total says %ju",
+		              (uintmax_t)report.failures_total);
 	balancer_destroy(b);
 }
 
@@ -140,7 +146,8 @@ static void a_probe_is_due_one_interval_after_the_failure(void)
 	if (early == '-' && wake_us == UINT64_MAX)
 		grade_fail("probe_interval is 3 s, B failed at 10.0 s, and no probe is planned (*wake_us is for ever)");
 	else if (early == '-' && wake_us != 13 * SECOND_US)
-		grade_fail("probe_interval is 3 s, B failed at 10.0 s: *wake_us should be 13.000000 s and is %.6f s", (double)wake_us / 1e6);
+		grade_fail("probe_interval is 3 s, B failed at 10.0 s: *wake_us should be 13.000000 s and is %.6f s",
+		           (double)wake_us / 1e6);
 	char due = probe_due(b, 13 * SECOND_US, &pick, &wake_us);
 	grade_check(due == 'B', "at 13.0 s the probe of B is due, and balancer_probe_due() gave %c", due);
 	balancer_destroy(b);
@@ -158,7 +165,8 @@ static void a_target_that_begins_out_is_probed_at_once(void)
 	balancer_set_targets(b, entries, 2, 5 * SECOND_US);
 	expect_history(b, "AAA", "A, and B, whose name did not resolve, so that it begins out:");
 	char due = probe_due(b, 5 * SECOND_US, &pick, &wake_us);
-	grade_check(due == 'B', "B begins out at 5.0 s, and at 5.0 s its probe is due; balancer_probe_due() gave %c", due);
+	grade_check(due == 'B', "B begins out at 5.0 s, and at 5.0 s its probe is due; balancer_probe_due() gave %c",
+	            due);
 	balancer_destroy(b);
 }
 
@@ -171,7 +179,8 @@ static void one_probe_of_a_target_at_a_time(void)
 	if (b == NULL)
 		return;
 	fail_at(b, 'B', 10 * SECOND_US);
-	if (!grade_check(probe_due(b, 11 * SECOND_US, &pick, &wake_us) == 'B', "B failed at 10.0 s, and at 11.0 s no probe is planned that is due"))
+	if (!grade_check(probe_due(b, 11 * SECOND_US, &pick, &wake_us) == 'B',
+	                 "B failed at 10.0 s, and at 11.0 s no probe is planned that is due"))
 		return;
 	char due = probe_due(b, 20 * SECOND_US, &second, &wake_us);
 	if (!grade_check(due == '-', "the probe of B is under way, and a second probe of %c is due", due))
@@ -179,7 +188,8 @@ static void one_probe_of_a_target_at_a_time(void)
 	balancer_probed(b, &pick, false, 20 * SECOND_US);
 	due = probe_due(b, 21 * SECOND_US - 1, &second, &wake_us);
 	grade_check(due == '-' && wake_us == 21 * SECOND_US,
-	            "the probe of B was bad at 20.0 s: the next one is due at 21.0 s, and not %s", due == 'B' ? "before" : "at another time");
+	            "the probe of B was bad at 20.0 s: the next one is due at 21.0 s, and not %s",
+	            due == 'B' ? "before" : "at another time");
 	balancer_destroy(b);
 }
 
@@ -194,7 +204,8 @@ static void a_good_probe_brings_it_back_in_its_place(void)
 	if (!probe(b, false, 2 * SECOND_US, &change))
 		return;
 	grade_check(change == BALANCER_SAME, "a bad probe, and balancer_probed() said %s", name_of(change));
-	if (!expect_history(b, "CACA", "B failed; a bad probe brings nobody back:") || !probe(b, true, 3 * SECOND_US, &change))
+	if (!expect_history(b, "CACA", "B failed; a bad probe brings nobody back:") ||
+	    !probe(b, true, 3 * SECOND_US, &change))
 		return;
 	if (change != BALANCER_CAME_IN)
 		grade_partial(2, "a good probe brings B back, and balancer_probed() said %s", name_of(change));
@@ -219,7 +230,8 @@ static void it_takes_as_many_good_probes_in_a_row_as_asked(void)
 		if (!probe(b, results[i], (i + 1) * SECOND_US, &change))
 			return;
 		if (!grade_check((change == BALANCER_CAME_IN) == (i == 5),
-		                 "probe_rise is 3; probes: good good bad good good good: three in a row are the last three,\n"
+		                 "probe_rise is 3; probes: good good bad good good good:\n"
+		                 "three in a row are the last three, "
 		                 "and after probe %u balancer_probed() said %s", i + 1, name_of(change)))
 			return;
 	}
@@ -288,14 +300,16 @@ static void a_probe_that_began_in_an_earlier_stay_tells_nothing(void)
 	b = make_balancer("A", NULL, options);
 	if (b == NULL)
 		return;
-	if (!grade_check(probe_due(b, 1 * SECOND_US, &probe_pick, &wake_us) == 'A', "probe_asks: those that are in are probed as well, and A is not"))
+	if (!grade_check(probe_due(b, 1 * SECOND_US, &probe_pick, &wake_us) == 'A',
+	                 "probe_asks: those that are in are probed as well, and A is not"))
 		return;
 	fail_at(b, 'A', 5 * SECOND_US);
 	change = balancer_probed(b, &probe_pick, true, 5 * SECOND_US + 100);
-	grade_check(change == BALANCER_SAME && serve(b) == '-',
-	            "1.0 s  a probe of A begins\n"
-	            "5.0 s  a request fails at A: it is out\n"
-	            "5.0 s  the probe ends, good: it looked at A before that, so it is old news, and it brought A back");
+	grade_check(
+		change == BALANCER_SAME && serve(b) == '-',
+		"1.0 s  a probe of A begins\n"
+		"5.0 s  a request fails at A: it is out\n"
+		"5.0 s  the probe ends, good: it looked at A before that, so it is old news, and it brought A back");
 	balancer_destroy(b);
 }
 
@@ -334,15 +348,18 @@ static void a_target_that_hangs_behind_an_open_port_is_asked_more_and_more_rarel
 		length += (size_t)snprintf(text + length, sizeof(text) - length, " %u", came[i]);
 	}
 	if (right < 7)
-		grade_partial(right > 3 ? 2 : 0, "each TCP probe of B is good and each request fails. Intervals from failure to probe\n"
-		                                 "    were        %s\n    should be    1 2 4 8 16 32 32", text);
+		grade_partial(right > 3 ? 2 : 0,
+		              "each TCP probe of B is good and each request fails. Intervals from failure to probe\n"
+		              "    were        %s\n    should be    1 2 4 8 16 32 32",
+		              text);
 	while (begin_request(b, &pick) == 'A')
 		balancer_done(b, &pick);
 	balancer_succeeded(b, &pick);
 	balancer_done(b, &pick);
 	unsigned after = intervals_to_probe(b, &now_us);
 	if (after != 1)
-		grade_partial(2, "then a request succeeded at B and the next failed: the probe is due after 1 interval again, not %u", after);
+		grade_partial(2, "then a request succeeded at B and the next failed:\n"
+		                 "the probe is due after 1 interval again, not %u", after);
 	balancer_destroy(b);
 }
 
@@ -356,10 +373,13 @@ static void a_drained_target_is_neither_picked_nor_probed(void)
 		return;
 	fail_at(b, 'B', SECOND_US);
 	balancer_drain(b, "B", true);
-	grade_check(probe_due(b, MINUTE_US, &pick, &wake_us) == '-', "an operator drained B, which was out, and its probe is due");
+	grade_check(probe_due(b, MINUTE_US, &pick, &wake_us) == '-',
+	            "an operator drained B, which was out, and its probe is due");
 	balancer_drain(b, "B", false);
-	expect_history(b, "AA", "B failed, was drained, and is let in again: it is still out, for no probe has found it:");
-	grade_check(probe_due(b, MINUTE_US, &pick, &wake_us) == 'B', "B is no longer drained, and still out: its probe is due, and is not given");
+	expect_history(b, "AA",
+	               "B failed, was drained, and is let in again: it is still out, for no probe has found it:");
+	grade_check(probe_due(b, MINUTE_US, &pick, &wake_us) == 'B',
+	            "B is no longer drained, and still out: its probe is due, and is not given");
 	balancer_destroy(b);
 }
 
@@ -405,7 +425,8 @@ static void four_threads_at_once_agree_who_is_out(void)
 		out_now += reports[i].state == BALANCER_OUT;
 	went_out = atomic_load(&crowd.went_out);
 	came_in = atomic_load(&crowd.came_in);
-	grade_check(went_out > 0 && came_in > 0, "targets went out %lu times and came back %lu times", went_out, came_in);
+	grade_check(went_out > 0 && came_in > 0, "targets went out %lu times and came back %lu times", went_out,
+	            came_in);
 	grade_check(went_out - came_in == out_now,
 	            "%u threads were told %lu times that a target went out, and %lu times that one came in;\n"
 	            "that leaves %ld out, and the report says %lu",

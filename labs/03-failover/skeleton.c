@@ -1,11 +1,11 @@
-/* mine.c: a balancer of your own, in which a target that fails leaves the rotation and comes back by a probe. As it stands nobody ever
- * leaves.
+/* mine.c: a balancer of your own, in which a target that fails leaves the rotation and comes back by a probe. As it
+ * stands nobody ever leaves.
  *
  *      IN ──── a request fails, or probe_fall bad probes in a row ──► OUT ──── probe_rise good probes in a row ──► IN
  *
- * The list of targets is kept for you (labs/targets.h), the rotation is that of lab 1, and who calls your functions is in given.h, beside
- * this file: all six with the mutex locked. What balancer_failed() and the others promise stands in balancer.h. README.md says how it is
- * graded.
+ * The list of targets is kept for you (labs/targets.h), the rotation is that of lab 1, and who calls your functions is
+ * in given.h, beside this file: all six with the mutex locked. What balancer_failed() and the others promise stands in
+ * balancer.h. README.md says how it is graded.
  *
  *      make lab N=3
  */
@@ -59,8 +59,8 @@ static void forgive(struct target *t, const struct balancer_pick *pick)
 	(void)pick;
 }
 
-/* The target whose probe is due next, or NULL when none is planned. Not one that is drained, nor one whose probe is under way
-   (is_probing). */
+/* The target whose probe is due next, or NULL when none is planned. Not one that is drained, nor one whose probe is
+   under way (is_probing). */
 static struct target *next_to_probe(struct balancer *b)
 {
 	(void)b;
@@ -68,7 +68,8 @@ static struct target *next_to_probe(struct balancer *b)
 }
 
 /* A probe came to an end, good or not: what changes, and when is the next one? is_probing is off again. */
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	(void)b;
 	(void)t;

@@ -1,13 +1,14 @@
-/* given.h: the part of lab 4's limiter that is given: what is not about the window or the line. Included at the end of a student's limiter,
- * whose struct limiter begins with these members:
+/* given.h: the part of lab 4's limiter that is given: what is not about the window or the line. Included at the end of
+ * a student's limiter, whose struct limiter begins with these members:
  *
  *      pthread_mutex_t mutex;
  *      void (*wake)(struct limiter_ticket *);
  *      struct limiter_options options;
- *      struct limiter_report totals;     counted by the student: waiting, outstanding, started_total, refused_total, cancelled_total
+ *      struct limiter_report totals;     counted by the student: waiting, outstanding, started_total, refused_total,
+ * cancelled_total
  *
- * Here are: limiter_create, _destroy, _configure, _report and _retry_after_us, and what concerns slots that the master of a cluster gives
- * (limiter.h tells of them), which this lab leaves out.
+ * Here are: limiter_create, _destroy, _configure, _report and _retry_after_us, and what concerns slots that the master
+ * of a cluster gives (limiter.h tells of them), which this lab leaves out.
  */
 #ifndef LABS_04_GIVEN_H
 #define LABS_04_GIVEN_H
@@ -58,7 +59,10 @@ int limiter_configure(struct limiter *l, const struct limiter_options *options, 
 uint64_t limiter_retry_after_us(struct limiter *l, uint64_t now_us)
 {
 	(void)now_us;
-	return l->options.threshold > 0 ? l->options.window_us + (UINT64_C(1000000) - l->options.window_us % UINT64_C(1000000)) % UINT64_C(1000000) : 0;
+	return l->options.threshold > 0
+	               ? l->options.window_us +
+	                         (UINT64_C(1000000) - l->options.window_us % UINT64_C(1000000)) % UINT64_C(1000000)
+	               : 0;
 }
 
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out)

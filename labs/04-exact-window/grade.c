@@ -1,14 +1,15 @@
 /* grade.c of lab 4: is the window exact, is it used, and does everybody who waits get a turn, in order?
  *
- * Most of it is a simulation. Requests come at times that were drawn at random, are sent a little after they were told to go, wait as
- * long as the limiter lets them, wake a little late, and sometimes give up:
+ * Most of it is a simulation. Requests come at times that were drawn at random, are sent a little after they were told
+ * to go, wait as long as the limiter lets them, wake a little late, and sometimes give up:
  *
  *      arrive ──enter──► GO ──(sending takes a while)──► started       written down: one start
  *                  └───► WAIT ──► asks again at *wake_us, or when wake() was called for it
  *                            └──► its client goes away: cancel
  *
- * Then the starts are looked at as somebody at the target's door would: in no second, wherever it begins, more than the threshold. A request
- * that nobody will ever wake again is found when nothing is left to happen and somebody still waits.
+ * Then the starts are looked at as somebody at the target's door would: in no second, wherever it begins, more than the
+ * threshold. A request that nobody will ever wake again is found when nothing is left to happen and somebody still
+ * waits.
  */
 #include "limiter.h"
 #include "labs/grade.h"
@@ -79,12 +80,15 @@ static int by_time(const void *a, const void *b)
 	return one < other ? -1 : one > other;
 }
 
-/* A line of columns from from_us on, each as long as column_us: how many starts fell into it. Below it the window that ends with end_us. */
+/* A line of columns from from_us on, each as long as column_us: how many starts fell into it. Below it the window that
+   ends with end_us. */
 static void draw_timeline(char *text, size_t capacity, const uint64_t *starts, size_t count, uint64_t end_us)
 {
-	uint64_t column_us = SECOND_US / 50, from_us = end_us > SECOND_US + SECOND_US / 5 ? end_us - SECOND_US - SECOND_US / 5 : 0;
+	uint64_t column_us = SECOND_US / 50,
+		 from_us = end_us > SECOND_US + SECOND_US / 5 ? end_us - SECOND_US - SECOND_US / 5 : 0;
 	char line[COLUMNS + 1], mark[COLUMNS + 1];
-	size_t first = end_us > SECOND_US ? (end_us - SECOND_US - from_us) / column_us : 0, last = (end_us - from_us) / column_us;
+	size_t first = end_us > SECOND_US ? (end_us - SECOND_US - from_us) / column_us : 0,
+	       last = (end_us - from_us) / column_us;
 
 	memset(line, '.', COLUMNS);
 	memset(mark, ' ', COLUMNS);
@@ -99,8 +103,9 @@ static void draw_timeline(char *text, size_t capacity, const uint64_t *starts, s
 	mark[first] = '[';
 	mark[last] = ']';
 	mark[last + 1] = '\0'; /* last is at most 60 */
-	snprintf(text, capacity, "    %.3f s, each column 20 ms, a digit for that many starts\n    %s\n    %s one second", seconds(from_us), line,
-	         mark);
+	snprintf(text, capacity,
+	         "    %.3f s, each column 20 ms, a digit for that many starts\n    %s\n    %s one second",
+	         seconds(from_us), line, mark);
 }
 
 /* True if no second has more than threshold starts. Else the test fails, with a drawing of the first one that has. */
@@ -120,7 +125,8 @@ static bool window_holds(uint64_t *starts, size_t count, unsigned threshold, con
 	draw_timeline(timeline, sizeof(timeline), starts, count, starts[last]);
 	for (size_t i = first; i <= last && length + 16 < sizeof(list); i++)
 		length += (size_t)snprintf(list + length, sizeof(list) - length, " %.3f", seconds(starts[i]));
-	grade_fail("window exceeded at t=%.3f s: %zu starts in 1 s, threshold %u; here is the timeline\n%s\n    the starts:%s\n    (%s)",
+	grade_fail("window exceeded at t=%.3f s: %zu starts in 1 s, threshold %u; here is the timeline\n"
+	           "%s\n    the starts:%s\n    (%s)",
 	           seconds(starts[last]), last - first + 1, threshold, timeline, list, where);
 	return false;
 }
@@ -147,7 +153,8 @@ static void ask(struct world *world, struct request *request)
 	uint64_t wake_us = NEVER;
 	enum limiter_answer answer = limiter_turn(world->limiter, &request->ticket, world->now_us, &wake_us);
 
-	request->ask_us = wake_us == NEVER ? NEVER : (wake_us > world->now_us ? wake_us : world->now_us + 1) + request->late_us;
+	request->ask_us =
+		wake_us == NEVER ? NEVER : (wake_us > world->now_us ? wake_us : world->now_us + 1) + request->late_us;
 	if (answer == LIMITER_GO)
 		go(world, request);
 	if (answer == LIMITER_FULL)
@@ -201,7 +208,8 @@ static void happen(struct world *world, struct request *request)
 	}
 }
 
-/* Until nothing is left to happen. Requests stand in the order in which they come, so those past the first that is still to come wait. */
+/* Until nothing is left to happen. Requests stand in the order in which they come, so those past the first that is
+   still to come wait. */
 static void run_world(struct world *world)
 {
 	size_t over = 0;
@@ -210,7 +218,8 @@ static void run_world(struct world *world)
 	for (;;) {
 		struct request *next = NULL;
 
-		while (over < world->count && event_us(&world->requests[over]) == NEVER && world->requests[over].state != WAITING)
+		while (over < world->count && event_us(&world->requests[over]) == NEVER &&
+		       world->requests[over].state != WAITING)
 			over++;
 		for (size_t i = over; i < world->count; i++) {
 			struct request *request = &world->requests[i];
@@ -234,8 +243,9 @@ static bool nobody_was_forgotten(const struct world *world)
 
 		if (request->state != WAITING)
 			continue;
-		grade_fail("request %zu, which came at %.3f s, waits for ever: it was told to wait until it is woken, all others are\n"
-		           "gone since %.3f s, and nobody woke it", i + 1, seconds(request->arrive_us), seconds(world->now_us));
+		grade_fail("request %zu, which came at %.3f s, waits for ever: it was told to wait until it is woken,\n"
+		           "all others are gone since %.3f s, and nobody woke it",
+		           i + 1, seconds(request->arrive_us), seconds(world->now_us));
 		return false;
 	}
 	return true;
@@ -270,8 +280,12 @@ static void fill_world(struct world *world, size_t count, unsigned threshold, ui
 		struct request *request = &world->requests[i];
 		uint64_t kind = draw(random, 20);
 
-		at_us += kind < 12 ? draw(random, gap_us / 4 + 1) : kind < 19 ? draw(random, 2 * gap_us) : draw(random, 3 * SECOND_US);
-		*request = (struct request){ .arrive_us = at_us, .leave_us = NEVER, .sending_us = draw(random, 4) == 0 ? draw(random, 30000) : 0,
+		at_us += kind < 12   ? draw(random, gap_us / 4 + 1)
+		         : kind < 19 ? draw(random, 2 * gap_us)
+		                     : draw(random, 3 * SECOND_US);
+		*request = (struct request){ .arrive_us = at_us,
+			                     .leave_us = NEVER,
+			                     .sending_us = draw(random, 4) == 0 ? draw(random, 30000) : 0,
 			                     .late_us = draw(random, 3000) };
 		if (some_leave && draw(random, 4) == 0)
 			request->leave_us = at_us + draw(random, 2 * SECOND_US);
@@ -324,10 +338,12 @@ static void as_many_as_the_threshold_start_at_once_and_no_more(void)
 	at_once = count_starts(l, 8, SECOND_US);
 	grade_check(at_once == 5, "threshold 5: of 8 requests at the same moment %u started", at_once);
 	later = count_starts(l, 8, SECOND_US + SECOND_US * 3 / 4);
-	grade_check(later == 0, "threshold 5: five started at 1.000 s, and at 1.750 s %u more: that is within one second", later);
+	grade_check(later == 0,
+	            "threshold 5: five started at 1.000 s, and at 1.750 s %u more: that is within one second", later);
 	later = count_starts(l, 8, 2 * SECOND_US + SECOND_US / 100);
 	if (later != 5)
-		grade_partial(2, "threshold 5: five started at 1.000 s, so at 2.010 s five may start again, and %u did", later);
+		grade_partial(2, "threshold 5: five started at 1.000 s, so at 2.010 s five may start again, and %u did",
+		              later);
 	limiter_destroy(l);
 }
 
@@ -336,7 +352,8 @@ static void no_second_has_more_starts_than_the_threshold(void)
 	uint64_t random = grade_seed();
 
 	for (unsigned trial = 0; trial < 60; trial++) {
-		unsigned threshold = trial == 0 ? 5 : 1 + (unsigned)draw(&random, 9), backlog = (unsigned)draw(&random, 12);
+		unsigned threshold = trial == 0 ? 5 : 1 + (unsigned)draw(&random, 9),
+			 backlog = (unsigned)draw(&random, 12);
 		struct world *world = make_world(threshold, backlog);
 		char where[100];
 
@@ -347,7 +364,8 @@ static void no_second_has_more_starts_than_the_threshold(void)
 			world->requests[i].sending_us = 0;
 		run_world(world);
 		snprintf(where, sizeof(where), "history %u: threshold %u, backlog %u", trial + 1, threshold, backlog);
-		if (!grade_check(world->start_count > 100, "%s: of 300 requests only %zu started", where, world->start_count) ||
+		if (!grade_check(world->start_count > 100, "%s: of 300 requests only %zu started", where,
+		                 world->start_count) ||
 		    !window_holds(world->starts, world->start_count, threshold, where))
 			return;
 		end_world(world);
@@ -365,10 +383,12 @@ static void what_counts_is_when_a_request_was_sent(void)
 	if (!grade_check(limiter_enter(l, &ticket, 0, 0) == LIMITER_GO, "the first request of all was not let in"))
 		return;
 	grade_check(!starts(l, SECOND_US * 3 / 2),
-	            "threshold 1\n0.000 s  A is told to go\n1.500 s  A has not been sent yet, B asks, and is told to go: both may leave in the next moment");
+	            "threshold 1\n0.000 s  A is told to go\n"
+	            "1.500 s  A has not been sent yet, B asks, and is told to go: both may leave in the next moment");
 	limiter_started(l, &ticket, 2 * SECOND_US);
-	if (!grade_check(!starts(l, SECOND_US * 5 / 2), "threshold 1\n0.000 s  A is told to go\n2.000 s  A is sent\n"
-	                                                 "2.500 s  B asks and is told to go, half a second after A was sent"))
+	if (!grade_check(!starts(l, SECOND_US * 5 / 2),
+	                 "threshold 1\n0.000 s  A is told to go\n2.000 s  A is sent\n"
+	                 "2.500 s  B asks and is told to go, half a second after A was sent"))
 		return;
 	limiter_destroy(l);
 	for (unsigned trial = 0; trial < 40; trial++) {
@@ -379,7 +399,8 @@ static void what_counts_is_when_a_request_was_sent(void)
 			return;
 		fill_world(world, 300, threshold, &random, false);
 		run_world(world);
-		if (!window_holds(world->starts, world->start_count, threshold, "some requests were sent up to 30 ms after they were told to go"))
+		if (!window_holds(world->starts, world->start_count, threshold,
+		                  "some requests were sent up to 30 ms after they were told to go"))
 			return;
 		end_world(world);
 	}
@@ -394,16 +415,21 @@ static void a_request_that_is_not_sent_gives_its_slot_back(void)
 	if (l == NULL)
 		return;
 	for (size_t i = 0; i < 3; i++)
-		if (!grade_check(limiter_enter(l, &tickets[i], 0, SECOND_US) == LIMITER_GO, "threshold 3, and request %zu was not let in", i + 1))
+		if (!grade_check(limiter_enter(l, &tickets[i], 0, SECOND_US) == LIMITER_GO,
+		                 "threshold 3, and request %zu was not let in", i + 1))
 			return;
 	limiter_started(l, &tickets[0], SECOND_US);
 	limiter_cancel(l, &tickets[1], SECOND_US + 1000);
 	limiter_cancel(l, &tickets[2], SECOND_US + 1000);
 	count = count_starts(l, 5, SECOND_US + 2000);
 	if (count != 2)
-		grade_partial(count < 2 ? 0 : 1, "threshold 3: three were told to go, one was sent and two were cancelled; so two more may start\nnow, and %u did", count);
+		grade_partial(count < 2 ? 0 : 1,
+		              "threshold 3: three were told to go, one was sent and two were cancelled;\n"
+		              "so two more may start now, and %u did",
+		              count);
 	count = count_starts(l, 5, SECOND_US + SECOND_US / 2);
-	grade_check(count == 0, "threshold 3: three started, and half a second later %u more: a slot was given back twice", count);
+	grade_check(count == 0,
+	            "threshold 3: three started, and half a second later %u more: a slot was given back twice", count);
 	limiter_destroy(l);
 }
 
@@ -419,7 +445,9 @@ static void a_service_that_has_enough_to_do_runs_at_99_percent(void)
 		return;
 	/* 1.3 times as many as may start; those that are refused do not come again. */
 	for (size_t i = 0; i < 4000; i++)
-		world->requests[i] = (struct request){ .arrive_us = i * SECOND_US / 26, .leave_us = NEVER, .late_us = draw(&random, 2000) };
+		world->requests[i] = (struct request){ .arrive_us = i * SECOND_US / 26,
+			                               .leave_us = NEVER,
+			                               .late_us = draw(&random, 2000) };
 	world->count = 4000;
 	end_us = world->requests[world->count - 1].arrive_us;
 	run_world(world);
@@ -430,7 +458,8 @@ static void a_service_that_has_enough_to_do_runs_at_99_percent(void)
 	used = 100.0 * (double)count / (double)possible;
 	if (used < 99)
 		grade_partial(used >= 90 ? 3 : 0,
-		              "threshold 20, 26 requests a second for %.0f s, each thread up to 2 ms late: %zu started, and %zu could have: %.1f %%",
+		              "threshold 20, 26 requests a second for %.0f s, each thread up to 2 ms late:\n"
+		              "%zu started, and %zu could have: %.1f %%",
 		              seconds(end_us), count, possible, used);
 	window_holds(world->starts, world->start_count, threshold, "26 requests a second");
 	end_world(world);
@@ -451,12 +480,14 @@ static struct limiter *make_line(struct limiter_ticket *tickets, unsigned *wakes
 		tickets[i] = (struct limiter_ticket){ .owner = &wakes[i] };
 		enum limiter_answer answer = limiter_enter(l, &tickets[i], 0, SECOND_US + 1000 * (i + 1));
 
-		if (!grade_check(answer == LIMITER_WAIT, "threshold 1, backlog 5: request %zu may wait, and was %s", i + 2,
-		                 answer == LIMITER_GO ? "let in at once" : "refused"))
+		if (!grade_check(answer == LIMITER_WAIT, "threshold 1, backlog 5: request %zu may wait, and was %s",
+		                 i + 2, answer == LIMITER_GO ? "let in at once" : "refused"))
 			return NULL;
 		answer = limiter_turn(l, &tickets[i], SECOND_US + 1000 * (i + 1), &wake_us[i]);
-		if (!grade_check(answer == LIMITER_WAIT, "threshold 1: one started at 1.000 s, and request %zu, which waits, was %s at 1.00%zu s", i + 2,
-		                 answer == LIMITER_GO ? "let in" : "refused", i + 1))
+		if (!grade_check(
+			    answer == LIMITER_WAIT,
+			    "threshold 1: one started at 1.000 s, and request %zu, which waits, was %s at 1.00%zu s",
+			    i + 2, answer == LIMITER_GO ? "let in" : "refused", i + 1))
 			return NULL;
 		wakes[i] = 0;
 	}
@@ -479,13 +510,15 @@ static void as_many_as_the_backlog_may_wait(void)
 		if (answer == LIMITER_GO)
 			limiter_started(l, &tickets[i], SECOND_US);
 	}
-	if (!grade_check(strcmp(came, "GGwww---") == 0, "threshold 2, backlog 3, eight requests at once (G goes, w waits, - refused)\n"
-	                                                 "    they were told %s\n    should have    GGwww---", came))
+	if (!grade_check(strcmp(came, "GGwww---") == 0,
+	                 "threshold 2, backlog 3, eight requests at once (G goes, w waits, - refused)\n"
+	                 "    they were told %s\n    should have    GGwww---",
+	                 came))
 		return;
 	limiter_report(l, SECOND_US, &report);
 	if (report.waiting != 3 || report.refused_total != 3)
-		grade_partial(2, "three wait and three were refused; totals.waiting says %u, totals.refused_total %ju", report.waiting,
-		              (uintmax_t)report.refused_total);
+		grade_partial(2, "three wait and three were refused; totals.waiting says %u, totals.refused_total %ju",
+		              report.waiting, (uintmax_t)report.refused_total);
 	for (size_t i = 2; i < 5; i++)
 		limiter_cancel(l, &tickets[i], SECOND_US);
 	limiter_destroy(l);
@@ -501,12 +534,14 @@ static void the_front_of_the_line_is_told_when_its_slot_comes(void)
 	if (l == NULL)
 		return;
 	if (!grade_check(wake_us[0] >= 2 * SECOND_US && wake_us[0] <= 2 * SECOND_US + SECOND_US / 100,
-	                 "threshold 1: one started at 1.000 s; the front was told to ask again at %.3f s, and 2.000 s it should be (to 2.010 s)",
+	                 "threshold 1: one started at 1.000 s; the front was told to ask again at %.3f s,\n"
+	                 "and 2.000 s it should be (to 2.010 s)",
 	                 wake_us[0] == NEVER ? 0.0 : seconds(wake_us[0])))
 		return;
-	grade_check(limiter_turn(l, &tickets[0], wake_us[0] - 1000, &later_us) == LIMITER_WAIT, "the front asked 1 ms before its time and was let in");
-	grade_check(limiter_turn(l, &tickets[0], wake_us[0], &later_us) == LIMITER_GO, "the front asked at the time it was told, %.3f s, and was not let in",
-	            seconds(wake_us[0]));
+	grade_check(limiter_turn(l, &tickets[0], wake_us[0] - 1000, &later_us) == LIMITER_WAIT,
+	            "the front asked 1 ms before its time and was let in");
+	grade_check(limiter_turn(l, &tickets[0], wake_us[0], &later_us) == LIMITER_GO,
+	            "the front asked at the time it was told, %.3f s, and was not let in", seconds(wake_us[0]));
 	limiter_started(l, &tickets[0], wake_us[0]);
 	limiter_cancel(l, &tickets[1], wake_us[0]);
 	limiter_destroy(l);
@@ -527,11 +562,13 @@ static void nobody_overtakes(void)
 	                 answer == LIMITER_GO ? "let in before them" : "refused"))
 		return;
 	answer = limiter_turn(l, &tickets[1], now_us, &ignored_us);
-	if (!grade_check(answer == LIMITER_WAIT, "B, C, D and E wait in this order, a slot has come free, C asked first and was %s",
+	if (!grade_check(answer == LIMITER_WAIT,
+	                 "B, C, D and E wait in this order, a slot has come free, C asked first and was %s",
 	                 answer == LIMITER_GO ? "let in before B" : "refused"))
 		return;
 	for (size_t i = 0; i < 3; i++) {
-		if (!grade_check(limiter_turn(l, &tickets[i], now_us, &ignored_us) == LIMITER_GO, "%c is in front, a slot is free, and it is not let in", 'B' + (int)i))
+		if (!grade_check(limiter_turn(l, &tickets[i], now_us, &ignored_us) == LIMITER_GO,
+		                 "%c is in front, a slot is free, and it is not let in", 'B' + (int)i))
 			return;
 		limiter_started(l, &tickets[i], now_us);
 		now_us += SECOND_US + SECOND_US / 10;
@@ -555,20 +592,22 @@ static void who_sleeps_is_woken_when_its_turn_comes_sooner(void)
 	limiter_cancel(l, &tickets[0], SECOND_US + SECOND_US / 2);
 	is_one_forgotten = wakes[1] == 0 && wake_us[1] > 2 * SECOND_US + SECOND_US / 100;
 	if (is_one_forgotten)
-		grade_partial(3, "B and C wait. B, in front, was told a time; C was told to sleep until it is woken. B's client went away:\n"
-		                 "C is in front now, does not know it, and was not woken");
+		grade_partial(3, "B and C wait. B, in front, was told a time; C was told to sleep until it is woken.\n"
+		                 "B's client went away: C is in front now, does not know it, and was not woken");
 	limiter_cancel(l, &tickets[1], SECOND_US + SECOND_US / 2);
 	limiter_destroy(l);
 
 	l = make_limiter(1, 5, count_wake);
 	second = (struct limiter_ticket){ .owner = &woken };
-	if (l == NULL || limiter_enter(l, &first, 0, SECOND_US) != LIMITER_GO || limiter_enter(l, &second, 0, SECOND_US) != LIMITER_WAIT)
+	if (l == NULL || limiter_enter(l, &first, 0, SECOND_US) != LIMITER_GO ||
+	    limiter_enter(l, &second, 0, SECOND_US) != LIMITER_WAIT)
 		return;
 	limiter_turn(l, &second, SECOND_US, &told_us);
 	limiter_started(l, &first, SECOND_US + SECOND_US / 10);
 	if (woken == 0 && told_us > 2 * SECOND_US + SECOND_US / 5)
-		grade_partial(is_one_forgotten ? 0 : 3, "A was told to go and has not been sent; B waits, and nobody can tell it until when. Then A was sent: now its time\n"
-		                 "is known, and B was not woken to hear it");
+		grade_partial(is_one_forgotten ? 0 : 3,
+		              "A was told to go and has not been sent; B waits, and nobody can tell it until when.\n"
+		              "Then A was sent: now its time is known, and B was not woken to hear it");
 	limiter_cancel(l, &second, 2 * SECOND_US);
 	limiter_destroy(l);
 }
@@ -587,8 +626,9 @@ static void nobody_waits_for_ever(void)
 		fill_world(world, 200, threshold, &random, true);
 		run_world(world);
 		for (size_t i = 0; i < world->count; i++)
-			waited += world->requests[i].state == LEFT || (world->requests[i].state == STARTED &&
-			                                               world->requests[i].start_us > world->requests[i].arrive_us + 50000);
+			waited += world->requests[i].state == LEFT ||
+			          (world->requests[i].state == STARTED &&
+			           world->requests[i].start_us > world->requests[i].arrive_us + 50000);
 		if (!grade_check(waited > 0, "nobody ever waited") || !nobody_was_forgotten(world) ||
 		    !window_holds(world->starts, world->start_count, threshold, "some who waited went away"))
 			return;
@@ -603,8 +643,8 @@ struct crowd {
 	atomic_ulong started;
 };
 
-/* The clock stands still: so it is a matter of counting how many may start. Most are not sent, or there would be nothing left to take
-   before the threads have met often enough. */
+/* The clock stands still: so it is a matter of counting how many may start. Most are not sent, or there would be
+   nothing left to take before the threads have met often enough. */
 static void enter_and_start(void *argument)
 {
 	struct crowd *crowd = argument;
@@ -636,7 +676,8 @@ static void four_threads_at_once_do_not_exceed_it(void)
 	grade_check(total == threshold,
 	            "threshold %u, the clock stands still, four threads: %s%lu could start in all\n"
 	            "slots were lost, or two threads took the same one: which lock did they hold?",
-	            threshold, total > threshold ? "more than " : "", total > threshold ? (unsigned long)threshold : total);
+	            threshold, total > threshold ? "more than " : "",
+	            total > threshold ? (unsigned long)threshold : total);
 	limiter_destroy(crowd.limiter);
 }
 

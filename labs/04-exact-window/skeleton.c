@@ -5,8 +5,8 @@
  *      tokens  5 |\        /|         the bucket is full after a quiet second: five start at once ...
  *              0 | \/\/\/\/ |\/\/\/   ... and in the same second five new tokens flow in: ten starts in one second
  *
- * Part 1 is the window: make it exact. Part 2 is the line: let requests wait their turn. limiter.h says what each function promises;
- * README.md beside this file says what of it is asked and how it is graded.
+ * Part 1 is the window: make it exact. Part 2 is the line: let requests wait their turn. limiter.h says what each
+ * function promises; README.md beside this file says what of it is asked and how it is graded.
  *
  *      make lab N=4
  */
@@ -44,8 +44,8 @@ static void window_destroy(struct limiter *l)
 	(void)l;
 }
 
-/* When the next request may start: a time that may have passed already. UINT64_MAX when that cannot be said: all that may start in a window
-   were told to go, and none of them has started yet. */
+/* When the next request may start: a time that may have passed already. UINT64_MAX when that cannot be said: all that
+   may start in a window were told to go, and none of them has started yet. */
 static uint64_t window_next_us(const struct limiter *l)
 {
 	double missing = l->tokens < 1 ? 1 - l->tokens : 0;
@@ -99,7 +99,8 @@ enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *tick
 	return answer;
 }
 
-/* One that waits asks whether it may go. If not, *wake_us is when to ask again: UINT64_MAX for "when wake() is called for you". */
+/* One that waits asks whether it may go. If not, *wake_us is when to ask again: UINT64_MAX for "when wake() is called
+   for you". */
 enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticket, uint64_t now_us, uint64_t *wake_us)
 {
 	(void)l;

@@ -1,5 +1,6 @@
-/* The pick is right and is not counted: the status page says that nothing happens, and a target that left the list while it was at work
- * loses its memory under a running request.
+/* The pick is right and is not counted: the status page says that nothing happens, and a target that left the list
+ * while it was at work loses its memory under a running request.
+ *
  * grader: its active says
  */
 #include <stddef.h>

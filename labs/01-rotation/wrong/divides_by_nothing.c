@@ -1,4 +1,5 @@
 /* There is always somebody, it thinks: an empty list is divided by, and when all were tried one of them comes again.
+ *
  * grader: it crashed:
  */
 #include <stddef.h>
@@ -34,7 +35,9 @@ bool balancer_pick(struct balancer *b, uint64_t key_hash, struct balancer_tried 
 
 	(void)key_hash;
 	pthread_mutex_lock(&b->mutex);
-	for (size_t i = 0; i < b->count && (tried->bits[b->list[b->own.next]->slot / 64] >> (b->list[b->own.next]->slot % 64) & 1) != 0; i++)
+	for (size_t i = 0; i < b->count &&
+	                   (tried->bits[b->list[b->own.next]->slot / 64] >> (b->list[b->own.next]->slot % 64) & 1) != 0;
+	     i++)
 		b->own.next = (b->own.next + 1) % b->count;
 	t = b->list[b->own.next % b->count];
 	b->own.next = (b->own.next + 1) % b->count;

@@ -1,4 +1,5 @@
 /* The first target that this request has not tried: whose turn it is, is remembered by nobody.
+ *
  * grader: three targets, nobody fails:
  */
 #include <stddef.h>

@@ -1,5 +1,6 @@
-/* A die is thrown, and the weights are its faces. On the average everybody gets the share, and in a given round nobody does: of 10
- * requests one server may get 6.
+/* A die is thrown, and the weights are its faces. On the average everybody gets the share, and in a given round nobody
+ * does: of 10 requests one server may get 6.
+ *
  * grader: and of round 1 they got
  */
 #include <stddef.h>

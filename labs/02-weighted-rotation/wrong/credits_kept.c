@@ -1,5 +1,6 @@
 /* When the list or a weight changes the credits stay: what was owed in the old round is paid out in the new one.
- * grader: B is not owed a turn for each of the 40
+ *
+ * grader: and B is not owed a turn for each of the 40
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,6 @@
-/* Each target gets all its turns of the round at once: A A A B C. The shares are right, and a server that should carry three times as
- * much as its neighbour carries all of it, then nothing.
+/* Each target gets all its turns of the round at once: A A A B C. The shares are right, and a server that should carry
+ * three times as much as its neighbour carries all of it, then nothing.
+ *
  * grader: not three times A in a row
  */
 #include <stddef.h>

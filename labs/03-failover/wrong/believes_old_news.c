@@ -1,5 +1,6 @@
-/* Every failure takes the target out, also that of a request which was sent before the target last went out. After a restart under load the
- * answers of the dead program's connections take the new one out again and again.
+/* Every failure takes the target out, also that of a request which was sent before the target last went out. After a
+ * restart under load the answers of the dead program's connections take the new one out again and again.
+ *
  * grader: so that is old news
  */
 #include <stdbool.h>
@@ -79,7 +80,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

@@ -1,4 +1,6 @@
-/* A probe's result counts whenever it comes: one that began before the failure brings the target back in the same moment.
+/* A probe's result counts whenever it comes: one that began before the failure brings the target back in the same
+ * moment.
+ *
  * grader: it looked at A before that
  */
 #include <stdbool.h>
@@ -77,7 +79,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

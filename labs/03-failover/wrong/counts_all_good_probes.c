@@ -1,4 +1,6 @@
-/* Good probes are counted, and a bad one between them does not begin the count anew: a server that answers every other time is in.
+/* Good probes are counted, and a bad one between them does not begin the count anew: a server that answers every other
+ * time is in.
+ *
  * grader: three in a row are the last three
  */
 #include <stdbool.h>
@@ -77,7 +79,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

@@ -1,5 +1,6 @@
-/* The target is taken out by the first request that fails and again by all that were there with it: each says so in the log, and each puts
- * the probe off.
+/* The target is taken out by the first request that fails and again by all that were there with it: each says so in the
+ * log, and each puts the probe off.
+ *
  * grader: times that this call took it out
  */
 #include <stdbool.h>
@@ -77,7 +78,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

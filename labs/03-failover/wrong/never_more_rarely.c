@@ -1,5 +1,6 @@
-/* The next probe is always one interval away. A program that hangs behind an open port passes each of them, comes back, and costs one client
- * its whole patience, every second.
+/* The next probe is always one interval away. A program that hangs behind an open port passes each of them, comes back,
+ * and costs one client its whole patience, every second.
+ *
  * grader: each TCP probe of B is good and each request fails
  */
 #include <stdbool.h>
@@ -77,7 +78,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

@@ -1,4 +1,5 @@
 /* It goes out, and nobody plans a probe: after the first bad second of each server the last one does all the work.
+ *
  * grader: and no probe is planned
  */
 #include <stdbool.h>
@@ -78,7 +79,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

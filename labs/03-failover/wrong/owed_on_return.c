@@ -1,4 +1,6 @@
-/* A target that comes back gets the next turn, whoever's it was: one that goes up and down every second gets more than those that stay.
+/* A target that comes back gets the next turn, whoever's it was: one that goes up and down every second gets more than
+ * those that stay.
+ *
  * grader: with no turn to make up for
  */
 #include <stdbool.h>
@@ -77,7 +79,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

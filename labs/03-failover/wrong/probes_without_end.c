@@ -1,4 +1,6 @@
-/* A target is found due although its probe is under way: the probe thread starts another, and another, as long as the first one hangs.
+/* A target is found due although its probe is under way: the probe thread starts another, and another, as long as the
+ * first one hangs.
+ *
  * grader: and a second probe of B is due
  */
 #include <stdbool.h>
@@ -77,7 +79,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

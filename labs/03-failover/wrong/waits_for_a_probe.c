@@ -1,5 +1,7 @@
-/* A failed request only makes it suspect: it leaves the rotation when a probe has been bad too. Nobody's request is lost, for weir sends it
- * to the next one; but until then each turn of the dead server costs a client the time of a vain try.
+/* A failed request only makes it suspect: it leaves the rotation when a probe has been bad too. Nobody's request is
+ * lost, for weir sends it to the next one; but until then each turn of the dead server costs a client the time of a
+ * vain try.
+ *
  * grader: and weir tried it
  */
 #include <stdbool.h>
@@ -78,7 +80,8 @@ static struct target *next_to_probe(struct balancer *b)
 	return first;
 }
 
-static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good, uint64_t now_us)
+static enum balancer_change judge(struct balancer *b, struct target *t, const struct balancer_pick *pick, bool good,
+                                  uint64_t now_us)
 {
 	enum balancer_change change = BALANCER_SAME;
 

@@ -1,4 +1,6 @@
-/* What counts here is when a request was told to go. It is sent later, and the next may be sent earlier than a second after it.
+/* What counts here is when a request was told to go. It is sent later, and the next may be sent earlier than a second
+ * after it.
+ *
  * grader: 2.500 s  B asks and is told to go, half a second after A was sent
  */
 #include "limiter.h"

@@ -1,4 +1,6 @@
-/* The clock's seconds are counted: 5 at the end of one and 5 at the beginning of the next are ten in a tenth of a second.
+/* The clock's seconds are counted: 5 at the end of one and 5 at the beginning of the next are ten in a tenth of a
+ * second.
+ *
  * grader: window exceeded at t=
  */
 #include "limiter.h"
@@ -32,7 +34,8 @@ static void window_destroy(struct limiter *l)
 
 static uint64_t window_next_us(const struct limiter *l)
 {
-	return l->used < l->options.threshold ? l->window * l->options.window_us : (l->window + 1) * l->options.window_us;
+	return l->used < l->options.threshold ? l->window * l->options.window_us
+	                                      : (l->window + 1) * l->options.window_us;
 }
 
 static void window_take(struct limiter *l, uint64_t now_us)

@@ -1,4 +1,5 @@
 /* Nobody is refused: the line grows as long as clients come, and the last in it waits for minutes.
+ *
  * grader: they were told GGwwwwww
  */
 #include "limiter.h"

@@ -1,4 +1,5 @@
 /* A slot more than the threshold: the classic <= for <.
+ *
  * grader: threshold 5: of 8 requests at the same moment 6 started
  */
 #include "limiter.h"

@@ -1,4 +1,6 @@
-/* Whoever asks when a slot is free gets it: who has just come goes before those who wait, and under load some wait for ever.
+/* Whoever asks when a slot is free gets it: who has just come goes before those who wait, and under load some wait for
+ * ever.
+ *
  * grader: and E, who came last, was let in before them
  */
 #include "limiter.h"

@@ -1,5 +1,6 @@
-/* A token bucket, with a line before it: full after a quiet second, it lets the threshold through at once and as much again in the same
- * second.
+/* A token bucket, with a line before it: full after a quiet second, it lets the threshold through at once and as much
+ * again in the same second.
+ *
  * grader: starts in 1 s, threshold 5; here is the timeline
  */
 #include "limiter.h"

@@ -1,4 +1,6 @@
-/* After a start its slot rests for a window and a twentieth, to be on the safe side: never wrong, and five of a hundred requests are lost.
+/* After a start its slot rests for a window and a twentieth, to be on the safe side: never wrong, and five of a hundred
+ * requests are lost.
+ *
  * grader: could have: 95
  */
 #include "limiter.h"
@@ -45,7 +47,8 @@ static void window_take(struct limiter *l, uint64_t now_us)
 
 static void window_started(struct limiter *l, uint64_t now_us)
 {
-	l->ring[(l->front + l->count) % l->options.threshold] = now_us + l->options.window_us + l->options.window_us / 20;
+	l->ring[(l->front + l->count) % l->options.threshold] =
+		now_us + l->options.window_us + l->options.window_us / 20;
 	l->count++;
 }
 

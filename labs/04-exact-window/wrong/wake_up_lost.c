@@ -1,4 +1,6 @@
-/* Only a request that is granted is woken. Who comes to the front because another went away was told to sleep, and sleeps.
+/* Only a request that is granted is woken. Who comes to the front because another went away was told to sleep, and
+ * sleeps.
+ *
  * grader: waits for ever: it was told to wait until it is woken
  */
 #include "limiter.h"
