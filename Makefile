@@ -18,6 +18,8 @@
 # the end), and the idea files, to try your own:
 #
 #       make LIMITER=labs/mine/limiter.c test
+#
+# The labs (labs/README.md) put a student's file in the place of any one source, in build/lab/: see labs/rules.mk.
 
 all: weir server_demo client_demo library ## build weir, the two demo programs and the library (what plain `make` does)
 library: ## libweir.a and libweir.so, the proxy for other programs (weir.h)
@@ -40,12 +42,14 @@ bench_limits: ; $(run_bench_limits) ## thresholds against the largest window see
 bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, alone and with 64 threads on it
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the pages
 docs: ; $(write_docs) ## what the settings table decides, code and outputs in the guide, the site: build/site/index.html
+lab: ; $(run_lab) ## grade your own part of weir: make lab N=3 [MINE=file.c] [ONLY='words of one test']
+labs_check: ; $(run_labs_check) ## the labs' own test: what each grader says of skeletons, of our modules and of wrong solutions
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations soak tsan_soak attack cluster_table fuzz bench bench_limits bench_decision lint docs conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations soak tsan_soak attack cluster_table fuzz bench bench_limits bench_decision lint docs lab labs_check conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -71,6 +75,7 @@ FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
 SOAK_SOURCES = $(wildcard tests/soak/*.c)
+LAB_SOURCES = labs/grade.c $(wildcard labs/*/grade.c labs/*/skeleton.c)
 
 BUILD = build
 FLAVOUR =
@@ -81,13 +86,16 @@ LIBRARY = $(O)/parts.a
 # An idea's object has the idea's name, whichever file it is made from.
 IDEA_OBJECTS = $(O)/balancer.o $(O)/limiter.o $(if $(CLUSTER),$(O)/cluster.o)
 LIBRARY_OBJECTS = $(LIBRARY_SOURCES:%.c=$(O)/%.o) $(IDEA_OBJECTS) $(O)/page.o
-MAIN_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(O)/server_demo.o $(O)/client_demo.o
+WEIR_OBJECTS = $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o
+MAIN_OBJECTS = $(WEIR_OBJECTS) $(O)/server_demo.o $(O)/client_demo.o
 UNIT_OBJECTS = $(UNIT_TESTS:%=$(O)/%.o) $(O)/tests/unit/unit.o
 FUZZ_OBJECTS = $(FUZZ_TARGETS:%=$(O)/fuzz/%.o)
 BENCH_OBJECTS = $(BENCH_PROGRAMS:%=$(O)/%.o)
 SIM_OBJECTS = $(SIM_SOURCES:%.c=$(O)/%.o)
 SOAK_OBJECTS = $(SOAK_SOURCES:%.c=$(O)/%.o)
-OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS) $(BENCH_OBJECTS) $(SIM_OBJECTS) $(SOAK_OBJECTS)
+LAB_OBJECTS = $(LAB_SOURCES:%.c=$(O)/%.o)
+OBJECTS = $(LIBRARY_OBJECTS) $(MAIN_OBJECTS) $(UNIT_OBJECTS) $(FUZZ_OBJECTS) $(BENCH_OBJECTS) $(SIM_OBJECTS) $(SOAK_OBJECTS) \
+	$(LAB_OBJECTS)
 
 # ---- how it is compiled ----------------------------------------------------------------------------------------------
 
@@ -136,12 +144,14 @@ $(PROGRAMS): %: $(BIN)/%
 .PHONY: $(PROGRAMS)
 endif
 
-$(BIN)/weir: $(O)/main.o $(O)/top.o $(O)/ask.o $(O)/healthcheck.o $(O)/manager.o $(LIBRARY)
+$(BIN)/weir: $(WEIR_OBJECTS) $(LIBRARY)
 $(BIN)/server_demo: $(O)/server_demo.o $(LIBRARY)
 $(BIN)/client_demo: $(O)/client_demo.o $(LIBRARY)
-$(PROGRAMS:%=$(BIN)/%):
+$(PROGRAMS:%=$(BIN)/%): ; $(link)
+define link
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
+endef
 
 $(LIBRARY): $(LIBRARY_OBJECTS) $(O)/contents
 	echo "  archive  $@"
@@ -178,10 +188,12 @@ endef
 $(O)/flags: SAYS = $(COMPILE) $(LINK) $(LIBS)
 $(O)/ideas: SAYS = $(BALANCER) $(LIMITER) $(CLUSTER)
 $(O)/contents: SAYS = $(LIBRARY_OBJECTS)
-$(O)/flags $(O)/ideas $(O)/contents: FORCE
+$(O)/flags $(O)/ideas $(O)/contents: FORCE ; $(say)
+define say
 	mkdir -p $(@D)
 	printf '%s\n' '$(subst ','\'',$(SAYS))' >$@.new
 	if cmp -s $@.new $@; then rm $@.new; else mv $@.new $@; fi
+endef
 
 unit_tests: $(UNIT_TESTS:%=$(O)/%)
 $(UNIT_TESTS:%=$(O)/%): %: %.o $(O)/tests/unit/unit.o $(LIBRARY)
@@ -213,6 +225,10 @@ $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wi
 $(O)/tests/soak/traffic: $(SOAK_OBJECTS)
 	echo "  link     $@"
 	$(LINK) -o $@ $^
+
+ifeq ($(origin LAB),command line)
+include labs/rules.mk
+endif
 
 objects: $(OBJECTS) $(FAULTS)
 
@@ -378,6 +394,16 @@ define write_docs
 	python3 tests/system/metrics_page.py --bin $(BIN)
 	docs/build.py fill --bin $(BIN)
 	docs/build.py site --out $(BUILD)/site
+endef
+
+# MINE may be any file; without it, mine.c in the lab's folder. WEIR=yes also builds weir with it, in build/lab/.
+define run_lab
+	+MAKE="$(make_flavour)" labs/lab.sh '$(N)' '$(MINE)' '$(ONLY)' '$(SEED)' '$(WEIR)'
+endef
+
+define run_labs_check
+	deploy/prerequisites.sh test
+	+MAKE="$(make_flavour)" tests/labs.sh
 endef
 
 define write_conformance

@@ -1,5 +1,5 @@
 #!/bin/sh
-# deploy/prerequisites.sh build|demo|test|lint|docs|fuzz|bench|terminals|browser|container|package|all: installs the packages that a part lacks.
+# deploy/prerequisites.sh build|lab|demo|test|lint|docs|fuzz|bench|terminals|browser|container|package|all: installs the packages that a part lacks.
 #
 # Called by run_demo.sh and the Makefile, so that a fresh Debian with nothing but git needs no list of packages from a
 # page. Nothing is asked of the network while nothing is missing, and what is installed is said. No package that another
@@ -12,6 +12,7 @@ set -eu
 PATH=$PATH:/usr/sbin:/sbin # a plain `su` leaves them out, and dpkg wants them
 
 build="gcc libc6-dev make libinih-dev libjansson-dev libssl-dev libhiredis-dev libcrypt-dev"
+lab="$build python3"
 demo="$build redis-server openssl perl-base" # for run_demo.sh
 pages="python3 python3-markdown python3-pygments"
 test="$build libcunit1-dev pkg-config python3 curl wget nodejs nginx haproxy openssl tinyproxy-bin redis-server tmux prometheus python3-yaml mandoc $pages" # gcc brings its sanitizers; promtool is in prometheus
@@ -32,6 +33,7 @@ fail() {
 
 case ${1:-} in
 build) wanted=$build ;;
+lab) wanted=$lab ;;
 demo) wanted=$demo ;;
 test) wanted=$test ;;
 lint) wanted=$lint ;;
@@ -42,8 +44,8 @@ terminals) wanted=$terminals ;;
 browser) wanted=$browser ;;
 container) wanted=$container ;;
 package) wanted=$package ;;
-all) wanted="$demo $test $lint $docs $fuzz $bench $terminals $browser $container $package" ;;
-*) fail "say which: build, demo, test, lint, docs, fuzz, bench, terminals, browser, container, package or all" ;;
+all) wanted="$lab $demo $test $lint $docs $fuzz $bench $terminals $browser $container $package" ;;
+*) fail "say which: build, lab, demo, test, lint, docs, fuzz, bench, terminals, browser, container, package or all" ;;
 esac
 
 is_installed() {
