@@ -68,7 +68,7 @@ FUZZ_TARGETS = $(patsubst fuzz/%.c,%,$(wildcard fuzz/fuzz_*.c))
 FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
-LAB_SOURCES = labs/grade.c $(wildcard labs/*/grade.c labs/*/skeleton.c)
+LAB_SOURCES = $(wildcard labs/*.c labs/*/grade.c labs/*/skeleton.c labs/*/reference.c)
 
 BUILD = build
 FLAVOUR =

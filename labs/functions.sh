@@ -21,7 +21,7 @@ build() {
 	shift
 	[ ! -f "labs/$lab/grade.c" ] || with=grade
 	[ "${programs:-$(conf "$lab" programs)}" != yes ] || with="$with weir server_demo client_demo"
-	$MAKE --keep-going LAB="$lab" REPLACES="$(conf "$lab" replaces)" SOLUTIONS="$*" WITH="$with" lab_programs 2>&1 |
+	$MAKE --keep-going LAB="$lab" REPLACES="$(conf "$lab" replaces)" SOLUTIONS="$*" LINKS="$(conf "$lab" links)" WITH="$with" lab_programs 2>&1 |
 		grep --line-buffered -vE '^make(\[[0-9]+\])?: '
 	return "${PIPESTATUS[0]}"
 }
