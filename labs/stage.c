@@ -81,7 +81,7 @@ void stage_fail(struct stage *s, const char *format, ...)
 		add(s, "    node %3u |", s->players[i].id);
 		for (unsigned k = first; k < s->lanes; k++)
 			add(s, "%c", s->players[i].lane[k % STAGE_LANE]);
-		add(s, "|\n");
+		add(s, i + 1 < s->plan->node_count ? "|\n" : "|");
 	}
 }
 

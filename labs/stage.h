@@ -60,7 +60,7 @@ struct stage {
 	uint64_t next_lane_us, attack_until_us;
 	unsigned attacks_a_second, lanes, recorded_count, told;
 	struct letter *recorded;
-	char (*story)[120];
+	char (*story)[240];
 };
 
 /* Plays the plan. NULL never; to be given to stage_free(), with what is in it. */
