@@ -26,6 +26,11 @@ build() {
 	return "${PIPESTATUS[0]}"
 }
 
+# build_replay LAB NAME=FILE: the program that shows what threads did, in build/lab/LAB/NAME.
+build_replay() {
+	$MAKE LAB="$1" REPLACES="$(conf "$1" replaces)" SOLUTIONS="$2" LINKS="$(conf "$1" links)" WITH=replay lab_programs
+}
+
 # run_graders LAB NAME ARGUMENT...: runs the graders on what was built. The last line is "score N/M"; ends with 0 when N is M. When a
 # grader itself came to no result, the last line says so. With black_box=no grade.py is left out.
 run_graders() {

@@ -31,6 +31,7 @@ $(L)/contents: SAYS = $(filter-out $(REPLACED),$(LIBRARY_OBJECTS))
 $(L)/contents: FORCE ; $(say)
 
 $(L)/grade.o: labs/$(LAB)/grade.c $(O)/flags ; $(compile)
+$(L)/replay.o: labs/$(LAB)/replay.c $(O)/flags ; $(compile)
 
 # private: the flags that a student's file is compiled with are not those of what else it needs. Its warnings stay warnings.
 define solution_rules
@@ -40,6 +41,7 @@ $(L)/$(1)/mine.o: $(2) $(O)/flags $(L)/$(1)/source ; $$(compile)
 $(L)/$(1)/source: SAYS = $(2)
 $(L)/$(1)/source: FORCE ; $$(say)
 $(L)/$(1)/grade: $(L)/grade.o $(O)/labs/grade.o $(LINKS:%.c=$(O)/%.o) $(L)/$(1)/mine.o $(L)/parts.a
+$(L)/$(1)/replay: $(L)/replay.o $(LINKS:%.c=$(O)/%.o) $(L)/$(1)/mine.o
 $(L)/$(1)/weir: $(WEIR_OBJECTS) $(L)/$(1)/mine.o $(L)/parts.a
 $(L)/$(1)/server_demo: $(O)/server_demo.o $(L)/$(1)/mine.o $(L)/parts.a
 $(L)/$(1)/client_demo: $(O)/client_demo.o $(L)/$(1)/mine.o $(L)/parts.a
@@ -50,4 +52,4 @@ ifneq ($(WITH),)
 $(foreach solution,$(SOLUTIONS),$(eval \
 	$(call solution_rules,$(firstword $(subst =, ,$(solution))),$(lastword $(subst =, ,$(solution))))))
 endif
--include $(L)/grade.d
+-include $(L)/grade.d $(L)/replay.d
