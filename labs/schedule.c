@@ -1,16 +1,18 @@
 /* schedule.c: runs threads one at a time: see schedule.h.
  *
- * The idea: each thread is a real one, with a semaphore that it sleeps on, and all but one sleep. Whoever runs comes to a point (point()),
- * draws from the seed whether somebody else goes on, posts that one's semaphore and sleeps on its own.
+ * The idea: each thread is a real one, with a semaphore that it sleeps on, and all but one sleep. Whoever runs comes
+ * to a point (point()), draws from the seed whether somebody else goes on, posts that one's semaphore and sleeps on
+ * its own.
  *
  *      A: ... point ──► draws B ──► post(B) ──► wait(A) ................... goes on
  *      B:  (asleep) ................................. goes on ... point ──► draws A ──► post(A) ──► wait(B)
  *
- * The mutexes and conditions themselves are never touched: who has which mutex, and who waits for what, is written here. So "nobody can go
- * on" is a look at a table, and not a guess.
+ * The mutexes and conditions themselves are never touched: who has which mutex, and who waits for what, is written
+ * here. So "nobody can go on" is a look at a table, and not a guess.
  *
- * The invariant: between two points one thread runs, and it alone reads and writes struct schedule; the semaphores make what it did visible to
- * the next one. What a thread may do next depends on the seed and on what the threads did, and on nothing else.
+ * The invariant: between two points one thread runs, and it alone reads and writes struct schedule; the semaphores
+ * make what it did visible to the next one. What a thread may do next depends on the seed and on what the threads
+ * did, and on nothing else.
  *
  * A run that cannot go on is ended from here: every thread that sleeps is woken once more, and ends itself (is_over).
  */
@@ -37,10 +39,10 @@ struct thread {
 	unsigned index;
 	char name[8];
 	enum state state;
-	const void *object;   /* LOCKING: the mutex; WAITING: the condition */
-	const void *mutex;    /* WAITING: to be locked again */
+	const void *object; /* LOCKING: the mutex; WAITING: the condition */
+	const void *mutex;  /* WAITING: to be locked again */
 	char object_name[TEXT_MAX];
-	unsigned joined;      /* JOINING: whom */
+	unsigned joined; /* JOINING: whom */
 	void *(*start)(void *);
 	void *argument, *result;
 	sem_t turn;
@@ -158,9 +160,11 @@ static void describe_wait(struct schedule *s, const struct thread *t)
 		snprintf(s->why + at, sizeof s->why - at, "; %s waits for %s, which %s has", t->name, t->object_name,
 		         owner != NULL ? s->threads[*owner].name : "nobody");
 	else if (t->state == WAITING)
-		snprintf(s->why + at, sizeof s->why - at, "; %s sleeps on %s until it is signalled", t->name, t->object_name);
+		snprintf(s->why + at, sizeof s->why - at, "; %s sleeps on %s until it is signalled", t->name,
+		         t->object_name);
 	else if (t->state == JOINING)
-		snprintf(s->why + at, sizeof s->why - at, "; %s waits for the end of %s", t->name, s->threads[t->joined].name);
+		snprintf(s->why + at, sizeof s->why - at, "; %s waits for the end of %s", t->name,
+		         s->threads[t->joined].name);
 }
 
 /* Ends the calling thread, and lets the others find out that it is over. */
@@ -354,7 +358,9 @@ int schedule_wake(pthread_cond_t *condition, bool all, const char *name)
 			sleeping[count++] = &t->schedule->threads[i];
 	if (count == 0)
 		note(t, "%s %s: nobody sleeps", all ? "wakes all of" : "signals", plain(name));
-	unsigned first = count > 0 && !all ? draw(t->schedule, count) : 0, last = all ? count : count > 0 ? first + 1 : 0;
+	unsigned first = count > 0 && !all ? draw(t->schedule, count) : 0, last = count;
+	if (count > 0 && !all)
+		last = first + 1;
 	for (unsigned i = first; i < last; i++) {
 		note(t, "signals %s: %s is woken", plain(name), sleeping[i]->name);
 		sleeping[i]->state = LOCKING;
@@ -470,7 +476,8 @@ static void draw_picture(struct schedule *s)
 	size_t at = add(s, 0, "step");
 
 	for (unsigned i = 0; i < s->count; i++)
-		at = add(s, at, i + 1 < s->count ? "  %-*s" : "  %.*s", i + 1 < s->count ? COLUMN : 7, s->threads[i].name);
+		at = add(s, at, i + 1 < s->count ? "  %-*s" : "  %.*s", i + 1 < s->count ? COLUMN : 7,
+		         s->threads[i].name);
 	at = add(s, at, "\n");
 	if (first > 0)
 		at = add(s, at, "     (%u steps before that)\n", first);

@@ -1,21 +1,23 @@
-/* schedule.h: threads that run one at a time, in an order that a seed decides. So a race that is met is met again, as often as you like.
+/* schedule.h: threads that run one at a time, in an order that a seed decides. So a race that is met is met again, as
+ * often as you like.
  *
- * The problem: what a race does depends on which thread runs when, and nobody can say that again: it shows itself once in a million runs, on
- * somebody else's machine, and never under a debugger.
+ * The problem: what a race does depends on which thread runs when, and nobody can say that again: it shows itself
+ * once in a million runs, on somebody else's machine, and never under a debugger.
  *
- * The idea (Oechsle and Barzen 2007; CHESS, Musuvathi and Qadeer 2008): threads can disturb each other only where they touch what they
- * share. Between two such places it does not matter who runs. So the calls that matter go through here, and at each of them one thread may
- * have to stop, and another goes on:
+ * The idea (Oechsle and Barzen 2007; CHESS, Musuvathi and Qadeer 2008): threads can disturb each other only where
+ * they touch what they share. Between two such places it does not matter who runs. So the calls that matter go
+ * through here, and at each of them one thread may have to stop, and another goes on:
  *
  *      pthread_mutex_lock(&m)      ─┐                                  ┌── A ──┐
- *      pthread_cond_wait(&c, &m)   ─┼─► schedule.c: who goes on? ──────┼── B    │   one of them runs, the others stand still
+ *      pthread_cond_wait(&c, &m)   ─┼─► schedule.c: who goes on? ──────┼── B    │   one runs, the others stand still
  *      READ(x), WRITE(x, v)        ─┘          the seed says           └── C    │
  *
- * Most races need very few switches at the wrong places: so a seed has only a few to spend (2, 4 or 12), besides those that cannot be avoided
- * because a thread waits. Deadlock is no timeout here, but a fact: nobody can go on.
+ * Most races need very few switches at the wrong places: so a seed has only a few to spend (2, 4 or 12), besides
+ * those that cannot be avoided because a thread waits. Deadlock is no timeout here, but a fact: nobody can go on.
  *
- * Include this after <pthread.h>, in the code that is looked at. It turns calls of POSIX threads into calls of its own by macros. With
- * NO_SCHEDULE defined it changes nothing, and the same source is an ordinary program: for ThreadSanitizer, and for weir.
+ * Include this after <pthread.h>, in the code that is looked at. It turns calls of POSIX threads into calls of its
+ * own by macros. With NO_SCHEDULE defined it changes nothing, and the same source is an ordinary program: for
+ * ThreadSanitizer, and for weir.
  */
 #ifndef LABS_SCHEDULE_H
 #define LABS_SCHEDULE_H
@@ -35,7 +37,8 @@ enum schedule_end {
 
 struct schedule;
 
-/* Runs body as the thread "main", and the threads that it creates, to their end. NULL when out of memory or threads. One at a time. */
+/* Runs body as the thread "main", and the threads that it creates, to their end. NULL when out of memory or threads.
+   One at a time. */
 struct schedule *schedule_run(uint64_t seed, void (*body)(void *context), void *context);
 void schedule_free(struct schedule *s);
 enum schedule_end schedule_ended(const struct schedule *s);

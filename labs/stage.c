@@ -1,8 +1,8 @@
 /* stage.c: plays a plan with a student's nodes: see stage.h.
  *
- * An event of a node that stands still is put off until it goes on; the datagrams that came meanwhile lay in a socket's buffer, and all of
- * them fall on the node at once, before or after its own clockwork moves. A node that died comes back with another incarnation, another
- * clock and no memory.
+ * An event of a node that stands still is put off until it goes on; the datagrams that came meanwhile lay in a
+ * socket's buffer, and all of them fall on the node at once, before or after its own clockwork moves. A node that
+ * died comes back with another incarnation, another clock and no memory.
  *
  * Without it a student's protocol could only be tried on the network of one machine, where nothing is ever lost.
  */
@@ -17,7 +17,7 @@
 #define LOOK_US 10000u
 #define BEARABLE_LOSS 350000u /* as network.c has it */
 #define BEARABLE_DELAY_US 250000u
-#define EASY_LOSS 50000u      /* with so little, everybody has to agree */
+#define EASY_LOSS 50000u /* with so little, everybody has to agree */
 #define EASY_DELAY_US 60000u
 
 struct letter {
@@ -75,8 +75,8 @@ void stage_fail(struct stage *s, const char *format, ...)
 	for (unsigned i = s->told > STORY ? s->told - STORY : 0; i < s->told; i++)
 		add(s, "    %s\n", s->story[i % STORY]);
 	unsigned first = s->lanes > STAGE_LANE ? s->lanes - STAGE_LANE : 0;
-	add(s, "  the last %.1f s, %u ms a letter: %s, = stands still, blank: gone\n", (double)(s->lanes - first) * STAGE_LANE_US / 1e6,
-	    STAGE_LANE_US / 1000, s->game->legend);
+	add(s, "  the last %.1f s, %u ms a letter: %s, = stands still, blank: gone\n",
+	    (double)(s->lanes - first) * STAGE_LANE_US / 1e6, STAGE_LANE_US / 1000, s->game->legend);
 	for (unsigned i = 0; i < s->plan->node_count; i++) {
 		add(s, "    node %3u |", s->players[i].id);
 		for (unsigned k = first; k < s->lanes; k++)
@@ -118,17 +118,20 @@ static void deliver(struct stage *s, unsigned from, unsigned to, const void *byt
 		if (random_chance(&s->random, road->spike_per_million))
 			in_us += random_below(&s->random, road->spike_us + UINT64_C(1));
 		queue_push(&s->queue,
-		           (struct event){ .at_us = s->now_us + in_us, .kind = EVENT_DATAGRAM, .node = to, .subject = letter });
+		           (struct event){
+				   .at_us = s->now_us + in_us, .kind = EVENT_DATAGRAM, .node = to, .subject = letter });
 	}
 }
 
 void stage_send(struct player *p, unsigned to, const void *bytes, size_t length)
 {
 	struct stage *s = p->stage;
-	unsigned place = s->recorded_count < RECORDED_HERE ? s->recorded_count++ : (unsigned)random_below(&s->random, RECORDED_HERE);
+	unsigned place = s->recorded_count < RECORDED_HERE ? s->recorded_count++ :
+	                                                     (unsigned)random_below(&s->random, RECORDED_HERE);
 
 	if (length > STAGE_DATAGRAM_MAX) {
-		stage_fail(s, "node %u sends a datagram of %zu bytes, and %u are allowed", p->id, length, STAGE_DATAGRAM_MAX);
+		stage_fail(s, "node %u sends a datagram of %zu bytes, and %u are allowed", p->id, length,
+		           STAGE_DATAGRAM_MAX);
 		return;
 	}
 	p->sent++;
@@ -154,8 +157,10 @@ static void attack(struct stage *s)
 		deliver(s, to, to, old->bytes, old->length);
 	else
 		deliver(s, to, to, garbage, random_below(&s->random, sizeof garbage));
-	queue_push(&s->queue, (struct event){ .at_us = s->now_us + random_between(&s->random, 1, 2 * SECOND / (s->attacks_a_second + 1)),
-	                                      .kind = EVENT_ATTACK });
+	queue_push(&s->queue,
+	           (struct event){ .at_us = s->now_us +
+	                                    random_between(&s->random, 1, 2 * SECOND / (s->attacks_a_second + 1)),
+	                           .kind = EVENT_ATTACK });
 }
 
 bool stage_hear(const struct stage *s, unsigned i, unsigned k)
@@ -167,7 +172,8 @@ bool stage_hear_easily(const struct stage *s)
 {
 	for (unsigned i = 0; i < s->plan->node_count; i++)
 		for (unsigned k = 0; k < s->plan->node_count; k++)
-			if (i != k && s->players[i].is_up && s->players[k].is_up && !is_open(s, i, k, EASY_LOSS, EASY_DELAY_US))
+			if (i != k && s->players[i].is_up && s->players[k].is_up &&
+			    !is_open(s, i, k, EASY_LOSS, EASY_DELAY_US))
 				return false;
 	return true;
 }
@@ -196,7 +202,8 @@ static void plan_tick(struct player *p, uint64_t in_us)
 	struct stage *s = p->stage;
 
 	p->tick_us = s->now_us + in_us + stage_lateness_us(s);
-	queue_push(&s->queue, (struct event){ .at_us = p->tick_us, .kind = EVENT_TICK, .node = p->index, .life = p->life });
+	queue_push(&s->queue,
+	           (struct event){ .at_us = p->tick_us, .kind = EVENT_TICK, .node = p->index, .life = p->life });
 }
 
 void stage_tick_soon(struct player *p)
@@ -260,7 +267,8 @@ static void stop_player(struct player *p, uint64_t for_us)
 	stage_tell(s, "node %u stands still for %.3f s", p->id, (double)for_us / 1e6);
 	p->resume_us = s->now_us + for_us;
 	s->changed_us = s->now_us;
-	queue_push(&s->queue, (struct event){ .at_us = p->resume_us, .kind = EVENT_RESUME, .node = p->index, .life = p->life });
+	queue_push(&s->queue,
+	           (struct event){ .at_us = p->resume_us, .kind = EVENT_RESUME, .node = p->index, .life = p->life });
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
@@ -274,8 +282,10 @@ static void suffer_one(struct stage *s, struct player *p, const struct fault *f)
 	else if ((f->kind == FAULT_CRASH || f->kind == FAULT_LEAVE) && p->is_up) {
 		end_player(p, f->kind == FAULT_LEAVE && p->resume_us <= s->now_us);
 		if (f->for_us > 0)
-			queue_push(&s->queue,
-			           (struct event){ .at_us = s->now_us + f->for_us, .kind = EVENT_RETURN, .node = p->index, .life = p->life });
+			queue_push(&s->queue, (struct event){ .at_us = s->now_us + f->for_us,
+			                                      .kind = EVENT_RETURN,
+			                                      .node = p->index,
+			                                      .life = p->life });
 	}
 }
 
@@ -283,16 +293,19 @@ static void suffer(struct stage *s, const struct fault *f)
 {
 	if (f->kind == FAULT_ROAD) {
 		set_roads(s, f->nodes, f->others, &f->road);
-		stage_tell(s, "roads from nodes %03x to %03x (bits): %s, %.1f %% lost, %.1f %% doubled, %.1f to %.1f ms", f->nodes & 0xfff, f->others & 0xfff,
-		     f->road.is_cut ? "cut" : "open", f->road.lost_per_million / 1e4, f->road.doubled_per_million / 1e4, f->road.delay_us / 1e3,
-		     (f->road.delay_us + f->road.jitter_us) / 1e3);
+		stage_tell(s,
+		           "roads from nodes %03x to %03x (bits): %s, %.1f %% lost, %.1f %% doubled, %.1f to %.1f ms",
+		           f->nodes & 0xfff, f->others & 0xfff, f->road.is_cut ? "cut" : "open",
+		           f->road.lost_per_million / 1e4, f->road.doubled_per_million / 1e4, f->road.delay_us / 1e3,
+		           (f->road.delay_us + f->road.jitter_us) / 1e3);
 	} else if (f->kind == FAULT_CALM) {
 		set_roads(s, ALL_NODES, ALL_NODES, &s->plan->road);
 		stage_tell(s, "all roads are as at the beginning");
 	} else if (f->kind == FAULT_ATTACK) {
 		s->attack_until_us = s->now_us + f->for_us;
 		s->attacks_a_second = f->threshold;
-		stage_tell(s, "for %.1f s somebody sends %u datagrams a second: old ones, and garbage", (double)f->for_us / 1e6, f->threshold);
+		stage_tell(s, "for %.1f s somebody sends %u datagrams a second: old ones, and garbage",
+		           (double)f->for_us / 1e6, f->threshold);
 		attack(s);
 	}
 	if (f->kind != FAULT_RELOAD && f->kind != FAULT_ATTACK)
@@ -358,7 +371,9 @@ static void begin(struct stage *s)
 	s->story = sim_allocate(NULL, STORY * sizeof *s->story);
 	set_roads(s, ALL_NODES, ALL_NODES, &p->road);
 	for (unsigned i = 0; i < NODES_MAX; i++) {
-		s->players[i] = (struct player){ .stage = s, .index = i, .id = p->nodes[i].id, .drift_ppm = p->nodes[i].drift_ppm };
+		s->players[i] = (struct player){
+			.stage = s, .index = i, .id = p->nodes[i].id, .drift_ppm = p->nodes[i].drift_ppm
+		};
 		s->roads[i][i] = p->road;
 	}
 	for (unsigned i = 0; i < p->fault_count; i++)

@@ -1,12 +1,14 @@
-/* stage.h: where labs 8 and 9 are played: nodes with a student's code on the simulation's roads, under a plan of the simulation's kind.
+/* stage.h: where labs 8 and 9 are played: nodes with a student's code on the simulation's roads, under a plan of the
+ * simulation's kind.
  *
  *      plan (by hand, or plan_random(seed)) ──► faults ─┐
  *                                                       ▼
  *      game->tick, game->receive ◄── queue ◄── roads that lose, double, delay, cut
  *                 └──► after each event: game->watch ──► the rules, the story, the lanes
  *
- * tests/sim/world.c does the same for cluster.c. What is shared is what decides: the random numbers, the order of events (queue.c), the
- * roads' faults and the adversary's plans (random_plan.c, scenarios.c), so a seed means the same trouble here and in `make sim SEED=...`.
+ * tests/sim/world.c does the same for cluster.c. What is shared is what decides: the random numbers, the order of
+ * events (queue.c), the roads' faults and the adversary's plans (random_plan.c, scenarios.c), so a seed means the
+ * same trouble here and in `make sim SEED=...`.
  *
  * Everything depends on the plan, with its seed, alone. One thread.
  */
@@ -24,7 +26,7 @@ struct stage;
 
 struct player {
 	struct stage *stage;
-	void *mind;     /* the student's; NULL while it is gone */
+	void *mind; /* the student's; NULL while it is gone */
 	unsigned index, id;
 	bool is_up, has_run; /* has_run: since it began, or went on: before that it could not know anything */
 	uint64_t life, incarnation, offset_us, tick_us, resume_us, sent;
@@ -39,8 +41,9 @@ struct stage_game {
 	void (*leave)(struct player *p, uint64_t now_us); /* or NULL: nobody says goodbye */
 	uint64_t (*tick)(struct player *p, uint64_t now_us);
 	void (*receive)(struct player *p, const void *bytes, size_t length, uint64_t now_us);
-	void (*happen)(struct player *p, const struct event *e); /* an event of the game's own, which it put into the queue; or NULL */
-	void (*watch)(struct stage *s); /* after each event, and every 10 ms */
+	void (*happen)(struct player *p,
+	               const struct event *e);  /* an event of the game's own, which it put into the queue; or NULL */
+	void (*watch)(struct stage *s);         /* after each event, and every 10 ms */
 	char (*letter)(const struct player *p); /* what the lane shows of it now, while it is there and runs */
 	const char *legend;
 };

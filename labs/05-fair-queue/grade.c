@@ -1,7 +1,10 @@
 /* grade.c: lab 5's graded tests: guests at a limiter's door, on made-up time.
  *
- *      enter ──► GO: starts at once        A guest who waits sleeps until the time it was told, or until it is woken, as a
- *         └────► WAIT ──► turn ──► ...      thread would. Nobody asks without a reason: so a wake-up that is lost shows.
+ *      enter ──► GO: starts at once
+ *         └────► WAIT ──► turn ──► ...
+ *
+ * A guest who waits sleeps until the time it was told, or until it is woken, as a thread would. Nobody asks without a
+ * reason: so a wake-up that is lost shows.
  *
  * Each rule has a test of its own; then random histories, in which everything is checked at once.
  */
@@ -42,7 +45,9 @@ static void open_hall(unsigned threshold, unsigned backlog, enum limiter_queue q
 {
 	memset(&hall, 0, sizeof hall);
 	hall.now_us = 1000 * SECOND;
-	hall.options = (struct limiter_options){ .threshold = threshold, .window_us = SECOND, .backlog = backlog, .queue = queue };
+	hall.options = (struct limiter_options){
+		.threshold = threshold, .window_us = SECOND, .backlog = backlog, .queue = queue
+	};
 	hall.limiter = limiter_create(&hall.options, on_wake);
 	if (hall.limiter == NULL)
 		grade_fail("limiter_create() gave NULL");
@@ -126,7 +131,8 @@ static struct guest *next_called(uint64_t until_us)
 				if (g->state == GUEST_CALLED)
 					return g;
 				if (g->state == GUEST_WAITS && g->wake_us <= hall.now_us) {
-					grade_fail("limiter_turn() told a guest to ask again at once: that would never end");
+					grade_fail("limiter_turn() told a guest to ask again at once: that would never "
+					           "end");
 					return NULL;
 				}
 				i = (unsigned)-1; /* it may have woken one who was asked before */
@@ -149,10 +155,11 @@ static struct guest *serve(void)
 	struct guest *g = next_called(hall.now_us + 60 * SECOND);
 
 	if (g == NULL && hall.asleep > 0)
-		grade_fail("t=%.3f s: %u wait, and everybody sleeps: the front was not told a time, and nobody woke it", (double)(hall.now_us - 1000 * SECOND) / 1e6,
-		           waiting());
+		grade_fail("t=%.3f s: %u wait, and everybody sleeps: the front was not told a time, and nobody woke it",
+		           (double)(hall.now_us - 1000 * SECOND) / 1e6, waiting());
 	else if (g == NULL)
-		grade_fail("t=%.3f s: %u wait, and in a whole minute nobody is called", (double)(hall.now_us - 1000 * SECOND) / 1e6, waiting());
+		grade_fail("t=%.3f s: %u wait, and in a whole minute nobody is called",
+		           (double)(hall.now_us - 1000 * SECOND) / 1e6, waiting());
 	else
 		start(g);
 	return g;
@@ -168,7 +175,8 @@ static void first_come_first_served_when_the_line_is_fifo(void)
 	for (unsigned i = 2; i < 12; i++) {
 		struct guest *g = serve();
 
-		if (g == NULL || !grade_check(g == &hall.guests[i], "request %u came next, and request %ld was called", i, (long)(g - hall.guests)))
+		if (g == NULL || !grade_check(g == &hall.guests[i], "request %u came next, and request %ld was called",
+		                              i, (long)(g - hall.guests)))
 			return;
 	}
 }
@@ -187,7 +195,9 @@ static void a_polite_client_need_not_wait_for_a_greedy_one(void)
 		before += polite->state == GUEST_WAITS;
 	}
 	if (before > 2)
-		grade_fail("the polite client waited for %u requests of the greedy one, which had 19 in line; 2 are enough (one is its turn)", before);
+		grade_fail("the polite client waited for %u requests of the greedy one, which had 19 in line; 2 are "
+		           "enough (one is its turn)",
+		           before);
 }
 
 /* Of two clients that both wait, neither is called twice while the other is not called at all. */
@@ -214,8 +224,8 @@ static void clients_take_turns(void)
 		for (unsigned a = 0; a < 3; a++)
 			for (unsigned b = 0; b < 3; b++)
 				if (waiting_of('A' + b) > 0 && served[a] > served[b] + 1) {
-					grade_fail("served: %s: client %c had %u turns and client %c, who waits, %u", order, (char)('A' + a), served[a],
-					           (char)('A' + b), served[b]);
+					grade_fail("served: %s: client %c had %u turns and client %c, who waits, %u",
+					           order, (char)('A' + a), served[a], (char)('A' + b), served[b]);
 					return;
 				}
 	}
@@ -234,8 +244,8 @@ static void a_clients_own_requests_stay_in_order(void)
 		if (g == NULL)
 			return;
 		unsigned index = (unsigned)(g - hall.guests);
-		if (!grade_check(index >= last[g->client], "client %u's request %u was called after its request %u", (unsigned)g->client, index,
-		                 last[g->client]))
+		if (!grade_check(index >= last[g->client], "client %u's request %u was called after its request %u",
+		                 (unsigned)g->client, index, last[g->client]))
 			return;
 		last[g->client] = index;
 	}
@@ -248,10 +258,12 @@ static void the_line_is_bounded(void)
 	open_hall(2, 5, LIMITER_FIFO);
 	for (unsigned i = 0; i < 20; i++)
 		enter(i);
-	grade_check(waiting() <= 5, "%u stand in line, and the backlog is 5: a line without an end ends when memory does", waiting());
+	grade_check(waiting() <= 5,
+	            "%u stand in line, and the backlog is 5: a line without an end ends when memory does", waiting());
 	grade_check(waiting() == 5, "%u stand in line, and there is room for 5", waiting());
 	limiter_report(hall.limiter, hall.now_us, &report);
-	grade_check(report.waiting == waiting(), "limiter_report() says %u wait, and %u were told to", report.waiting, waiting());
+	grade_check(report.waiting == waiting(), "limiter_report() says %u wait, and %u were told to", report.waiting,
+	            waiting());
 }
 
 static void a_full_line_makes_room_for_who_has_nobody_in_it(void)
@@ -261,9 +273,11 @@ static void a_full_line_makes_room_for_who_has_nobody_in_it(void)
 	open_hall(1, 5, LIMITER_FAIR);
 	for (unsigned i = 0; i < 6; i++)
 		enter('A');
-	grade_check(enter('A')->state == GUEST_REFUSED, "the line is full of client A's requests, and one more of A is let in");
+	grade_check(enter('A')->state == GUEST_REFUSED,
+	            "the line is full of client A's requests, and one more of A is let in");
 	struct guest *polite = enter('B');
-	if (!grade_check(polite->state == GUEST_WAITS, "5 of client A fill the line, client B has nobody in line, and is refused"))
+	if (!grade_check(polite->state == GUEST_WAITS,
+	                 "5 of client A fill the line, client B has nobody in line, and is refused"))
 		return;
 	next_called(hall.now_us);
 	for (unsigned i = 0; i < 6; i++)
@@ -271,9 +285,11 @@ static void a_full_line_makes_room_for_who_has_nobody_in_it(void)
 			refused++;
 			which = i;
 		}
-	grade_check(waiting() <= 5, "%u stand in line, and the backlog is 5 (was the one who has to go woken?)", waiting());
+	grade_check(waiting() <= 5, "%u stand in line, and the backlog is 5 (was the one who has to go woken?)",
+	            waiting());
 	if (refused > 0)
-		grade_check(refused == 1 && which == 5, "request %u of client A had to go, and not its newest, 5", which);
+		grade_check(refused == 1 && which == 5, "request %u of client A had to go, and not its newest, 5",
+		            which);
 }
 
 static void whoever_leaves_the_line_leaves_his_place(void)
@@ -283,9 +299,11 @@ static void whoever_leaves_the_line_leaves_his_place(void)
 		enter(i);
 	leave(&hall.guests[2]);
 	struct guest *newcomer = enter(9);
-	grade_check(newcomer->state == GUEST_WAITS, "one of three left the line, and there is still no room for another");
+	grade_check(newcomer->state == GUEST_WAITS,
+	            "one of three left the line, and there is still no room for another");
 	struct guest *a = serve(), *b = serve();
-	grade_check(a == &hall.guests[1] && b == &hall.guests[3], "request 2 left; 1 and 3 are next, and %ld and %ld were called",
+	grade_check(a == &hall.guests[1] && b == &hall.guests[3],
+	            "request 2 left; 1 and 3 are next, and %ld and %ld were called",
 	            a != NULL ? (long)(a - hall.guests) : -1, b != NULL ? (long)(b - hall.guests) : -1);
 }
 
@@ -298,7 +316,8 @@ static void the_front_leaves_and_the_next_is_told(void)
 	leave(&hall.guests[1]);
 	struct guest *g = serve();
 	if (g != NULL)
-		grade_check(g == &hall.guests[2], "the front left; request 2 is next, and %ld was called", (long)(g - hall.guests));
+		grade_check(g == &hall.guests[2], "the front left; request 2 is next, and %ld was called",
+		            (long)(g - hall.guests));
 }
 
 static void a_slot_that_nobody_uses_goes_to_the_next(void)
@@ -314,9 +333,11 @@ static void a_slot_that_nobody_uses_goes_to_the_next(void)
 	leave(g);
 	struct guest *heir = next_called(hall.now_us + 60 * SECOND);
 	if (heir == NULL)
-		grade_fail("request 1 was called and left without starting; its slot is lost: nobody is ever called again");
+		grade_fail("request 1 was called and left without starting; its slot is lost: nobody is ever called "
+		           "again");
 	else
-		grade_check(hall.now_us == called_us, "request 1 was called at once and left without starting; its slot is lost for %.3f s",
+		grade_check(hall.now_us == called_us,
+		            "request 1 was called at once and left without starting; its slot is lost for %.3f s",
 		            (double)(hall.now_us - called_us) / 1e6);
 }
 
@@ -332,7 +353,8 @@ static unsigned in_window(void)
 	unsigned count = 0;
 
 	for (unsigned i = 0; i < hall.count; i++)
-		count += hall.guests[i].state == GUEST_STARTED && hall.guests[i].started_us + hall.options.window_us > hall.now_us;
+		count += hall.guests[i].state == GUEST_STARTED &&
+		         hall.guests[i].started_us + hall.options.window_us > hall.now_us;
 	return count;
 }
 
@@ -355,14 +377,15 @@ static bool play_history(uint64_t seed)
 			start(g);
 		else if (g != NULL)
 			leave(g);
-		if (!grade_check(in_window() <= threshold, "seed %llu, after %u requests: %u starts in one window, and the threshold is %u",
+		if (!grade_check(in_window() <= threshold,
+		                 "seed %llu, after %u requests: %u starts in one window, and the threshold is %u",
 		                 (unsigned long long)seed, hall.count, in_window(), threshold))
 			return false;
 	}
 	while (waiting() > 0)
 		if (serve() == NULL) {
-			grade_fail("(seed %llu, threshold %u, backlog %u, %s)", (unsigned long long)seed, threshold, backlog,
-			           hall.options.queue == LIMITER_FAIR ? "fair" : "fifo");
+			grade_fail("(seed %llu, threshold %u, backlog %u, %s)", (unsigned long long)seed, threshold,
+			           backlog, hall.options.queue == LIMITER_FAIR ? "fair" : "fifo");
 			return false;
 		}
 	return true;

@@ -1,13 +1,14 @@
-/* skeleton.c: lab 5, the line of a limiter. It compiles and keeps the window; its line is first come, first served, has no end, and forgets
- * nobody who left.
+/* skeleton.c: lab 5, the line of a limiter. It compiles and keeps the window; its line is first come, first served,
+ * has no end, and forgets nobody who left.
  *
  *      clients' requests ──► enter ──► [ line: who is next? ] ──► turn ──► started
  *                                           └──► cancel: whoever leaves, leaves his place
  *
- * The slots are done (that was lab 4). Yours are the four functions between the two rulers. limiter.h says what each must do; what of it this
- * lab leaves out is at the end of the file.
+ * The slots are done (that was lab 4). Yours are the four functions between the two rulers. limiter.h says what each
+ * must do; what of it this lab leaves out is at the end of the file.
  *
- * A ticket's memory is the caller's, but next, previous, newer, older, client, key, state and entered_us are for the line to use.
+ * A ticket's memory is the caller's, but next, previous, newer, older, client, key, state and entered_us are for the
+ * line to use.
  */
 #include "limiter.h"
 
@@ -24,7 +25,7 @@ struct limiter {
 	pthread_mutex_t mutex;
 	void (*wake)(struct limiter_ticket *);
 	struct limiter_options options;
-	uint64_t *free_us; /* of each slot: from when on it may be used again; TAKEN */
+	uint64_t *free_us;                   /* of each slot: from when on it may be used again; TAKEN */
 	struct limiter_ticket *first, *last; /* who waits, by arrival */
 	unsigned waiting;
 };
@@ -74,8 +75,8 @@ enum limiter_answer limiter_enter(struct limiter *l, struct limiter_ticket *tick
 		pthread_mutex_unlock(&l->mutex);
 		return LIMITER_GO;
 	}
-	/* 1. Is there room for one more (options.backlog)? If not: LIMITER_FULL. With LIMITER_FAIR, whose request should have to go?
-	   2. Where in the line does it stand, so that clients take turns? */
+	/* 1. Is there room for one more (options.backlog)? If not: LIMITER_FULL. With LIMITER_FAIR, whose request
+	   should have to go? 2. Where in the line does it stand, so that clients take turns? */
 	ticket->state = IN_LINE;
 	ticket->next = NULL;
 	ticket->previous = l->last;
@@ -91,7 +92,8 @@ enum limiter_answer limiter_turn(struct limiter *l, struct limiter_ticket *ticke
 	enum limiter_answer answer = LIMITER_WAIT;
 
 	pthread_mutex_lock(&l->mutex);
-	/* Only the front asks again by the clock; the others sleep until they are woken, so whoever becomes the front has to be. */
+	/* Only the front asks again by the clock; the others sleep until they are woken, so whoever becomes the front
+	   has to be. */
 	*wake_us = ticket == l->first ? l->free_us[soonest_slot(l)] : UINT64_MAX;
 	if (ticket == l->first && slot_is_free(l, now_us)) {
 		l->first = ticket->next;
@@ -182,7 +184,9 @@ void limiter_answered(struct limiter *l, uint64_t asked_us, uint64_t now_us)
 void limiter_report(struct limiter *l, uint64_t now_us, struct limiter_report *out)
 {
 	pthread_mutex_lock(&l->mutex);
-	*out = (struct limiter_report){ .threshold = l->options.threshold, .waiting = l->waiting, .next_slot_us = now_us };
+	*out = (struct limiter_report){ .threshold = l->options.threshold,
+		                        .waiting = l->waiting,
+		                        .next_slot_us = now_us };
 	for (unsigned i = 0; i < l->options.threshold; i++) {
 		out->outstanding += l->free_us[i] == TAKEN;
 		out->available += l->free_us[i] <= now_us;

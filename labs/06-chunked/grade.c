@@ -2,8 +2,8 @@
  *
  *      "5\r\nhello\r\n0\r\n\r\n"   whole; cut in two at each place; in three at each two; byte by byte; at random
  *
- * must give the same payload, the same trailers and the same end each time. Each piece lies in memory of its own size, so that a sanitizer
- * (make lab N=6 CFLAGS=-fsanitize=address) sees a read past its end.
+ * must give the same payload, the same trailers and the same end each time. Each piece lies in memory of its own
+ * size, so that a sanitizer (make lab N=6 CFLAGS=-fsanitize=address) sees a read past its end.
  */
 #include "lib/body.h"
 
@@ -61,7 +61,9 @@ static const struct bad {
 	{ "10000000000000005\r\nhello\r\n0\r\n\r\n", "a size that is 5 modulo 2^64" },
 	{ "fffffffffffffffff\r\nhello\r\n0\r\n\r\n", "a size of 17 digits" },
 	{ "ffffffffffffffff\r\nhello\r\n0\r\n\r\n", "a size of nearly 2^64" },
-	{ "5;a\x01" "b\r\nhello\r\n0\r\n\r\n", "a control character in an extension" },
+	{ "5;a\x01"
+	  "b\r\nhello\r\n0\r\n\r\n",
+	  "a control character in an extension" },
 	{ "5;a\nb\r\nhello\r\n0\r\n\r\n", "LF in an extension" },
 	{ "0\r\nX-Sum 1\r\n\r\n", "a trailer without a colon" },
 	{ "0\r\n: 1\r\n\r\n", "a trailer without a name" },
@@ -104,8 +106,9 @@ static void read_piece(struct body *body, const char *bytes, size_t length, stru
 
 		o->end = body_read(body, piece + at, length - at, &used, &data);
 		if (used > length - at || (o->end == BODY_MORE && used != length - at) ||
-		    (o->end == BODY_DATA && (data.length == 0 || data.length > used || data.at < piece + at || data.at + data.length > piece + at + used ||
-		                             o->payload_length + data.length > PAYLOAD_MAX))) {
+		    (o->end == BODY_DATA &&
+		     (data.length == 0 || data.length > used || data.at < piece + at ||
+		      data.at + data.length > piece + at + used || o->payload_length + data.length > PAYLOAD_MAX))) {
 			o->went_wrong = true;
 			break;
 		}
@@ -142,7 +145,9 @@ static const char *name_of(const struct outcome *o)
 {
 	static const char *const names[] = { "BODY_MORE", "BODY_DATA", "BODY_END", "BODY_BAD" };
 
-	return o->went_wrong ? "an answer that cannot be (used or data point outside of the bytes)" : (unsigned)o->end < 4 ? names[o->end] : "no event";
+	return o->went_wrong        ? "an answer that cannot be (used or data point outside of the bytes)" :
+	       (unsigned)o->end < 4 ? names[o->end] :
+	                              "no event";
 }
 
 /* False, with a text, when what came of it is not what is written in g. */
@@ -151,10 +156,12 @@ static bool is_right(const struct good *g, const struct outcome *o, const char *
 	size_t payload = strlen(g->payload), trailers = strlen(g->trailers);
 
 	if (o->went_wrong || o->end != BODY_END)
-		return grade_check(false, "\"%s\" %s: %s, and it is a whole body", shown(g->bytes, strlen(g->bytes)), how, name_of(o));
+		return grade_check(false, "\"%s\" %s: %s, and it is a whole body", shown(g->bytes, strlen(g->bytes)),
+		                   how, name_of(o));
 	if (o->payload_length != payload || memcmp(o->payload, g->payload, payload) != 0)
-		return grade_check(false, "\"%s\" %s: the payload is \"%s\", and not \"%s\"", shown(g->bytes, strlen(g->bytes)), how,
-		                   shown(o->payload, o->payload_length), shown(g->payload, payload));
+		return grade_check(false, "\"%s\" %s: the payload is \"%s\", and not \"%s\"",
+		                   shown(g->bytes, strlen(g->bytes)), how, shown(o->payload, o->payload_length),
+		                   shown(g->payload, payload));
 	if (!with_trailers)
 		return true;
 	return grade_check(o->trailers_length == trailers && memcmp(o->trailers, g->trailers, trailers) == 0,
@@ -211,11 +218,14 @@ static void a_body_cut_in_two_anywhere(void)
 			whole++;
 			continue;
 		}
-		snprintf(how, sizeof how, "cut to \"%s\" and \"%s\"", shown(good[i].bytes, cut), shown(good[i].bytes + cut, length - cut));
-		grade_partial((int)(6 * whole / LENGTH(good)), "%s: %s, payload \"%s\"", how, name_of(&o), shown(o.payload, o.payload_length));
+		snprintf(how, sizeof how, "cut to \"%s\" and \"%s\"", shown(good[i].bytes, cut),
+		         shown(good[i].bytes + cut, length - cut));
+		grade_partial((int)(6 * whole / LENGTH(good)), "%s: %s, payload \"%s\"", how, name_of(&o),
+		              shown(o.payload, o.payload_length));
 	}
 	if (whole < LENGTH(good))
-		grade_partial((int)(6 * whole / LENGTH(good)), "%zu of %zu streams survive each cut", whole, LENGTH(good));
+		grade_partial((int)(6 * whole / LENGTH(good)), "%zu of %zu streams survive each cut", whole,
+		              LENGTH(good));
 }
 
 static void a_body_cut_in_three_anywhere(void)
@@ -249,7 +259,8 @@ static void what_follows_the_body_is_left(void)
 		memcpy(bytes + length, next, sizeof next - 1);
 		read_cut(bytes, length + sizeof next - 1, NULL, 0, &o);
 		if (!grade_check(o.end == BODY_END && o.used == length,
-		                 "\"%s\": the body has %zu bytes, and %zu were taken: the others belong to the next message (%s)",
+		                 "\"%s\": the body has %zu bytes, and %zu were taken: the others belong to the next "
+		                 "message (%s)",
 		                 shown(bytes, length + sizeof next - 1), length, o.used, name_of(&o)))
 			return;
 	}
@@ -262,7 +273,8 @@ static void a_body_that_is_cut_short_is_not_whole(void)
 	for (size_t i = 0; i < LENGTH(good); i++)
 		for (size_t length = 0; length < strlen(good[i].bytes); length++) {
 			read_cut(good[i].bytes, length, NULL, 0, &o);
-			if (!grade_check(o.end == BODY_MORE && !o.may_end, "\"%s\", and then the end of the stream: %s, and body_may_end_here() says %s",
+			if (!grade_check(o.end == BODY_MORE && !o.may_end,
+			                 "\"%s\", and then the end of the stream: %s, and body_may_end_here() says %s",
 			                 shown(good[i].bytes, length), name_of(&o), o.may_end ? "yes" : "no"))
 				return;
 		}
@@ -284,8 +296,9 @@ static void hostile_framing_is_refused(void)
 		if (whole.end == BODY_BAD && split.end == BODY_BAD && !whole.went_wrong && !split.went_wrong)
 			refused++;
 		else
-			grade_partial((int)(8 * refused / LENGTH(bad)), "%s, \"%s\": %s in one piece, %s byte by byte, and BODY_BAD is right", bad[i].what,
-			              shown(bad[i].bytes, length), name_of(&whole), name_of(&split));
+			grade_partial((int)(8 * refused / LENGTH(bad)),
+			              "%s, \"%s\": %s in one piece, %s byte by byte, and BODY_BAD is right",
+			              bad[i].what, shown(bad[i].bytes, length), name_of(&whole), name_of(&split));
 	}
 	if (refused < LENGTH(bad))
 		grade_partial((int)(8 * refused / LENGTH(bad)), "%zu of %zu were refused", refused, LENGTH(bad));
@@ -298,8 +311,10 @@ static void a_bad_body_stays_bad(void)
 	struct http_text data;
 
 	body_begin(&body, HTTP_CHUNKED, 0);
-	grade_check(body_read(&body, "x\r\n", 3, &used, &data) == BODY_BAD && body.why != NULL, "\"x\" is no size: BODY_BAD, with a reason in why");
-	grade_check(body_read(&body, "5\r\nhello\r\n0\r\n\r\n", 15, &used, &data) == BODY_BAD, "after BODY_BAD nothing can be trusted any more");
+	grade_check(body_read(&body, "x\r\n", 3, &used, &data) == BODY_BAD && body.why != NULL,
+	            "\"x\" is no size: BODY_BAD, with a reason in why");
+	grade_check(body_read(&body, "5\r\nhello\r\n0\r\n\r\n", 15, &used, &data) == BODY_BAD,
+	            "after BODY_BAD nothing can be trusted any more");
 	grade_check(!body_may_end_here(&body), "a bad body may not end anywhere");
 }
 
@@ -329,10 +344,14 @@ static void floods_end(void)
 {
 	static char many[40000];
 
-	grade_check(read_flood("1;", 'x', 200, "\r\na\r\n0\r\n\r\n") == BODY_END, "an extension of 200 bytes is allowed");
-	grade_check(read_flood("1;", 'x', 100000, "\r\na\r\n0\r\n\r\n") == BODY_BAD, "an extension of 100000 bytes is read to its end (BODY_EXTENSION_MAX)");
-	grade_check(read_flood("0\r\nX: ", 'x', 8000, "\r\n\r\n") == BODY_BAD, "a trailer of 8000 bytes is taken (BODY_TRAILERS_MAX)");
-	grade_check(read_flood("", '0', 5000, "1\r\na\r\n0\r\n\r\n") == BODY_BAD, "a size with 5000 zeros before it is read to its end");
+	grade_check(read_flood("1;", 'x', 200, "\r\na\r\n0\r\n\r\n") == BODY_END,
+	            "an extension of 200 bytes is allowed");
+	grade_check(read_flood("1;", 'x', 100000, "\r\na\r\n0\r\n\r\n") == BODY_BAD,
+	            "an extension of 100000 bytes is read to its end (BODY_EXTENSION_MAX)");
+	grade_check(read_flood("0\r\nX: ", 'x', 8000, "\r\n\r\n") == BODY_BAD,
+	            "a trailer of 8000 bytes is taken (BODY_TRAILERS_MAX)");
+	grade_check(read_flood("", '0', 5000, "1\r\na\r\n0\r\n\r\n") == BODY_BAD,
+	            "a size with 5000 zeros before it is read to its end");
 	for (size_t i = 0; i + 210 < sizeof many - 10;) {
 		memcpy(many + i, "1;", 2);
 		memset(many + i + 2, 'x', 200);
@@ -340,13 +359,16 @@ static void floods_end(void)
 		many[i += 207] = '\0';
 	}
 	grade_check(read_flood(many, 'x', 0, "0\r\n\r\n") == BODY_BAD,
-	            "192 chunks of a byte each, with extensions of 200 bytes: a flood of 38 KiB for 192 bytes (BODY_EXTENSIONS_MAX)");
+	            "192 chunks of a byte each, with extensions of 200 bytes: a flood of 38 KiB for 192 bytes "
+	            "(BODY_EXTENSIONS_MAX)");
 }
 
 static void trailers_are_kept_and_those_about_framing_are_not(void)
 {
-	static const struct good framing = { "1\r\na\r\n0\r\nX-A: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX-B: 2\r\n\r\n", "a",
-		                             "X-A: 1\r\nX-B: 2\r\n" };
+	static const struct good framing = {
+		"1\r\na\r\n0\r\nX-A: 1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\nX-B: 2\r\n\r\n", "a",
+		"X-A: 1\r\nX-B: 2\r\n"
+	};
 	static struct outcome o;
 
 	for (size_t i = 0; i < LENGTH(good); i++) {
@@ -384,9 +406,10 @@ static void what_we_write_can_be_read_again(void)
 		}
 		length += (size_t)sprintf(bytes + length, "0\r\n\r\n");
 		read_cut(bytes, length, cuts, cut_count, &o);
-		if (!grade_check(o.end == BODY_END && o.payload_length == sizeof payload && memcmp(o.payload, payload, sizeof payload) == 0,
-		                 "round %u, seed %llu: 2000 bytes in chunks: %s, with %zu bytes of payload", round, (unsigned long long)grade_seed(), name_of(&o),
-		                 o.payload_length))
+		if (!grade_check(o.end == BODY_END && o.payload_length == sizeof payload &&
+		                         memcmp(o.payload, payload, sizeof payload) == 0,
+		                 "round %u, seed %llu: 2000 bytes in chunks: %s, with %zu bytes of payload", round,
+		                 (unsigned long long)grade_seed(), name_of(&o), o.payload_length))
 			return;
 	}
 }

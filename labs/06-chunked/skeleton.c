@@ -6,8 +6,9 @@
  *      Name: value\r\n        trailer fields
  *      \r\n                   the empty line: here the body ends
  *
- * The bytes come as the network cut them: inside a size, between CR and LF, anywhere. So all that you know between two calls has to be in
- * struct body: draw the states and what leads from one to the next before you write code. lib/body.h says what is asked for.
+ * The bytes come as the network cut them: inside a size, between CR and LF, anywhere. So all that you know between
+ * two calls has to be in struct body: draw the states and what leads from one to the next before you write code.
+ * lib/body.h says what is asked for.
  */
 #include "lib/body.h"
 
@@ -26,9 +27,11 @@ void body_begin(struct body *body, enum http_framing framing, uint64_t content_l
 
 /* ---- yours ------------------------------------------------------------------------------------------------------- */
 
-/* BODY_DATA: *data is a piece of payload inside bytes, *used says how many bytes were taken (with those before the payload). BODY_MORE: all
-   bytes are taken. BODY_END: those of the body are taken, and no more. BODY_BAD: body->why says why, and so it stays. */
-static enum body_event read_chunked(struct body *body, const char *bytes, size_t length, size_t *used, struct http_text *data)
+/* BODY_DATA: *data is a piece of payload inside bytes, *used says how many bytes were taken (with those before the
+   payload). BODY_MORE: all bytes are taken. BODY_END: those of the body are taken, and no more. BODY_BAD: body->why
+   says why, and so it stays. */
+static enum body_event read_chunked(struct body *body, const char *bytes, size_t length, size_t *used,
+                                    struct http_text *data)
 {
 	(void)body, (void)bytes, (void)data;
 	*used = length;

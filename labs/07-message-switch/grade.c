@@ -37,7 +37,8 @@ static void end(void)
 
 static const char *name_of(enum switch_setup result)
 {
-	static const char *const names[] = { "SWITCH_SET_UP", "SWITCH_REPLACED", "SWITCH_UNCHANGED", "SWITCH_TOO_MANY_SERVERS", "SWITCH_NO_MEMORY" };
+	static const char *const names[] = { "SWITCH_SET_UP", "SWITCH_REPLACED", "SWITCH_UNCHANGED",
+		                             "SWITCH_TOO_MANY_SERVERS", "SWITCH_NO_MEMORY" };
 
 	return (unsigned)result < 5 ? names[result] : "no answer that there is";
 }
@@ -49,8 +50,8 @@ static bool set_up(const char *id, const char *policy, unsigned port, enum switc
 	if (!address_parse("127.0.0.1", port, &address))
 		abort();
 	enum switch_setup result = packet_switch_set_up(sw, id, policy, &address);
-	return grade_check(result == expected, "server %s sets itself up for policy %s at port %u: %s, and %s is right", id, policy, port,
-	                   name_of(result), name_of(expected));
+	return grade_check(result == expected, "server %s sets itself up for policy %s at port %u: %s, and %s is right",
+	                   id, policy, port, name_of(result), name_of(expected));
 }
 
 /* The ids of the next servers of a policy, in order, as one text; "-" for none. fails: the one that does not answer. */
@@ -82,7 +83,8 @@ static bool check_turns(const char *policy, const char *expected, unsigned count
 {
 	const char *got = turns(policy, count, NULL);
 
-	return grade_check(strcmp(got, expected) == 0, "policy %s: the turns are %s, and should be %s(%s)", policy, got, expected, why);
+	return grade_check(strcmp(got, expected) == 0, "policy %s: the turns are %s, and should be %s(%s)", policy, got,
+	                   expected, why);
 }
 
 static void a_message_goes_to_a_server_of_its_policy(void)
@@ -96,16 +98,19 @@ static void a_message_goes_to_a_server_of_its_policy(void)
 		return;
 	for (unsigned i = 0; i < 5; i++) {
 		memset(&tried, 0, sizeof tried);
-		if (!grade_check(packet_switch_pick(sw, policies[i], &tried, &turn), "policy %s has a server, and none was picked", policies[i]))
+		if (!grade_check(packet_switch_pick(sw, policies[i], &tried, &turn),
+		                 "policy %s has a server, and none was picked", policies[i]))
 			return;
 		const char *right = strcmp(policies[i], "111") == 0 ? "100" : "101";
-		if (!grade_check(strcmp(turn.id, right) == 0, "picked: server %s, of policy %s, and the message is of policy %s", turn.id,
+		if (!grade_check(strcmp(turn.id, right) == 0,
+		                 "picked: server %s, of policy %s, and the message is of policy %s", turn.id,
 		                 strcmp(turn.id, "100") == 0 ? "111" : "112", policies[i]))
 			return;
 		packet_switch_done(sw, &turn);
 	}
 	memset(&tried, 0, sizeof tried);
-	grade_check(!packet_switch_pick(sw, "113", &tried, &turn), "nobody serves policy 113, and server %s was picked", turn.id);
+	grade_check(!packet_switch_pick(sw, "113", &tried, &turn), "nobody serves policy 113, and server %s was picked",
+	            turn.id);
 	end();
 }
 
@@ -116,7 +121,8 @@ static void servers_take_turns_in_the_order_of_their_set_up(void)
 	set_up("1", "112", 2, SWITCH_SET_UP);
 	set_up("3", "111", 3, SWITCH_SET_UP);
 	set_up("4", "111", 4, SWITCH_SET_UP);
-	if (check_turns("111", "5 3 4 5 ", 4, "set up in the order 5 3 4") && check_turns("112", "1 1 ", 2, "each policy turns by itself"))
+	if (check_turns("111", "5 3 4 5 ", 4, "set up in the order 5 3 4") &&
+	    check_turns("112", "1 1 ", 2, "each policy turns by itself"))
 		check_turns("111", "3 4 5 ", 3, "and another policy's turns change nothing");
 	end();
 }
@@ -136,7 +142,8 @@ static void each_server_is_tried_once_for_a_message(void)
 			strncat(ids, turn.id, 10);
 			packet_switch_done(sw, &turn);
 		}
-	grade_check(strcmp(ids, "abc") == 0, "three picks for one message: \"%s\", and each of a, b, c once is right", ids);
+	grade_check(strcmp(ids, "abc") == 0, "three picks for one message: \"%s\", and each of a, b, c once is right",
+	            ids);
 	grade_check(!packet_switch_pick(sw, "111", &tried, &turn), "all three were tried, and one is picked once more");
 	end();
 }
@@ -171,9 +178,11 @@ static void a_server_that_failed_is_out_until_it_comes_again(void)
 	const char *got = turns("111", 3, "a");
 	grade_check(strcmp(got, "a b b ") == 0, "a does not answer, and is asked again: %s, and a b b is right", got);
 	got = turns("111", 2, "b");
-	grade_check(strcmp(got, "b - ") == 0, "now b does not answer either, and is asked again: %s, and b - is right", got);
+	grade_check(strcmp(got, "b - ") == 0, "now b does not answer either, and is asked again: %s, and b - is right",
+	            got);
 	grade_check(packet_switch_presence(sw, "111") == SWITCH_ALL_OUT, "both are out: SWITCH_ALL_OUT");
-	grade_check(packet_switch_presence(sw, "112") == SWITCH_NOBODY, "policy 112 has no server at all: SWITCH_NOBODY");
+	grade_check(packet_switch_presence(sw, "112") == SWITCH_NOBODY,
+	            "policy 112 has no server at all: SWITCH_NOBODY");
 	set_up("b", "111", 2, SWITCH_REPLACED);
 	grade_check(packet_switch_presence(sw, "111") == SWITCH_SOMEBODY, "b is back: SWITCH_SOMEBODY");
 	check_turns("111", "b b ", 2, "b set itself up again");
@@ -189,7 +198,8 @@ static void a_server_that_changes_its_policy_leaves_the_old_one(void)
 	check_turns("111", "b b ", 2, "a serves 112 now");
 	check_turns("112", "a ", 1, "a serves 112 now");
 	set_up("b", "112", 2, SWITCH_REPLACED);
-	grade_check(packet_switch_presence(sw, "111") == SWITCH_NOBODY, "nobody serves policy 111 any more: SWITCH_NOBODY");
+	grade_check(packet_switch_presence(sw, "111") == SWITCH_NOBODY,
+	            "nobody serves policy 111 any more: SWITCH_NOBODY");
 	end();
 }
 
@@ -206,9 +216,11 @@ static void a_turn_outlives_the_entry_it_was_taken_from(void)
 	set_up("a", "111", 2, SWITCH_REPLACED);
 	set_up("b", "112", 3, SWITCH_SET_UP);
 	grade_check(strcmp(turn.id, "a") == 0 && strcmp(upstream_address(turn.upstream), "127.0.0.1:1") == 0,
-	            "a came again at port 2, while a message was at its old entry; id and upstream of that turn are good until "
+	            "a came again at port 2, while a message was at its old entry; id and upstream of that turn are "
+	            "good until "
 	            "packet_switch_done()");
-	grade_check(!packet_switch_failed(sw, &turn), "that message fails: old news, for the entry is replaced, and nobody goes out for it");
+	grade_check(!packet_switch_failed(sw, &turn),
+	            "that message fails: old news, for the entry is replaced, and nobody goes out for it");
 	packet_switch_done(sw, &turn);
 	check_turns("111", "a a ", 2, "a at port 2 has done nothing wrong: what happened at port 1 is old news");
 	end();

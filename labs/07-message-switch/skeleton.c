@@ -1,12 +1,12 @@
-/* skeleton.c: lab 7, the table of the message switch. It compiles, and takes each message to the server that set itself up first, whatever
- * its policy; a server that sets itself up twice stands in the table twice.
+/* skeleton.c: lab 7, the table of the message switch. It compiles, and takes each message to the server that set
+ * itself up first, whatever its policy; a server that sets itself up twice stands in the table twice.
  *
  *      {"type":1, id 100, privPolyId 111, listenport 2105} ──► packet_switch_set_up      the table
- *      {"type":0, srcid 7, privPoliId 111, ...}            ──► packet_switch_pick        whose turn is it in policy 111?
+ *      {"type":0, srcid 7, privPoliId 111, ...}            ──► packet_switch_pick        whose turn is it?
  *                                                               └─► _succeeded or _failed, then _done
  *
- * The road of a message (switch.c) is done, and so is the memory of servers. Yours are the functions between the rulers: switch.h says what
- * each has to do. Every one of them may be called by many threads at once.
+ * The road of a message (switch.c) is done, and so is the memory of servers. Yours are the functions between the
+ * rulers: switch.h says what each has to do. Every one of them may be called by many threads at once.
  */
 #include "switch.h"
 
@@ -19,10 +19,10 @@ struct server {
 	char id[PACKET_ID_MAX], policy[PACKET_ID_MAX];
 	struct address address;
 	struct upstream *upstream;
-	unsigned place;   /* in the table: what a turn's pick.slot says */
-	unsigned users;   /* turns that are not given back yet */
-	bool is_listed;   /* false: replaced, and kept until nobody uses it */
-	bool is_out;      /* it failed */
+	unsigned place; /* in the table: what a turn's pick.slot says */
+	unsigned users; /* turns that are not given back yet */
+	bool is_listed; /* false: replaced, and kept until nobody uses it */
+	bool is_out;    /* it failed */
 	bool is_drained;
 	uint64_t last_turn; /* when it had its last turn, counted in turns */
 	uint64_t requests_total, failures_total;
@@ -36,9 +36,11 @@ struct packet_switch {
 	uint64_t turns;
 };
 
-/* ---- given: servers, and the table as a whole --------------------------------------------------------------------- */
+/* ---- given: servers, and the table as a whole ---------------------------------------------------------------------
+   */
 
-struct packet_switch *packet_switch_create(const char *name, struct log *log, struct upstreams *all, const struct settings *settings)
+struct packet_switch *packet_switch_create(const char *name, struct log *log, struct upstreams *all,
+                                           const struct settings *settings)
 {
 	struct packet_switch *sw = calloc(1, sizeof *sw);
 
@@ -74,7 +76,8 @@ void packet_switch_configure(struct packet_switch *sw, const struct settings *se
 }
 
 /* A new server in a free place of the table, listed. NULL when there is none, or no memory. */
-static struct server *make_server(struct packet_switch *sw, const char *id, const char *policy, const struct address *address)
+static struct server *make_server(struct packet_switch *sw, const char *id, const char *policy,
+                                  const struct address *address)
 {
 	unsigned place = 0;
 	char name[PACKET_ID_MAX + 16];
@@ -133,7 +136,9 @@ static void hand_out(struct server *server, struct switch_turn *out)
 {
 	server->users++;
 	server->requests_total++;
-	*out = (struct switch_turn){ .id = server->id, .upstream = server->upstream, .pick = { .slot = server->place, .item = server } };
+	*out = (struct switch_turn){ .id = server->id,
+		                     .upstream = server->upstream,
+		                     .pick = { .slot = server->place, .item = server } };
 }
 
 size_t packet_switch_report(struct packet_switch *sw, struct packet_switch_row *rows, size_t capacity)
@@ -180,12 +185,14 @@ bool packet_switch_drain(struct packet_switch *sw, const char *address, bool dra
 	return found;
 }
 
-/* ---- yours --------------------------------------------------------------------------------------------------------- */
+/* ---- yours
+   --------------------------------------------------------------------------------------------------------- */
 
-/* 1. Is the id in the table already? Then it may be unchanged (same policy, same address, not out): nothing happens, not even to the turns.
-   2. Else the new entry takes its place and its turn (last_turn), if the policy is the same. The old one may be at work: see _done.
-   3. No more than SWITCH_SERVERS_MAX of them. */
-enum switch_setup packet_switch_set_up(struct packet_switch *sw, const char *id, const char *policy, const struct address *address)
+/* 1. Is the id in the table already? Then it may be unchanged (same policy, same address, not out): nothing happens,
+   not even to the turns. 2. Else the new entry takes its place and its turn (last_turn), if the policy is the same.
+   The old one may be at work: see _done. 3. No more than SWITCH_SERVERS_MAX of them. */
+enum switch_setup packet_switch_set_up(struct packet_switch *sw, const char *id, const char *policy,
+                                       const struct address *address)
 {
 	pthread_mutex_lock(&sw->mutex);
 	struct server *before = find_server(sw, id);
@@ -202,8 +209,10 @@ enum switch_presence packet_switch_presence(struct packet_switch *sw, const char
 	return sw->listed > 0 ? SWITCH_SOMEBODY : SWITCH_NOBODY;
 }
 
-/* Of this policy, listed, not out, not drained, not tried: whose last turn is the longest ago? Of two the one that came first. */
-bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried, struct switch_turn *out)
+/* Of this policy, listed, not out, not drained, not tried: whose last turn is the longest ago? Of two the one that
+   came first. */
+bool packet_switch_pick(struct packet_switch *sw, const char *policy, struct balancer_tried *tried,
+                        struct switch_turn *out)
 {
 	bool picked = false;
 

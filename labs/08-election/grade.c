@@ -1,7 +1,8 @@
-/* grade.c: lab 8's graded tests. Each is a plan for the stage: who begins when, what goes wrong, and what must be so in the end.
+/* grade.c: lab 8's graded tests. Each is a plan for the stage: who begins when, what goes wrong, and what must be so
+ * in the end.
  *
- * The last ones have no plan of their own: they take the adversary's, random_plan.c of the simulation, fifty of them: ten from each
- * thousandth seed, from --seed on.
+ * The last ones have no plan of their own: they take the adversary's, random_plan.c of the simulation, fifty of them:
+ * ten from each thousandth seed, from --seed on.
  */
 #include "labs/08-election/election.h"
 
@@ -13,7 +14,8 @@
 
 #define ADVERSARIES 10u
 
-/* From from_us until until_us these nodes (bits, by their place in the plan) take master for master, or text tells what went wrong. */
+/* From from_us until until_us these nodes (bits, by their place in the plan) take master for master, or text tells
+   what went wrong. */
 struct claim {
 	uint64_t from_us, until_us;
 	unsigned nodes, master;
@@ -21,10 +23,10 @@ struct claim {
 };
 
 struct rules {
-	uint64_t overlap_us;         /* how long two nodes that hear each other may both be master; 0: never */
-	uint64_t pairs_from_us;      /* before that it is not looked at */
-	uint64_t settle_us;          /* so long after the last fault all agree; 0: not asked */
-	const struct claim *claims;  /* ended by one without a text; NULL: none */
+	uint64_t overlap_us;        /* how long two nodes that hear each other may both be master; 0: never */
+	uint64_t pairs_from_us;     /* before that it is not looked at */
+	uint64_t settle_us;         /* so long after the last fault all agree; 0: not asked */
+	const struct claim *claims; /* ended by one without a text; NULL: none */
 	/* While it is played. */
 	unsigned masters[NODES_MAX]; /* whom each takes for master */
 	uint64_t together_us[NODES_MAX][NODES_MAX];
@@ -98,8 +100,9 @@ static void check_pair(struct stage *s, unsigned i, unsigned k)
 	if (rules.together_us[i][k] == NEVER_US)
 		rules.together_us[i][k] = s->now_us;
 	if (s->now_us - rules.together_us[i][k] >= rules.overlap_us)
-		stage_fail(s, "nodes %u and %u were masters at the same time, and can hear each other (allowed: %.1f s)", a->id, b->id,
-		           (double)rules.overlap_us / 1e6);
+		stage_fail(s,
+		           "nodes %u and %u were masters at the same time, and can hear each other (allowed: %.1f s)",
+		           a->id, b->id, (double)rules.overlap_us / 1e6);
 }
 
 static void check_agreement(struct stage *s)
@@ -114,16 +117,19 @@ static void check_agreement(struct stage *s)
 	}
 	for (unsigned i = 0; i < s->plan->node_count; i++)
 		if (s->players[i].is_up && rules.masters[i] != lowest)
-			stage_fail(s, "nothing has happened for %.1f s, and node %u takes %u for master and not %u, the lowest id alive",
-			           (double)(s->now_us - s->changed_us) / 1e6, s->players[i].id, rules.masters[i], lowest);
+			stage_fail(s,
+			           "nothing has happened for %.1f s, and node %u takes %u for master and not %u, the "
+			           "lowest id alive",
+			           (double)(s->now_us - s->changed_us) / 1e6, s->players[i].id, rules.masters[i],
+			           lowest);
 }
 
 static void check_claims(struct stage *s)
 {
 	for (const struct claim *c = rules.claims; c != NULL && c->text != NULL; c++)
 		for (unsigned i = 0; i < s->plan->node_count; i++)
-			if ((c->nodes >> i & 1) && s->now_us >= c->from_us && s->now_us < c->until_us && is_judged(&s->players[i]) &&
-			    rules.masters[i] != c->master)
+			if ((c->nodes >> i & 1) && s->now_us >= c->from_us && s->now_us < c->until_us &&
+			    is_judged(&s->players[i]) && rules.masters[i] != c->master)
 				stage_fail(s, "%s", c->text);
 }
 
@@ -134,7 +140,10 @@ static void watch(struct stage *s)
 		unsigned master = is_judged(p) ? election_master(p->mind) : rules.masters[i];
 
 		if (master != rules.masters[i])
-			stage_tell(s, "node %u takes %u for master%s", p->id, master, master == p->id ? ": itself" : master == 0 ? ": nobody" : "");
+			stage_tell(s, "node %u takes %u for master%s", p->id, master,
+			           master == p->id ? ": itself" :
+			           master == 0     ? ": nobody" :
+			                             "");
 		rules.masters[i] = master;
 	}
 	check_claims(s);
@@ -236,7 +245,8 @@ static void when_the_master_dies_there_is_another_within_1500_ms(void)
 {
 	static const struct claim claims[] = {
 		{ 3500 * MS, 5000 * MS, 7, 10, "10 is alive, and not everybody's master" },
-		{ 6500 * MS, 12 * SECOND, 6, 20, "10 has been dead for 1.5 s, and no node took 20 for master, or not both" },
+		{ 6500 * MS, 12 * SECOND, 6, 20,
+		  "10 has been dead for 1.5 s, and no node took 20 for master, or not both" },
 		{ 0, 0, 0, 0, NULL },
 	};
 
@@ -277,26 +287,31 @@ static void a_lower_id_takes_over_and_there_are_never_two(void)
 static void with_20_percent_lost_the_master_stays(void)
 {
 	static const struct claim claims[] = {
-		{ 5 * SECOND, 90 * SECOND, 7, 10, "all are alive, a fifth of the datagrams is lost, and 10 is not everybody's master" },
+		{ 5 * SECOND, 90 * SECOND, 7, 10,
+		  "all are alive, a fifth of the datagrams is lost, and 10 is not everybody's master" },
 		{ 0, 0, 0, 0, NULL },
 	};
 
 	begin_plan(3, 7, 60 * SECOND);
-	plan.road = (struct road){ .delay_us = 200, .jitter_us = 60000, .lost_per_million = 200000, .doubled_per_million = 200000 };
+	plan.road = (struct road){
+		.delay_us = 200, .jitter_us = 60000, .lost_per_million = 200000, .doubled_per_million = 200000
+	};
 	run(claims);
 }
 
 static void a_master_that_can_hear_nobody_is_replaced(void)
 {
 	static const struct claim claims[] = {
-		{ 7 * SECOND, 12 * SECOND, 6, 20, "10 is heard, but can hear nobody: it answers nothing, and 20 is not yet master of 20 and 30" },
+		{ 7 * SECOND, 12 * SECOND, 6, 20,
+		  "10 is heard, but can hear nobody: it answers nothing, and 20 is not yet master of 20 and 30" },
 		{ 0, 0, 0, 0, NULL },
 	};
 	struct road cut = calm_road;
 
 	begin_plan(3, 7, 12 * SECOND);
 	cut.is_cut = true;
-	plan_fault(&plan, (struct fault){ .kind = FAULT_ROAD, .nodes = 6, .others = 1, .road = cut, .at_us = 5 * SECOND });
+	plan_fault(&plan,
+	           (struct fault){ .kind = FAULT_ROAD, .nodes = 6, .others = 1, .road = cut, .at_us = 5 * SECOND });
 	run(claims);
 }
 
@@ -304,8 +319,9 @@ static void a_master_that_stood_still_goes_on_as_a_newcomer(void)
 {
 	static const struct claim claims[] = {
 		{ 6500 * MS, 8 * SECOND, 6, 20, "10 has stood still for 1.5 s, and 20 is not yet master" },
-		{ 8 * SECOND + 2, 8 * SECOND + 50 * MS, 1, 0, "10 went on after it had stood still for 3 s, and does not begin as a newcomer does, "
-		                                               "who listens first (it can see by its clock that it did not run)" },
+		{ 8 * SECOND + 2, 8 * SECOND + 50 * MS, 1, 0,
+		  "10 went on after it had stood still for 3 s, and does not begin as a newcomer does, "
+		  "who listens first (it can see by its clock that it did not run)" },
 		{ 10 * SECOND, 14 * SECOND, 7, 10, "10 went on 2 s ago, and is not yet everybody's master again" },
 		{ 0, 0, 0, 0, NULL },
 	};
@@ -313,7 +329,8 @@ static void a_master_that_stood_still_goes_on_as_a_newcomer(void)
 	for (unsigned i = 0; i < 20; i++) {
 		begin_plan(3, 7, 14 * SECOND);
 		plan.seed += i;
-		plan_fault(&plan, (struct fault){ .kind = FAULT_PAUSE, .nodes = 1, .at_us = 5 * SECOND, .for_us = 3 * SECOND });
+		plan_fault(&plan, (struct fault){
+					  .kind = FAULT_PAUSE, .nodes = 1, .at_us = 5 * SECOND, .for_us = 3 * SECOND });
 		if (run(claims) == 0)
 			return;
 	}
@@ -322,12 +339,17 @@ static void a_master_that_stood_still_goes_on_as_a_newcomer(void)
 static void datagrams_of_the_dead_and_garbage_wake_nobody(void)
 {
 	static const struct claim claims[] = {
-		{ 7 * SECOND, 14 * SECOND, 6, 20, "10 has been dead for 2 s, somebody plays its old datagrams again, and 20 is not master" },
+		{ 7 * SECOND, 14 * SECOND, 6, 20,
+		  "10 has been dead for 2 s, somebody plays its old datagrams again, and 20 is not master" },
 		{ 0, 0, 0, 0, NULL },
 	};
 
 	begin_plan(3, 7, 14 * SECOND);
-	plan_fault(&plan, (struct fault){ .kind = FAULT_ATTACK, .nodes = 0, .at_us = 4 * SECOND, .for_us = 10 * SECOND, .threshold = 2000 });
+	plan_fault(&plan, (struct fault){ .kind = FAULT_ATTACK,
+	                                  .nodes = 0,
+	                                  .at_us = 4 * SECOND,
+	                                  .for_us = 10 * SECOND,
+	                                  .threshold = 2000 });
 	plan_fault(&plan, (struct fault){ .kind = FAULT_CRASH, .nodes = 1, .at_us = 5 * SECOND });
 	run(claims);
 }
@@ -335,8 +357,10 @@ static void datagrams_of_the_dead_and_garbage_wake_nobody(void)
 static void a_split_group_has_two_masters_and_one_when_it_meets(void)
 {
 	static const struct claim claims[] = {
-		{ 6500 * MS, 9 * SECOND, 3, 10, "the group has been split for 1.5 s, and 10 is not master of 10 and 20" },
-		{ 6500 * MS, 9 * SECOND, 12, 30, "the group has been split for 1.5 s, and 30 is not master of 30 and 40" },
+		{ 6500 * MS, 9 * SECOND, 3, 10,
+		  "the group has been split for 1.5 s, and 10 is not master of 10 and 20" },
+		{ 6500 * MS, 9 * SECOND, 12, 30,
+		  "the group has been split for 1.5 s, and 30 is not master of 30 and 40" },
 		{ 10500 * MS, 14 * SECOND, 15, 10, "the parts met 1.5 s ago, and 10 is not everybody's master" },
 		{ 0, 0, 0, 0, NULL },
 	};
@@ -344,8 +368,10 @@ static void a_split_group_has_two_masters_and_one_when_it_meets(void)
 
 	begin_plan(4, 15, 14 * SECOND);
 	cut.is_cut = true;
-	plan_fault(&plan, (struct fault){ .kind = FAULT_ROAD, .nodes = 3, .others = 12, .road = cut, .at_us = 5 * SECOND });
-	plan_fault(&plan, (struct fault){ .kind = FAULT_ROAD, .nodes = 12, .others = 3, .road = cut, .at_us = 5 * SECOND });
+	plan_fault(&plan,
+	           (struct fault){ .kind = FAULT_ROAD, .nodes = 3, .others = 12, .road = cut, .at_us = 5 * SECOND });
+	plan_fault(&plan,
+	           (struct fault){ .kind = FAULT_ROAD, .nodes = 12, .others = 3, .road = cut, .at_us = 5 * SECOND });
 	plan_fault(&plan, (struct fault){ .kind = FAULT_CALM, .nodes = 0, .at_us = 9 * SECOND });
 	rules.overlap_us = 1500 * MS;
 	run(claims);
@@ -374,7 +400,9 @@ static void play_against_the_adversary(unsigned group)
 		stage_free(s);
 	}
 	if (won < ADVERSARIES)
-		grade_partial((int)(2 * won / ADVERSARIES), "%u of %u seeds were won. The first that was lost (make lab N=8 ONLY=\"first ten\" SEED=%llu):\n%s",
+		grade_partial((int)(2 * won / ADVERSARIES),
+		              "%u of %u seeds were won. The first that was lost (make lab N=8 ONLY=\"first ten\" "
+		              "SEED=%llu):\n%s",
 		              won, ADVERSARIES, (unsigned long long)lost_seed, lost);
 }
 

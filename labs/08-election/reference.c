@@ -1,7 +1,7 @@
 /* reference.c: lab 8's interface, done by weir's own cluster.c.
  *
- * cluster.c elects a master and shares a limit. Here its limit is one start and nobody ever asks for it, so that what is left is the
- * election; cluster_wire.c makes bytes of its messages, as in the proxy.
+ * cluster.c elects a master and shares a limit. Here its limit is one start and nobody ever asks for it, so that what
+ * is left is the election; cluster_wire.c makes bytes of its messages, as in the proxy.
  */
 #include "labs/08-election/election.h"
 
@@ -65,13 +65,16 @@ static void on_happened(void *context, enum cluster_event event, unsigned id, ui
 	(void)context, (void)event, (void)id, (void)number;
 }
 
-struct election *election_create(const struct election_options *options, const struct election_calls *calls, uint64_t now_us)
+struct election *election_create(const struct election_options *options, const struct election_calls *calls,
+                                 uint64_t now_us)
 {
 	struct election *e = calloc(1, sizeof *e);
 
 	if (e == NULL)
 		return NULL;
-	struct cluster_options cluster = { .id = options->id, .incarnation = options->incarnation, .threshold = 1, .window_us = 1000000 };
+	struct cluster_options cluster = {
+		.id = options->id, .incarnation = options->incarnation, .threshold = 1, .window_us = 1000000
+	};
 	struct cluster_calls own = { e, on_send, on_give, on_answered, on_line, on_random, on_happened };
 	struct cluster_wire_options wire = { .group = "lab 8", .incarnation = options->incarnation };
 	e->calls = *calls;

@@ -8,8 +8,8 @@
  *        │  "20 is here; I heard 7714 from 10"      │
  *        │◄─────────────────────────────────────────┤   only now does 10 know that 20 lives and hears it
  *
- * election.h says what each function is called for, and with what. Everything that a node knows is in struct election: there are no global
- * variables, for the simulator has many nodes in one process.
+ * election.h says what each function is called for, and with what. Everything that a node knows is in struct
+ * election: there are no global variables, for the simulator has many nodes in one process.
  */
 #include "labs/08-election/election.h"
 
@@ -28,7 +28,8 @@ struct election {
 	struct election_calls calls;
 };
 
-struct election *election_create(const struct election_options *options, const struct election_calls *calls, uint64_t now_us)
+struct election *election_create(const struct election_options *options, const struct election_calls *calls,
+                                 uint64_t now_us)
 {
 	struct election *e = calloc(1, sizeof *e);
 
@@ -45,7 +46,8 @@ void election_destroy(struct election *e)
 	free(e);
 }
 
-/* 1. Has this node stood still since it was last called?  2. Who is alive?  3. Who is the lowest of them?  4. Is a heartbeat due? */
+/* 1. Has this node stood still since it was last called?  2. Who is alive?  3. Who is the lowest of them?  4. Is a
+   heartbeat due? */
 uint64_t election_tick(struct election *e, uint64_t now_us)
 {
 	struct note note = { .id = e->options.id };

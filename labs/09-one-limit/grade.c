@@ -1,13 +1,14 @@
-/* grade.c: lab 9's graded tests: a plan for the stage, a line of requests at each node, and a judge that sees every start by true time.
+/* grade.c: lab 9's graded tests: a plan for the stage, a line of requests at each node, and a judge that sees every
+ * start by true time.
  *
- *      give ──► a start for each, at its moment, a thread's lateness later ──► does anybody wait? is it in time? ──► judge
+ *      give ──► a start for each, at its moment, or a little late ──► does anybody wait? is it in time? ──► judge
  *
- *      starts   │ │  │││ │   │  │     (t - window, t] is the window that ends with this start. The fullest window ends with a
- *      ─────────┴─┴──┴┴┴─┴───┴──┴──►  start, so to look at each start's own is to look at all.
+ *      starts   │ │  │││ │   │  │     (t - window, t] is the window that ends with this start. The fullest ends with
+ *      ─────────┴─┴──┴┴┴─┴───┴──┴──►  one, so to look at each start's own is to look at all.
  *                  └────────────┘t
  *
- * The election is played by this file, from above: it sees who runs and who hears whom, and tells each node, late and at different moments.
- * What share.h promises of it is kept here: see look_for_master().
+ * The election is played by this file, from above: it sees who runs and who hears whom, and tells each node, late and
+ * at different moments. What share.h promises of it is kept here: see look_for_master().
  */
 #include "labs/09-one-limit/share.h"
 
@@ -26,7 +27,7 @@
 #define UNTOLD 65536u
 
 struct desk {
-	unsigned told;         /* whom it was told to take for master; UNTOLD: nothing yet, or it stood still */
+	unsigned told; /* whom it was told to take for master; UNTOLD: nothing yet, or it stood still */
 	uint64_t began_us, unheard_us, ran_us;
 	struct share_line line;
 	struct load load;
@@ -41,7 +42,7 @@ static struct office {
 	uint64_t from_us, until_us; /* starts are counted between these */
 	const char *advice;         /* said when a window is too full */
 	struct desk desks[NODES_MAX];
-	unsigned master;            /* index; NOBODY */
+	unsigned master; /* index; NOBODY */
 	uint64_t master_life, missing_since_us, vacant_since_us, next_look_us;
 	struct start starts[SHARE_THRESHOLD_MAX + 1];
 	size_t first, count;
@@ -65,11 +66,12 @@ static void exceeded(struct stage *s)
 	char list[400] = "";
 
 	for (size_t i = office.count > 12 ? office.count - 12 : 0; i < office.count; i++)
-		snprintf(list + strlen(list), sizeof list - strlen(list), " %.4f (node %u)", (double)start_at(i)->at_us / 1e6,
-		         s->players[start_at(i)->node].id);
+		snprintf(list + strlen(list), sizeof list - strlen(list), " %.4f (node %u)",
+		         (double)start_at(i)->at_us / 1e6, s->players[start_at(i)->node].id);
 	stage_tell(s, "the starts in that window%s:%s", office.count > 12 ? ", the last 12" : "", list);
-	stage_fail(s, "%zu starts in one window of %.3f s, and the threshold is %u%s%s", office.count, (double)plan.window_us / 1e6,
-	           plan.threshold, office.advice != NULL ? ": " : "", office.advice != NULL ? office.advice : "");
+	stage_fail(s, "%zu starts in one window of %.3f s, and the threshold is %u%s%s", office.count,
+	           (double)plan.window_us / 1e6, plan.threshold, office.advice != NULL ? ": " : "",
+	           office.advice != NULL ? office.advice : "");
 }
 
 static void judge(struct player *p)
@@ -80,7 +82,8 @@ static void judge(struct player *p)
 		office.first = (office.first + 1) % (SHARE_THRESHOLD_MAX + 1);
 		office.count--;
 	}
-	office.starts[(office.first + office.count++) % (SHARE_THRESHOLD_MAX + 1)] = (struct start){ s->now_us, p->index };
+	office.starts[(office.first + office.count++) % (SHARE_THRESHOLD_MAX + 1)] =
+		(struct start){ s->now_us, p->index };
 	if (plan.threshold <= 5)
 		stage_tell(s, "node %u starts a request", p->id);
 	desk_of(p)->in_letter++;
@@ -116,13 +119,17 @@ static void on_give(void *context, uint64_t from_us, uint64_t until_us, unsigned
 	uint64_t now_us = stage_clock_us(p), in_us = from_us > now_us ? from_us - now_us : 0;
 
 	if (count > plan.threshold || in_us > plan.window_us * 2 + 10 * SECOND) {
-		stage_fail(s, "node %u is given %u starts in %.3f s: that cannot be meant", p->id, count, (double)in_us / 1e6);
+		stage_fail(s, "node %u is given %u starts in %.3f s: that cannot be meant", p->id, count,
+		           (double)in_us / 1e6);
 		return;
 	}
 	for (; count > 0; count--) {
 		desk_of(p)->line.held++;
-		queue_push(&s->queue, (struct event){ .at_us = s->now_us + in_us + stage_lateness_us(s), .kind = EVENT_SEND, .node = p->index,
-		                                      .life = p->life, .number = until_us });
+		queue_push(&s->queue, (struct event){ .at_us = s->now_us + in_us + stage_lateness_us(s),
+		                                      .kind = EVENT_SEND,
+		                                      .node = p->index,
+		                                      .life = p->life,
+		                                      .number = until_us });
 	}
 }
 
@@ -161,7 +168,10 @@ static void plan_arrival(struct player *p)
 	uint64_t gap_us = (uint64_t)(1e6 / load->rate);
 	if (load->pattern == LOAD_RANDOM)
 		gap_us = random_below(&s->random, 2 * gap_us);
-	queue_push(&s->queue, (struct event){ .at_us = s->now_us + gap_us + 1, .kind = EVENT_ARRIVAL, .node = p->index, .life = p->life,
+	queue_push(&s->queue, (struct event){ .at_us = s->now_us + gap_us + 1,
+	                                      .kind = EVENT_ARRIVAL,
+	                                      .node = p->index,
+	                                      .life = p->life,
 	                                      .number = desk_of(p)->load_life });
 }
 
@@ -181,7 +191,8 @@ static void set_load(struct player *p, const struct load *load)
 
 static void arrive(struct player *p)
 {
-	unsigned waiting = desk_of(p)->line.waiting + (desk_of(p)->load.pattern == LOAD_BURSTS ? desk_of(p)->load.depth : 1);
+	unsigned waiting =
+		desk_of(p)->line.waiting + (desk_of(p)->load.pattern == LOAD_BURSTS ? desk_of(p)->load.depth : 1);
 
 	set_waiting(p, waiting < BACKLOG ? waiting : BACKLOG);
 	plan_arrival(p);
@@ -281,7 +292,8 @@ static void tell_players(struct stage *s)
 		bool hears = office.master != NOBODY && (i == office.master || stage_hear(s, i, office.master));
 		if (hears)
 			d->unheard_us = s->now_us;
-		if (hears && (i != office.master || s->players[i].life == office.master_life) && random_chance(&s->random, 100000))
+		if (hears && (i != office.master || s->players[i].life == office.master_life) &&
+		    random_chance(&s->random, 100000))
 			tell_player(s, i, s->players[office.master].id);
 		else if (!hears && s->now_us - d->unheard_us > LOST_US && random_chance(&s->random, 100000))
 			tell_player(s, i, 0);
@@ -292,9 +304,14 @@ static void tell_players(struct stage *s)
 
 static void *create(struct player *p, uint64_t now_us)
 {
-	struct share_options options = { .id = p->id, .incarnation = p->incarnation, .nodes = plan.node_count, .threshold = plan.threshold,
+	struct share_options options = { .id = p->id,
+		                         .incarnation = p->incarnation,
+		                         .nodes = plan.node_count,
+		                         .threshold = plan.threshold,
 		                         .window_us = plan.window_us };
-	struct share_calls calls = { .context = p, .send = on_send, .line = on_line, .give = on_give, .random = on_random };
+	struct share_calls calls = {
+		.context = p, .send = on_send, .line = on_line, .give = on_give, .random = on_random
+	};
 	struct desk *d = desk_of(p);
 
 	d->told = UNTOLD;
@@ -364,7 +381,8 @@ static void begin_plan(unsigned nodes, unsigned threshold, uint64_t end_us)
 	plan.road = (struct road){ .delay_us = 80, .jitter_us = 120 };
 	office.from_us = 4 * SECOND;
 	office.until_us = end_us;
-	office.advice = "a slot may be used again one window after the last moment at which a start may use it (a start may come late)";
+	office.advice = "a slot may be used again one window after the last moment at which a start may use it (a "
+	                "start may come late)";
 	for (unsigned i = 0; i < nodes; i++)
 		plan.nodes[i].id = 10 * (i + 1);
 	plan_fault(&plan, (struct fault){ .kind = FAULT_START, .nodes = (1u << nodes) - 1, .at_us = 1000 });
@@ -372,7 +390,9 @@ static void begin_plan(unsigned nodes, unsigned threshold, uint64_t end_us)
 
 static void saturate(unsigned nodes, uint64_t at_us)
 {
-	plan_load(&plan, (struct load){ .at_us = at_us, .nodes = nodes, .pattern = LOAD_STANDING, .depth = plan.threshold / 5 + 10 });
+	plan_load(&plan,
+	          (struct load){
+			  .at_us = at_us, .nodes = nodes, .pattern = LOAD_STANDING, .depth = plan.threshold / 5 + 10 });
 }
 
 /* Plays the plan; shows its failure. */
@@ -391,12 +411,14 @@ static bool went_well(void)
 /* How much of what was allowed between office.from_us and until_us was used. */
 static double used(void)
 {
-	return (double)office.measured * (double)plan.window_us / (double)(office.until_us - office.from_us) / plan.threshold;
+	return (double)office.measured * (double)plan.window_us / (double)(office.until_us - office.from_us) /
+	       plan.threshold;
 }
 
 static void check_used(double least, const char *when)
 {
-	grade_check(used() >= least, "%.0f %% of the threshold was used %s, and %.0f %% are asked for", 100 * used(), when, 100 * least);
+	grade_check(used() >= least, "%.0f %% of the threshold was used %s, and %.0f %% are asked for", 100 * used(),
+	            when, 100 * least);
 }
 
 static void a_node_that_is_alone_uses_its_limit(void)
@@ -427,8 +449,9 @@ static void each_of_three_gets_its_part(void)
 		return;
 	for (unsigned i = 0; i < 3; i++)
 		grade_check(office.measured > 0 && office.desks[i].measured * 100 >= office.measured * 15,
-		            "node %u got %llu of the starts, and all three together %llu; at least 15 %% are asked for", plan.nodes[i].id,
-		            (unsigned long long)office.desks[i].measured, (unsigned long long)office.measured);
+		            "node %u got %llu of the starts, and all three together %llu; at least 15 %% are asked for",
+		            plan.nodes[i].id, (unsigned long long)office.desks[i].measured,
+		            (unsigned long long)office.measured);
 }
 
 static void load_that_moves_takes_the_limit_with_it(void)
@@ -454,7 +477,9 @@ static void with_40_ms_one_way_most_of_it_is_used(void)
 static void with_20_percent_lost_it_holds(void)
 {
 	begin_plan(3, 20, 24 * SECOND);
-	plan.road = (struct road){ .delay_us = 80, .jitter_us = 20000, .lost_per_million = 200000, .doubled_per_million = 200000 };
+	plan.road = (struct road){
+		.delay_us = 80, .jitter_us = 20000, .lost_per_million = 200000, .doubled_per_million = 200000
+	};
 	saturate(7, 500 * MS);
 	if (went_well())
 		check_used(0.50, "with a fifth of the datagrams lost");
@@ -475,8 +500,9 @@ static void suffer(struct fault fault, unsigned delay_us, const char *advice, do
 		if (!went_well())
 			return;
 		if (used() < least) {
-			grade_fail("%.0f %% of the threshold was used from 5 s after it on, and %.0f %% are asked for (seed %llu)", 100 * used(),
-			           100 * least, (unsigned long long)plan.seed);
+			grade_fail("%.0f %% of the threshold was used from 5 s after it on, and %.0f %% are asked for "
+			           "(seed %llu)",
+			           100 * used(), 100 * least, (unsigned long long)plan.seed);
 			return;
 		}
 	}
@@ -517,7 +543,8 @@ static bool won_against(char lost[STAGE_TEXT_MAX])
 	double due = (double)(office.until_us - office.from_us) / (double)plan.window_us * plan.threshold;
 
 	if (!s->has_failed && plan.expect.calm_us > 0 && (double)office.measured < 0.4 * due - plan.threshold - 1)
-		stage_fail(s, "all faults are over, and %llu of %.0f starts were used", (unsigned long long)office.measured, due);
+		stage_fail(s, "all faults are over, and %llu of %.0f starts were used",
+		           (unsigned long long)office.measured, due);
 	bool has_won = !s->has_failed;
 	if (!has_won && lost[0] == '\0')
 		snprintf(lost, STAGE_TEXT_MAX, "%s", s->failure);
@@ -542,7 +569,9 @@ static void play_against_the_adversary(unsigned group)
 			lost_seed = seed;
 	}
 	if (won < ADVERSARIES)
-		grade_partial((int)(2 * won / ADVERSARIES), "%u of %u seeds were won. The first that was lost (make lab N=9 ONLY=\"first ten\" SEED=%llu):\n%s",
+		grade_partial((int)(2 * won / ADVERSARIES),
+		              "%u of %u seeds were won. The first that was lost (make lab N=9 ONLY=\"first ten\" "
+		              "SEED=%llu):\n%s",
 		              won, ADVERSARIES, (unsigned long long)lost_seed, lost);
 }
 

@@ -1,7 +1,7 @@
 /* reference.c: lab 9's interface, done by weir's own cluster.c.
  *
- * cluster.c has an election of its own, and knows nothing of the one that share_elected() tells of. It is told to be strict: a part of a
- * split group uses its share of the threshold, so that no sum of parts is more than the whole.
+ * cluster.c has an election of its own, and knows nothing of the one that share_elected() tells of. It is told to be
+ * strict: a part of a split group uses its share of the threshold, so that no sum of parts is more than the whole.
  */
 #include "labs/09-one-limit/share.h"
 

@@ -1,7 +1,8 @@
 /* skeleton.c: lab 9, one limit for many nodes. It compiles, and each node gives itself the whole threshold.
  *
- * The idea that works is in cluster.md and in the head of cluster.c: the master has a ring of threshold slots, and what it gives carries its
- * bounds, "start not before S, not after S + L". A slot is given again at S + W + L at the earliest.
+ * The idea that works is in cluster.md and in the head of cluster.c: the master has a ring of threshold slots, and
+ * what it gives carries its bounds, "start not before S, not after S + L". A slot is given again at S + W + L at the
+ * earliest.
  *
  *      member   q: "3 wait here" ───────►                      from  = r + in      (r: when the answer came)
  *      master                     ◄─────── "1, in 12 ms"        until = q + in + L  (the master answered at q or later)

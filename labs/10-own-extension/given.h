@@ -2,8 +2,8 @@
  *
  *      proxy ──► rewrite_request() ──► weir's own, from lib/rewrite.c ──► own_edit() ──► the target
  *
- * The file takes the place of lib/rewrite.c, so it has all that is in there: lib/rewrite.c itself, with two functions that have another
- * name.
+ * The file takes the place of lib/rewrite.c, so it has all that is in there: lib/rewrite.c itself, with two functions
+ * that have another name.
  */
 #ifndef LAB_OWN_GIVEN_H
 #define LAB_OWN_GIVEN_H
@@ -35,7 +35,9 @@ static size_t edit(const char *variable, const char *head, size_t length, char *
 size_t rewrite_request(const struct http_head *head, const struct rewrite_request *how, char *out, size_t capacity)
 {
 	char *written = malloc(capacity);
-	size_t length = written != NULL ? edit("LAB_REQUEST_HEADERS", written, weirs_request(head, how, written, capacity), out, capacity) : 0;
+	size_t length = written != NULL ? edit("LAB_REQUEST_HEADERS", written,
+	                                       weirs_request(head, how, written, capacity), out, capacity) :
+	                                  0;
 
 	free(written);
 	return length;
@@ -44,7 +46,9 @@ size_t rewrite_request(const struct http_head *head, const struct rewrite_reques
 size_t rewrite_response(const struct http_head *head, const struct rewrite_response *how, char *out, size_t capacity)
 {
 	char *written = malloc(capacity);
-	size_t length = written != NULL ? edit("LAB_RESPONSE_HEADERS", written, weirs_response(head, how, written, capacity), out, capacity) : 0;
+	size_t length = written != NULL ? edit("LAB_RESPONSE_HEADERS", written,
+	                                       weirs_response(head, how, written, capacity), out, capacity) :
+	                                  0;
 
 	free(written);
 	return length;

@@ -18,7 +18,12 @@ static const char *shown(const char *text, size_t length)
 	size_t at = 0;
 
 	for (size_t i = 0; i < length && at < 590; i++)
-		at += (size_t)sprintf(to + at, text[i] == '\r' ? "\\r" : text[i] == '\n' ? "\\n" : (unsigned char)text[i] < 32 ? "?" : "%c", text[i]);
+		at += (size_t)sprintf(to + at,
+		                      text[i] == '\r'             ? "\\r" :
+		                      text[i] == '\n'             ? "\\n" :
+		                      (unsigned char)text[i] < 32 ? "?" :
+		                                                    "%c",
+		                      text[i]);
 	to[at] = '\0';
 	return to;
 }
@@ -28,8 +33,10 @@ static bool check_edit(const char *rules, const char *expected)
 	char out[1024];
 	size_t length = own_edit(rules, HEAD, sizeof HEAD - 1, out, sizeof out);
 
-	return grade_check(length == strlen(expected) && memcmp(out, expected, length) == 0, "\"%s\" left \"%s\"\n%*sand \"%s\" is right", rules,
-	                   shown(out, length < sizeof out ? length : 0), (int)strlen(rules) - 3, "", shown(expected, strlen(expected)));
+	return grade_check(length == strlen(expected) && memcmp(out, expected, length) == 0,
+	                   "\"%s\" left \"%s\"\n%*sand \"%s\" is right", rules,
+	                   shown(out, length < sizeof out ? length : 0), (int)strlen(rules) - 3, "",
+	                   shown(expected, strlen(expected)));
 }
 
 static void check_refused(const char *rules, const char *what)
@@ -56,21 +63,25 @@ static void drop_takes_all_fields_of_a_name(void)
 
 static void set_leaves_one_field_of_a_name(void)
 {
-	check_edit("set X-A: new", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: new\r\nX-Another: 2\r\nContent-Length: 0\r\n\r\n");
-	check_edit("set X-Lab: 10", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\nX-Another: 2\r\nx-a: 3\r\nContent-Length: 0\r\nX-Lab: 10\r\n\r\n");
+	check_edit("set X-A: new",
+	           "GET /a HTTP/1.1\r\nHost: b\r\nX-A: new\r\nX-Another: 2\r\nContent-Length: 0\r\n\r\n");
+	check_edit("set X-Lab: 10", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\nX-Another: 2\r\nx-a: 3\r\nContent-Length: "
+	                            "0\r\nX-Lab: 10\r\n\r\n");
 	check_edit("set X-A:", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: \r\nX-Another: 2\r\nContent-Length: 0\r\n\r\n");
 }
 
 static void add_leaves_what_is_there(void)
 {
-	check_edit("add X-A: 4", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\nX-Another: 2\r\nx-a: 3\r\nContent-Length: 0\r\nX-A: 4\r\n\r\n");
+	check_edit("add X-A: 4", "GET /a HTTP/1.1\r\nHost: b\r\nX-A: 1\r\nX-Another: 2\r\nx-a: 3\r\nContent-Length: "
+	                         "0\r\nX-A: 4\r\n\r\n");
 }
 
 static void rules_are_carried_out_from_left_to_right(void)
 {
 	check_edit("add X-B: 1 | add X-B: 2 | set X-B: a, b; c | drop X-A",
 	           "GET /a HTTP/1.1\r\nHost: b\r\nX-Another: 2\r\nContent-Length: 0\r\nX-B: a, b; c\r\n\r\n");
-	check_edit("set X-B: 1 | drop X-B | drop X-A | drop X-Another", "GET /a HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n");
+	check_edit("set X-B: 1 | drop X-B | drop X-A | drop X-Another",
+	           "GET /a HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n");
 }
 
 static void rules_about_the_framing_are_refused(void)
@@ -108,8 +119,10 @@ static void nothing_is_written_behind_the_end(void)
 
 		while (behind < sizeof out && out[behind] == '#')
 			behind++;
-		if (!grade_check(behind == sizeof out, "%zu bytes of room, and byte %zu was written", capacity, behind) ||
-		    !grade_check(length == (capacity >= whole ? whole : 0), "%zu bytes of room, %zu are needed, and the answer is %zu", capacity, whole, length))
+		if (!grade_check(behind == sizeof out, "%zu bytes of room, and byte %zu was written", capacity,
+		                 behind) ||
+		    !grade_check(length == (capacity >= whole ? whole : 0),
+		                 "%zu bytes of room, %zu are needed, and the answer is %zu", capacity, whole, length))
 			return;
 	}
 }

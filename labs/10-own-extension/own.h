@@ -2,8 +2,9 @@
  *
  *      lib/rewrite.c writes the head that goes out ──► own_edit(rules, head) ──► to the target, or to the client
  *
- * Rules are a text, from the environment of weir: LAB_REQUEST_HEADERS for what goes to targets, LAB_RESPONSE_HEADERS for what goes to
- * clients. They are separated by '|', carried out from left to right, and blanks around each are of no meaning:
+ * Rules are a text, from the environment of weir: LAB_REQUEST_HEADERS for what goes to targets, LAB_RESPONSE_HEADERS
+ * for what goes to clients. They are separated by '|', carried out from left to right, and blanks around each are of
+ * no meaning:
  *
  *      drop NAME            no field of that name
  *      set NAME: VALUE      one field of that name: where the first of them stood, or behind all others
@@ -16,10 +17,10 @@
 
 #include <stddef.h>
 
-/* head: a start line, fields and the empty line, each ended by CR LF, well-formed. Writes the edited head into out, and nothing at or behind
-   out + capacity. Returns its length; 0 when it does not fit, or when a rule is refused: no rule at all, a name that is no token (RFC 9110
-   §5.6.2), a control character in a value, or a field that decides where the message ends or goes: Content-Length, Transfer-Encoding,
-   Connection, Upgrade, Host. Any thread. */
+/* head: a start line, fields and the empty line, each ended by CR LF, well-formed. Writes the edited head into out,
+   and nothing at or behind out + capacity. Returns its length; 0 when it does not fit, or when a rule is refused: no
+   rule at all, a name that is no token (RFC 9110 §5.6.2), a control character in a value, or a field that decides
+   where the message ends or goes: Content-Length, Transfer-Encoding, Connection, Upgrade, Host. Any thread. */
 size_t own_edit(const char *rules, const char *head, size_t length, char *out, size_t capacity);
 
 #endif

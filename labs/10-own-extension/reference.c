@@ -4,9 +4,9 @@
  *                │              │
  *      head ──► one ──► two ──► one ──► out       each rule reads one text and writes the other
  *
- * The invariant: what is in either text is a whole, well-formed head. A rule that could make it another message (a length, a line end in a
- * value) is refused before anything is written, and then nothing goes out at all: weir answers with an error, and logs that the head was
- * not to be written. A half-edited head would be worse.
+ * The invariant: what is in either text is a whole, well-formed head. A rule that could make it another message (a
+ * length, a line end in a value) is refused before anything is written, and then nothing goes out at all: weir
+ * answers with an error, and logs that the head was not to be written. A half-edited head would be worse.
  */
 #include "labs/10-own-extension/own.h"
 
@@ -44,7 +44,8 @@ static bool is_token(const char *text, size_t length)
 	static const char others[] = "!#$%&'*+-.^_`|~";
 
 	for (size_t i = 0; i < length; i++)
-		if (!((text[i] >= '0' && text[i] <= '9') || ((text[i] | 32) >= 'a' && (text[i] | 32) <= 'z') || (text[i] != '\0' && strchr(others, text[i]))))
+		if (!((text[i] >= '0' && text[i] <= '9') || ((text[i] | 32) >= 'a' && (text[i] | 32) <= 'z') ||
+		      (text[i] != '\0' && strchr(others, text[i]))))
 			return false;
 	return length > 0;
 }
@@ -121,7 +122,8 @@ static void carry_out(const struct rule *rule, const char *head, size_t length, 
 
 	write_bytes(w, head, (size_t)(line - head));
 	while (line < end) {
-		const char *next = (const char *)memchr(line, '\n', (size_t)(end - line)) + 1, *colon = memchr(line, ':', (size_t)(next - line));
+		const char *next = (const char *)memchr(line, '\n', (size_t)(end - line)) + 1,
+			   *colon = memchr(line, ':', (size_t)(next - line));
 
 		if (rule->verb == 'a' || colon == NULL || !is_name(rule, line, (size_t)(colon - line))) {
 			write_bytes(w, line, (size_t)(next - line));

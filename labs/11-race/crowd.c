@@ -1,9 +1,10 @@
-/* crowd.c: real threads at lab 11's gate, as many as the processors have, in no order that anybody chose: for ThreadSanitizer.
+/* crowd.c: real threads at lab 11's gate, as many as the processors have, in no order that anybody chose: for
+ * ThreadSanitizer.
  *
  *      make replay TSAN=yes [MINE=file.c]
  *
- * The gate is wide enough for all of them, so that nobody ever has to wait: a lost wake-up would end in silence, and here the lost update is
- * to be seen.
+ * The gate is wide enough for all of them, so that nobody ever has to wait: a lost wake-up would end in silence, and
+ * here the lost update is to be seen.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -35,7 +36,8 @@ int main(void)
 		begun++;
 	for (unsigned i = 0; i < begun; i++)
 		pthread_join(threads[i], NULL);
-	printf("%u threads came through the gate %u times each: %u served, and %u is right\n", begun, VISITS, gate_served(gate), begun * VISITS);
+	printf("%u threads came through the gate %u times each: %u served, and %u is right\n", begun, VISITS,
+	       gate_served(gate), begun * VISITS);
 	gate_destroy(gate);
 	return 0;
 }

@@ -1,5 +1,5 @@
-/* gate.h: what lab 11 is about: a gate through which at most so many threads are at a time, as a proxy has one for its connections
- * (max_clients).
+/* gate.h: what lab 11 is about: a gate through which at most so many threads are at a time, as a proxy has one for
+ * its connections (max_clients).
  *
  *      gate_enter ──► [ at most limit inside ] ──► gate_leave
  *          └─ full: it sleeps until somebody leaves, or the gate is closed
@@ -23,7 +23,8 @@ void gate_leave(struct gate *g);
 void gate_close(struct gate *g);
 /* How many have left. */
 unsigned gate_served(struct gate *g);
-/* How many have left both: at one moment, so neither may change between the two looks. Two threads may ask for the same two, in any order. */
+/* How many have left both: at one moment, so neither may change between the two looks. Two threads may ask for the
+   same two, in any order. */
 unsigned gate_served_by_both(struct gate *a, struct gate *b);
 
 #endif

@@ -25,8 +25,8 @@ static void try_scene(unsigned scene)
 			break;
 	}
 	if (wrong > 0)
-		grade_fail("%s%u seeds go wrong, the first is %" PRIu64 " (make replay SEED=%" PRIu64 " SCENE=%u):\n%s", wrong == 20 ? "at least " : "",
-		           wrong, wrong_seed, wrong_seed, scene + 1, first);
+		grade_fail("%s%u seeds go wrong, the first is %" PRIu64 " (make replay SEED=%" PRIu64 " SCENE=%u):\n%s",
+		           wrong == 20 ? "at least " : "", wrong, wrong_seed, wrong_seed, scene + 1, first);
 }
 
 static void everybody_who_leaves_is_counted(void)
@@ -57,10 +57,8 @@ static void two_threads_look_at_both_gates(void)
 int main(int argc, char **argv)
 {
 	static const struct grade_test tests[] = {
-		GRADE(6, everybody_who_leaves_is_counted),
-		GRADE(8, never_two_in_a_gate_for_one_and_all_come_through),
-		GRADE(4, never_three_in_a_gate_for_two),
-		GRADE(6, a_gate_that_is_closed_lets_all_who_wait_go),
+		GRADE(6, everybody_who_leaves_is_counted), GRADE(8, never_two_in_a_gate_for_one_and_all_come_through),
+		GRADE(4, never_three_in_a_gate_for_two),   GRADE(6, a_gate_that_is_closed_lets_all_who_wait_go),
 		GRADE(6, two_threads_look_at_both_gates),
 	};
 

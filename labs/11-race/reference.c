@@ -1,9 +1,9 @@
 /* reference.c: lab 11's gate, repaired: the twin of skeleton.c.
  *
- * All that is shared is read and written with the mutex locked. Whoever sleeps does so in a loop that asks again, for between the signal and
- * the moment when it has the mutex again, somebody else may have taken the place. What makes a sleeper's question come out differently
- * (a place, the end) is followed by a signal, or by a broadcast where it concerns them all. Two mutexes are locked in one order everywhere: by
- * their address.
+ * All that is shared is read and written with the mutex locked. Whoever sleeps does so in a loop that asks again, for
+ * between the signal and the moment when it has the mutex again, somebody else may have taken the place. What makes a
+ * sleeper's question come out differently (a place, the end) is followed by a signal, or by a broadcast where it
+ * concerns them all. Two mutexes are locked in one order everywhere: by their address.
  */
 #include "labs/11-race/gate.h"
 

@@ -61,7 +61,8 @@ int main(int argc, char **argv)
 		if (!went_well || only != 0)
 			show(scene, seed, went_well);
 		else
-			printf("scene %u, seed %" PRIu64 ": %s: went well (SCENE=%u shows it)\n\n", scene + 1, seed, scene_title(scene), scene + 1);
+			printf("scene %u, seed %" PRIu64 ": %s: went well (SCENE=%u shows it)\n\n", scene + 1, seed,
+			       scene_title(scene), scene + 1);
 		failed += !went_well;
 	}
 	return failed > 0;

@@ -1,7 +1,8 @@
 /* scenes.c: a few threads at a gate, in an order that a seed decides, and what must be so in the end.
  *
- * Each scene is as small as it can be: two or three threads, one or two calls each. A race needs no crowd; it needs the right order, and that
- * is what the seeds are for. What a scene itself counts it counts between two points of the scheduler, where nobody else runs.
+ * Each scene is as small as it can be: two or three threads, one or two calls each. A race needs no crowd; it needs
+ * the right order, and that is what the seeds are for. What a scene itself counts it counts between two points of the
+ * scheduler, where nobody else runs.
  */
 #include "labs/11-race/scenes.h"
 
@@ -59,7 +60,8 @@ static void *sum_up(void *argument)
 	struct part *part = argument;
 	struct play *p = part->play;
 
-	p->sums[part->number] = part->number == 0 ? gate_served_by_both(p->gate, p->other) : gate_served_by_both(p->other, p->gate);
+	p->sums[part->number] =
+		part->number == 0 ? gate_served_by_both(p->gate, p->other) : gate_served_by_both(p->other, p->gate);
 	return NULL;
 }
 
@@ -129,7 +131,8 @@ static const struct scene {
 	{ "two threads enter and leave: both are counted", "", 2, play_served },
 	{ "three threads at a gate for one: never two inside, and all come through", "", 1, play_crowd },
 	{ "three threads at a gate for two", "", 2, play_crowd },
-	{ "the gate is closed while two wait: both go away", "the gate is closed, and somebody waits at it for ever. ", 1, play_closing },
+	{ "the gate is closed while two wait: both go away", "the gate is closed, and somebody waits at it for ever. ",
+	  1, play_closing },
 	{ "two threads look at both gates", "", 1, play_sums },
 };
 
@@ -150,7 +153,8 @@ bool scene_play(unsigned scene, uint64_t seed, char text[SCENE_TEXT_MAX])
 	}
 	bool is_over = schedule_ended(s) == SCHEDULE_WELL;
 	bool went_well = is_over && play.wrong[0] == '\0';
-	snprintf(text, SCENE_TEXT_MAX, "%s%s%s%s%s", schedule_picture(s), play.wrong, play.wrong[0] != '\0' && !is_over ? "\n" : "",
+	snprintf(text, SCENE_TEXT_MAX, "%s%s%s%s%s", schedule_picture(s), play.wrong,
+	         play.wrong[0] != '\0' && !is_over ? "\n" : "",
 	         schedule_ended(s) == SCHEDULE_DEADLOCK ? of->deadlock : "", schedule_why(s));
 	if (is_over) {
 		gate_destroy(play.gate);

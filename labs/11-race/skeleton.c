@@ -1,4 +1,5 @@
-/* skeleton.c: lab 11, a gate that works on your machine. It has five faults, all of one kind: what happens depends on which thread runs when.
+/* skeleton.c: lab 11, a gate that works on your machine. It has five faults, all of one kind: what happens depends on
+ * which thread runs when.
  *
  * Do not look for them yet. Let them be shown to you, one at a time:
  *

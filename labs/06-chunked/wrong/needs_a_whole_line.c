@@ -1,4 +1,5 @@
-/* A chunk's head is looked for in the bytes of one read, with strstr's brothers and strtoul: it works until the network cuts a line in two.
+/* A chunk's head is looked for in the bytes of one read, with strstr's brothers and strtoul: it works until the
+ * network cuts a line in two.
  * grader: cut to "5" and
  */
 #include <stdlib.h>
@@ -17,7 +18,8 @@ void body_begin(struct body *body, enum http_framing framing, uint64_t content_l
 	body->state = SIZE;
 }
 
-static enum body_event read_chunked(struct body *body, const char *bytes, size_t length, size_t *used, struct http_text *data)
+static enum body_event read_chunked(struct body *body, const char *bytes, size_t length, size_t *used,
+                                    struct http_text *data)
 {
 	if (body->state == DONE)
 		return BODY_END;

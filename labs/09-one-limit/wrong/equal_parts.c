@@ -1,4 +1,5 @@
-/* Each node keeps its own part of the threshold and asks nobody: never too much, and the parts of those who have nothing to do are lost.
+/* Each node keeps its own part of the threshold and asks nobody: never too much, and the parts of those who have
+ * nothing to do are lost.
  * grader: of the threshold was used while the load moved
  */
 #include <stdlib.h>

@@ -1,4 +1,5 @@
-/* Two mutexes are locked in the order of the arguments: two threads with the arguments the other way round wait for each other.
+/* Two mutexes are locked in the order of the arguments: two threads with the arguments the other way round wait for
+ * each other.
  * grader: waits for b->mutex
  */
 #include "labs/11-race/gate.h"

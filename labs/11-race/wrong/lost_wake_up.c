@@ -1,4 +1,5 @@
-/* The question is asked under the mutex, which is given back before the thread sleeps: the signal comes in between, and wakes nobody.
+/* The question is asked under the mutex, which is given back before the thread sleeps: the signal comes in between,
+ * and wakes nobody.
  * grader: sleeps on g->changed until it is signalled
  */
 #include "labs/11-race/gate.h"
