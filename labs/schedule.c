@@ -195,8 +195,9 @@ static void pass_on(struct thread *t, bool not_self)
 	struct thread *next = able[draw(s, count)];
 	if (next == t)
 		return;
-	sem_post(&next->turn);
-	if (t->state == DONE)
+	bool is_done = t->state == DONE;
+	sem_post(&next->turn); /* from here on all belongs to next, until it is our turn again */
+	if (is_done)
 		return;
 	while (sem_wait(&t->turn) != 0)
 		;
