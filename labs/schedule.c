@@ -51,6 +51,7 @@ struct thread {
 
 struct step {
 	unsigned thread;
+	unsigned mutex; /* its number; 0: none */
 	char text[TEXT_MAX];
 };
 
@@ -63,6 +64,8 @@ struct schedule {
 		const void *mutex; /* NULL: a free place */
 		unsigned owner;
 	} owners[MUTEXES_MAX];
+	const void *known[MUTEXES_MAX]; /* mutexes, by number less one: two may have one name in the code */
+	unsigned known_count;
 	struct step steps[STEPS_MAX];
 	unsigned step_count;
 	sem_t finished;
@@ -107,10 +110,38 @@ static void note(struct thread *t, const char *format, ...)
 		end_run(s, SCHEDULE_ENDLESS);
 	}
 	s->steps[s->step_count].thread = t->index;
+	s->steps[s->step_count].mutex = 0;
 	va_start(values, format);
 	vsnprintf(s->steps[s->step_count].text, TEXT_MAX, format, values);
 	va_end(values);
 	s->step_count++;
+}
+
+/* Numbers are given as mutexes are met. */
+static unsigned number_of(struct schedule *s, const void *mutex)
+{
+	for (unsigned i = 0; i < s->known_count; i++)
+		if (s->known[i] == mutex)
+			return i + 1;
+	if (s->known_count == MUTEXES_MAX)
+		return 0;
+	s->known[s->known_count++] = mutex;
+	return s->known_count;
+}
+
+/* " (#2)", where there is more than one, and "" where one is enough to know which is meant. */
+static const char *written(const struct schedule *s, unsigned number, char out[24])
+{
+	out[0] = '\0';
+	if (number > 0 && s->known_count > 1)
+		snprintf(out, 24, " (#%u)", number);
+	return out;
+}
+
+/* The last step was about this mutex. */
+static void about(struct thread *t, const void *mutex)
+{
+	t->schedule->steps[t->schedule->step_count - 1].mutex = number_of(t->schedule, mutex);
 }
 
 void schedule_note(const char *format, ...)
@@ -155,10 +186,11 @@ static void describe_wait(struct schedule *s, const struct thread *t)
 {
 	size_t at = strlen(s->why);
 	const unsigned *owner = owner_of(s, t->object);
+	char number[24];
 
 	if (t->state == LOCKING)
-		snprintf(s->why + at, sizeof s->why - at, "; %s waits for %s, which %s has", t->name, t->object_name,
-		         owner != NULL ? s->threads[*owner].name : "nobody");
+		snprintf(s->why + at, sizeof s->why - at, "; %s waits for %s%s, which %s has", t->name, t->object_name,
+		         written(s, number_of(s, t->object), number), owner != NULL ? s->threads[*owner].name : "nobody");
 	else if (t->state == WAITING)
 		snprintf(s->why + at, sizeof s->why - at, "; %s sleeps on %s until it is signalled", t->name,
 		         t->object_name);
@@ -304,11 +336,13 @@ int schedule_lock(pthread_mutex_t *mutex, const char *name)
 		misuse(t, "waits for itself: it has already", name);
 	if (owner != NULL) {
 		note(t, "wants %s: %s has it", plain(name), t->schedule->threads[*owner].name);
+		about(t, mutex);
 		take(t, mutex, name);
 	} else {
 		own(t, mutex);
 	}
 	note(t, "locks %s", plain(name));
+	about(t, mutex);
 	return 0;
 }
 
@@ -320,6 +354,7 @@ int schedule_unlock(pthread_mutex_t *mutex, const char *name)
 		return 0;
 	disown(t, mutex, name);
 	note(t, "unlocks %s", plain(name));
+	about(t, mutex);
 	point(t);
 	return 0;
 }
@@ -482,8 +517,12 @@ static void draw_picture(struct schedule *s)
 	at = add(s, at, "\n");
 	if (first > 0)
 		at = add(s, at, "     (%u steps before that)\n", first);
-	for (unsigned i = first; i < s->step_count; i++)
-		at = add(s, at, "%4u  %*s%s\n", i + 1, (int)s->steps[i].thread * (COLUMN + 2), "", s->steps[i].text);
+	for (unsigned i = first; i < s->step_count; i++) {
+		char number[24];
+
+		at = add(s, at, "%4u  %*s%s%s\n", i + 1, (int)s->steps[i].thread * (COLUMN + 2), "", s->steps[i].text,
+		         written(s, s->steps[i].mutex, number));
+	}
 }
 
 struct schedule *schedule_run(uint64_t seed, void (*body)(void *context), void *context)
