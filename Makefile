@@ -43,13 +43,14 @@ bench_decision: ; $(run_bench_decision) ## what one decision of a limit costs, a
 lint: ; $(run_lint) ## clang's lock checker, the layering rules, the scripts, the pages
 docs: ; $(write_docs) ## what the settings table decides, code and outputs in the guide, the site: build/site/index.html
 lab: ; $(run_lab) ## grade your own part of weir: make lab N=3 [MINE=file.c] [ONLY='words of one test']
+replay: ; $(run_replay) ## lab 11: what the threads did, the same way each time: make replay [SEED=91] [SCENE=2] [MINE=file.c]
 labs_check: ; $(run_labs_check) ## the labs' own test: what each grader says of skeletons, of our modules and of wrong solutions
 conformance: ; $(write_conformance) ## raw bytes against weir, HAProxy and nginx: write docs/conformance.md
 install: all ; $(install_files) ## install below PREFIX (/usr/local), in DESTDIR if given
 uninstall: ; $(uninstall_files) ## remove what install put there
 clean: ; rm -rf $(BUILD) weir server_demo client_demo libweir.a libweir.so* ## remove everything that was built
 help: ; @sed -n 's/^\([a-z_]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24 ## this list
-.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations soak tsan_soak attack cluster_table fuzz bench bench_limits bench_decision lint docs lab labs_check conformance install uninstall clean help objects \
+.PHONY: all library test faults unit asan tsan coverage sim sim_mutations mutations soak tsan_soak attack cluster_table fuzz bench bench_limits bench_decision lint docs lab replay labs_check conformance install uninstall clean help objects \
 	unit_tests fuzz_targets bench_programs FORCE
 
 VERSION := $(shell sed -n 's/^.define WEIR_VERSION "\(.*\)"$$/\1/p' weir.h)
@@ -75,7 +76,7 @@ FAULTS = $(O)/tests/faults/faults.so
 BENCH_PROGRAMS = $(patsubst %.c,%,$(wildcard bench/*.c))
 SIM_SOURCES = $(wildcard tests/sim/*.c)
 SOAK_SOURCES = $(wildcard tests/soak/*.c)
-LAB_SOURCES = labs/grade.c $(wildcard labs/*/grade.c labs/*/skeleton.c)
+LAB_SOURCES = $(wildcard labs/*.c $(addprefix labs/*/,grade.c skeleton.c reference.c replay.c scenes.c crowd.c))
 
 BUILD = build
 FLAVOUR =
@@ -399,6 +400,11 @@ endef
 # MINE may be any file; without it, mine.c in the lab's folder. WEIR=yes also builds weir with it, in build/lab/.
 define run_lab
 	+MAKE="$(make_flavour)" labs/lab.sh '$(N)' '$(MINE)' '$(ONLY)' '$(SEED)' '$(WEIR)'
+endef
+
+# SEED has a value of its own here, for the simulation: only what the caller says counts.
+define run_replay
+	+MAKE="$(make_flavour)" CC='$(CC)' labs/replay.sh '$(MINE)' '$(if $(filter command line environment,$(origin SEED)),$(SEED))' '$(SCENE)' '$(TSAN)'
 endef
 
 define run_labs_check

@@ -21,9 +21,14 @@ build() {
 	shift
 	[ ! -f "labs/$lab/grade.c" ] || with=grade
 	[ "${programs:-$(conf "$lab" programs)}" != yes ] || with="$with weir server_demo client_demo"
-	$MAKE --keep-going LAB="$lab" REPLACES="$(conf "$lab" replaces)" SOLUTIONS="$*" WITH="$with" lab_programs 2>&1 |
+	$MAKE --keep-going LAB="$lab" REPLACES="$(conf "$lab" replaces)" SOLUTIONS="$*" LINKS="$(conf "$lab" links)" WITH="$with" lab_programs 2>&1 |
 		grep --line-buffered -vE '^make(\[[0-9]+\])?: '
 	return "${PIPESTATUS[0]}"
+}
+
+# build_replay LAB NAME=FILE: the program that shows what threads did, in build/lab/LAB/NAME.
+build_replay() {
+	$MAKE LAB="$1" REPLACES="$(conf "$1" replaces)" SOLUTIONS="$2" LINKS="$(conf "$1" links)" WITH=replay lab_programs
 }
 
 # run_graders LAB NAME ARGUMENT...: runs the graders on what was built. The last line is "score N/M"; ends with 0 when N is M. When a

@@ -4,6 +4,7 @@
 #       LAB         the lab's folder, 01-rotation
 #       REPLACES    the source of ours that is left out, balancer.c
 #       SOLUTIONS   what stands in for it: NAME=FILE ..., each built in build/lab/LAB/NAME
+#       LINKS       sources that the grader needs besides
 #       WITH        what is made of each: grade, and the programs where they are wanted
 #
 #       FILE ──► mine.o ──┐
@@ -14,7 +15,8 @@
 
 L = $(O)/lab/$(LAB)
 REPLACED = $(REPLACES:%.c=$(O)/%.o)
-ifeq ($(filter $(REPLACED),$(LIBRARY_OBJECTS)),)
+# A lab with an interface of its own replaces a file of labs/: ours, behind that interface.
+ifeq ($(filter $(REPLACED),$(LIBRARY_OBJECTS))$(filter labs/%,$(REPLACES)),)
 $(error labs/$(LAB)/lab.conf: replaces = $(REPLACES), which is no source of weir's library)
 endif
 solution_names = $(foreach solution,$(SOLUTIONS),$(firstword $(subst =, ,$(solution))))
@@ -29,6 +31,7 @@ $(L)/contents: SAYS = $(filter-out $(REPLACED),$(LIBRARY_OBJECTS))
 $(L)/contents: FORCE ; $(say)
 
 $(L)/grade.o: labs/$(LAB)/grade.c $(O)/flags ; $(compile)
+$(L)/replay.o: labs/$(LAB)/replay.c $(O)/flags ; $(compile)
 
 # private: the flags that a student's file is compiled with are not those of what else it needs. Its warnings stay warnings.
 define solution_rules
@@ -37,7 +40,8 @@ $(L)/$(1)/mine.o: SOURCE = $(2)
 $(L)/$(1)/mine.o: $(2) $(O)/flags $(L)/$(1)/source ; $$(compile)
 $(L)/$(1)/source: SAYS = $(2)
 $(L)/$(1)/source: FORCE ; $$(say)
-$(L)/$(1)/grade: $(L)/grade.o $(O)/labs/grade.o $(L)/$(1)/mine.o $(L)/parts.a
+$(L)/$(1)/grade: $(L)/grade.o $(O)/labs/grade.o $(LINKS:%.c=$(O)/%.o) $(L)/$(1)/mine.o $(L)/parts.a
+$(L)/$(1)/replay: $(L)/replay.o $(LINKS:%.c=$(O)/%.o) $(L)/$(1)/mine.o
 $(L)/$(1)/weir: $(WEIR_OBJECTS) $(L)/$(1)/mine.o $(L)/parts.a
 $(L)/$(1)/server_demo: $(O)/server_demo.o $(L)/$(1)/mine.o $(L)/parts.a
 $(L)/$(1)/client_demo: $(O)/client_demo.o $(L)/$(1)/mine.o $(L)/parts.a
@@ -48,4 +52,4 @@ ifneq ($(WITH),)
 $(foreach solution,$(SOLUTIONS),$(eval \
 	$(call solution_rules,$(firstword $(subst =, ,$(solution))),$(lastword $(subst =, ,$(solution))))))
 endif
--include $(L)/grade.d
+-include $(L)/grade.d $(L)/replay.d

@@ -79,8 +79,9 @@ check_wrong() {
 	grep -qF "$promised" "$output" || breach "$file: the grader does not say \"$promised\"" "$output"
 }
 
-# check_replay OUTPUT: of a lab whose threads are played from a seed: a seed gives the same picture twice, the skeleton goes
-# wrong in each of its scenes, the repaired twin in none, and ThreadSanitizer has nothing to say of the twin.
+# check_replay OUTPUT: of a lab whose threads are played from a seed: a seed gives the same picture twice, the handouts show
+# what is so, the skeleton goes wrong in each of its scenes, the repaired twin in none, and ThreadSanitizer has nothing to say
+# of the twin.
 check_replay() {
 	local seed output=$1 status=0 broken=build/lab/$lab/replay-broken/replay twin=build/lab/$lab/replay-twin/replay
 	(flock 9 && build_replay "$lab" "replay-broken=labs/$lab/skeleton.c replay-twin=labs/$lab/reference.c") \
@@ -90,11 +91,18 @@ check_replay() {
 		{ [ -s "$output" ] && "$broken" $seed | cmp -s "$output" -; } ||
 			breach "$lab: seed $seed gives another picture the second time" "$output" || status=1
 	done
+	"$broken" 79 1 >"$output"
+	{ [ "$(grep -c '^step  main' "labs/$lab/README.md")" -eq 1 ] &&
+		! awk '/^step  main/ { shown = 1 } /^```/ { shown = 0 } shown' "labs/$lab/README.md" | grep -vxFf "$output"; } ||
+		breach "$lab: the picture in README.md is not that of seed 79" "$output" || status=1
+	grep -qF "(skeleton.c, line $(sed -n '/WRITE(g->served/=' "labs/$lab/skeleton.c"))" "labs/$lab/threadsanitizer.md" ||
+		breach "$lab: the report in threadsanitizer.md is of an older skeleton.c: record it again (make replay TSAN=yes)" "$output" || status=1
 	"$broken" >"$output"
 	{ [ $? -eq 1 ] && [ "$(grep -c '^again: ' "$output")" -eq 5 ]; } ||
 		breach "$lab: the broken one does not go wrong in each of its scenes" "$output" || status=1
 	"$twin" >"$output" || breach "$lab: the repaired one goes wrong" "$output" || status=1
-	{ labs/replay.sh "labs/$lab/reference.c" '' '' yes >"$output" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$output"; } ||
+	{ labs/replay.sh "labs/$lab/reference.c" '' '' yes >"$output" 2>&1 && ! grep -q 'WARNING: ThreadSanitizer' "$output" &&
+		grep -q ' times each: \([0-9]*\) served, and \1 is right' "$output"; } ||
 		breach "$lab: ThreadSanitizer does not like the repaired one" "$output" || status=1
 	return $status
 }
