@@ -313,22 +313,24 @@ static bool serve_request(struct road *r)
    connection. */
 static bool wait_in(struct seat *seat, uint64_t patience_us)
 {
-	if (!worker_rest(seat->worker)) {
-		worker_resume(seat->worker);
-		return conn_try_fill(&seat->client) == CONN_OK; /* what has come already is served */
-	}
+	bool may_wait = worker_rest(seat->worker); /* else what has come already is served */
 	/* What a client connects for is often there by now. */
-	enum conn_result result = seat->is_first_request ? conn_try_fill(&seat->client) : CONN_WOULD_BLOCK;
-	if (result == CONN_WOULD_BLOCK)
+	enum conn_result result = seat->is_first_request || !may_wait ? conn_try_fill(&seat->client) : CONN_WOULD_BLOCK;
+	if (result == CONN_WOULD_BLOCK && may_wait)
 		result = conn_fill(&seat->client, clock_us() + patience_us);
+	if (result != CONN_OK)
+		return false;
 	worker_resume(seat->worker);
-	return result == CONN_OK;
+	return true;
 }
 
 /* A request has come, and there is no memory to read it in. */
 static void refuse_for_memory(struct seat *seat)
 {
-	struct answer answer = { .status = 503, .cause = "proxy_internal_error", .details = "no memory for a request" };
+	struct answer answer = { .status = 503,
+		                 .date_s = clock_wall_s(),
+		                 .cause = "proxy_internal_error",
+		                 .details = "no memory for a request" };
 	char bytes[ANSWER_MAX];
 	size_t body_bytes;
 	struct iovec part = { .iov_base = bytes, .iov_len = answer_write(&answer, bytes, &body_bytes) };
@@ -422,25 +424,26 @@ static bool shake_hands(struct road *r, bool is_unwanted)
 }
 
 /* A connection too many is answered before it has asked, and closed. */
-static void answer_too_many(struct road *r)
+static void refuse_too_many(struct road *r, bool is_told)
 {
 	begin_request(r);
 	r->admission.refused_by = "client_connections";
 	admit_refuse_over_limit(r, "client_connections", US_PER_S);
-	send_answer(r);
+	if (is_told)
+		send_answer(r);
 	account(r);
 }
 
 static void refuse_connection(struct road *r)
 {
 	if (shake_hands(r, true))
-		answer_too_many(r);
+		refuse_too_many(r, true);
 }
 
+/* Over TLS nothing can be said without a handshake, which takes as long as the client likes. */
 static void turn_away(struct road *r)
 {
-	if (r->settings->tls_server == NULL)
-		answer_too_many(r);
+	refuse_too_many(r, r->settings->tls_server == NULL);
 	r->ending = END_AT_ONCE;
 }
 

@@ -666,12 +666,14 @@ static bool shake_hands(struct road *r, bool is_unwanted)
 
 static void refuse_connection(struct road *r)
 {
-	if (!shake_hands(r, true))
+	bool can_be_told = !r->closes_at_once || r->settings->tls_server == NULL;
+	if (can_be_told && !shake_hands(r, true))
 		return;
 	expect_message(r);
 	r->begun_us = clock_us();
 	refuse_over_limit(r, "client_connections", US_PER_S);
-	send_error(r);
+	if (can_be_told)
+		send_error(r);
 	account(r);
 }
 
@@ -685,8 +687,7 @@ static void serve_messages(struct road *r)
 	if (!is_free && !client_counts_enter(r->proxy->client_counts, client, most)) {
 		r->is_told = client_counts_enter(r->proxy->goodbyes, client, most);
 		r->closes_at_once = !r->is_told;
-		if (r->is_told || r->settings->tls_server == NULL)
-			refuse_connection(r);
+		refuse_connection(r);
 		return;
 	}
 	if (shake_hands(r, false))

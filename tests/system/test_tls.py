@@ -570,6 +570,15 @@ def one_connection_too_many_is_refused_in_tls(t):
     third = t.client(weir)
     third.send(HALF_HELLO)
     t.equal(third.rest(20), b'')
+    # Of two such at once one is not even waited for, and the log says why.
+    weir = t.weir(t.origin(), **_https(_local(ca)), client_connections=1, access_log='-')
+    first = t.client(weir, tls=ca.client(), name='localhost')
+    t.equal(first.ask().status, 200)
+    crowd = [t.client(weir) for _ in range(2)]
+    for client in crowd:
+        client.send(HALF_HELLO)
+    t.equal([client.rest(20) for client in crowd], [b''] * 2)
+    t.check(weir.out.wait(lambda lines: any('over client_connections' in line for line in lines), t.s(10)), weir.out.text())
 
 
 def an_upgrade_becomes_a_tunnel_over_tls_on_both_sides(t):
