@@ -27,7 +27,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--bin', required=True, help='directory of the programs under test')
     parser.add_argument('--own-every', type=int, default=1, help="every n-th of weir's own calls")
-    parser.add_argument('--library-every', type=int, default=1, help="every n-th of its libraries' calls")
+    parser.add_argument('--library-every', dest='every_library', type=int, default=1, help="every n-th of its libraries' calls")
     parser.add_argument('--part', type=int, default=0, help='which of them')
     parser.add_argument('--step', default='', help='only the places that this step reaches')
     parser.add_argument('--start-only', action='store_true')
@@ -37,7 +37,7 @@ def main():
 
     def walk(t, kind):
         began = time.monotonic()
-        it = fault_walk.Walk(t, options.own_every, options.library_every, options.part, lambda line: print(line, flush=True),
+        it = fault_walk.Walk(t, options.own_every, options.every_library, options.part, lambda line: print(line, flush=True),
                              options.step)
         it.whole_start() if kind == 'start' else it.whole_run()
         walked.append(it)
