@@ -34,7 +34,7 @@ run() {
 		local its_passed=${BASH_REMATCH[1]} its_failed=${BASH_REMATCH[2]}
 		passed=$((passed + its_passed)) failed=$((failed + its_failed))
 		if [ "$status" -eq 0 ] && [ "$its_failed" -eq 0 ] && [ "$its_passed" -gt 0 ]; then
-			! grep -q '^unsteady: ' "$output" || sed -n '/^FAILED /,/^ok /p; /^unsteady: /p' "$output" | sed 's/^/    /'
+			sed -n '/^unsteady: /,$s/^/    /p' "$output"
 			printf '%-28s %s\n' "$name" "$summary"
 			return
 		fi

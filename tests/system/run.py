@@ -10,7 +10,7 @@ failed.
 
 Many tests run at once and watch clocks, on machines that others use, too. So when at most MOST_AGAIN of them failed,
 each gets one more try, alone; one that then passes is named "unsteady", with the report of its failure, and counts as
-passed. What a sanitizer found, and a program that crashed, are never forgiven. With STRICT=1 in the environment nothing
+passed. Until it is known which of the two it is, a test that failed is told as "again", and its report at the end. What a sanitizer found, and a program that crashed, are never forgiven. With STRICT=1 in the environment nothing
 is: that is for finding out what is unsteady.
 """
 import argparse
@@ -101,15 +101,15 @@ class Running:
 
 def tell(child, verdict, report):
     seconds = time.monotonic() - child.started
-    word = {'passed': 'ok     ', 'failed': 'FAILED ', 'skipped': 'skipped'}[verdict]
+    word = {'passed': 'ok     ', 'failed': 'again  ', 'skipped': 'skipped'}[verdict]
     print(f'{word} {seconds:6.2f} s  {child.name.replace("_", " ")}')
-    if verdict != 'passed':
+    if verdict == 'skipped':
         print(report)
     sys.stdout.flush()
 
 
 def passes_alone(one, options, scratch):
-    """The test's second try."""
+    """The test's second try; its report is added to the first's."""
     name, test, _ = one
     child = Running(name, test, options, scratch)
     try:
@@ -118,6 +118,8 @@ def passes_alone(one, options, scratch):
         child.end()
     verdict, report = child.verdict()
     tell(child, verdict, report)
+    if verdict != 'passed':
+        one[2] += '\nand alone:\n' + report
     return verdict == 'passed'
 
 
@@ -166,7 +168,7 @@ def main():
                 counts[verdict] += 1
                 tell(child, verdict, report)
                 if verdict == 'failed':
-                    failed.append((child.name, child.test, report))
+                    failed.append([child.name, child.test, report])
         if len(failed) <= MOST_AGAIN and not os.environ.get('STRICT'):
             unsteady = [one for one in failed if not UNFORGIVEN.search(one[2]) and passes_alone(one, options, scratch)]
             failed = [one for one in failed if one not in unsteady]
@@ -176,9 +178,9 @@ def main():
         for child in running.values():
             child.end()
         shutil.rmtree(scratch, ignore_errors=True)
-    for what, those in (('unsteady', unsteady), ('failed', failed)):
-        for name, _, _ in those:
-            print(f'{what}: {name.replace("_", " ")}')
+        for what, those in (('unsteady', unsteady), ('FAILED', failed)):
+            for name, _, report in those:
+                print(f'{what}: {name.replace("_", " ")}\n{report}')
     line = f'{counts["passed"]} passed, {counts["failed"]} failed'
     print(line + (f', {counts["skipped"]} skipped' if counts['skipped'] else ''))
     return 0 if counts['passed'] and not counts['failed'] else 1
