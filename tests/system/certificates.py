@@ -22,6 +22,7 @@ class Pair:
 
 
 def _tuned(context, version, client_ca=None, alpn=()):
+    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF    # set by some Pythons: an end without close_notify is to be told from one with it
     if version:
         context.minimum_version = context.maximum_version = version
     if client_ca:
