@@ -124,7 +124,9 @@ class Wire:
         except (ConnectionResetError, BrokenPipeError):
             self.ended = self.reset = True
             return False
-        except ssl.SSLEOFError:
+        except ssl.SSLError as error:   # SSLEOFError, or not, by the version of Python
+            if not isinstance(error, ssl.SSLEOFError) and error.reason != 'UNEXPECTED_EOF_WHILE_READING':
+                raise
             self.ended = self.ragged = True
             return False
         if not data:
