@@ -49,6 +49,7 @@ fuzz_one() {
 	echo "fuzz $name: FAILED, exit status $status; the end of $folder/$name.log:"
 	tail -n 40 "$folder/$name.log" | sed 's/^/    /'
 	find "$crashes" -type f -printf "fuzz $name: kept %p\n"
+	find "$crashes" -type f -size -8k -exec base64 {} + | sed 's/^/    /' # for whom the folder is gone
 	return 1
 }
 
