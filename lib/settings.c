@@ -7,8 +7,7 @@
  *      weir reverse --port …  ──► one struct settings, without a file
  *
  * One file serves every machine of a fleet: a typing error in another machine's stanza is reported here, before that
- * machine finds it; but what that stanza needs (a built function, an endpoint from its environment, a free port) is
- * its own business.
+ * machine finds it; but what that stanza needs (an endpoint from its environment, a free port) is its own business.
  *
  * The invariant: a configuration is complete and consistent, or there is none; there is no half of one to clean up
  * after, so a reload can fail without anyone noticing. What no value can tell by itself is checked in
@@ -35,7 +34,6 @@ struct filling {
 	void *holder;
 	struct settings_origins *origins;
 	enum settings_scope scope;
-	bool is_for_here; /* false: another machine's, looked at for its form only */
 	char *error;
 };
 
@@ -73,25 +71,6 @@ static bool fail_wrong(const struct filling *f, const struct settings_row *row, 
 	return settings_fail(f->error, "%s: %s%s%s was read%s%s%s; allowed: %s", place, from_file ? key : "",
 	                     from_file ? ": " : "", quoted, says_why ? " (" : "", says_why ? why : "",
 	                     says_why ? ")" : "", allowed);
-}
-
-/* key is the row's name, or for a prefix the whole key. */
-static bool fail_not_built(const struct filling *f, const struct settings_row *row, const char *key)
-{
-	const struct settings_origin *origin = settings_origin_of(row, f->origins);
-	char place[SETTINGS_ORIGIN_MAX], what[SETTINGS_QUOTE_MAX], allowed[VALUE_ALLOWED_MAX] = "";
-
-	settings_say_place(row, f->origins, place);
-	if (!row->is_later)
-		value_allowed(row, allowed);
-	else if (row->neutral)
-		snprintf(allowed, sizeof allowed, "%.*s", (int)strcspn(row->neutral, "|"), row->neutral);
-	settings_quote(row->is_later ? key : origin->text, what);
-	bool in_file = origin->source == SOURCE_FILE;
-	bool names_it = row->is_later ? in_file : origin->source != SOURCE_COMMAND;
-	return settings_fail(f->error, "%s: %s%s%s%snot built yet%s%s", place,
-	                     in_file && !row->is_later ? row->name : "", in_file && !row->is_later ? ": " : "",
-	                     names_it ? what : "", names_it ? " is " : "", *allowed ? "; allowed: " : "", allowed);
 }
 
 /* Puts a rule in the place of the one with its name, or behind the others. It is the list's then, its origin too. */
@@ -183,15 +162,9 @@ static bool set_value(const struct filling *f, const struct settings_row *row, c
 
 	if (!set_origin(origin, row, key, given))
 		return settings_fail_memory(f->error);
-	if (row->is_later) {
-		bool changes_nothing = row->neutral && settings_word_is_in(origin->text, row->neutral);
-		return changes_nothing || !f->is_for_here || fail_not_built(f, row, key);
-	}
 	switch (read_value(f, row, why)) {
 	case VALUE_GOOD:
 		return true;
-	case VALUE_NOT_BUILT:
-		return !f->is_for_here || fail_not_built(f, row, key);
 	case VALUE_NO_MEMORY:
 		return settings_fail_memory(f->error);
 	case VALUE_WRONG:
@@ -231,7 +204,7 @@ static bool fill_from_defaults(const struct filling *f)
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
 		const char *text = row->default_text;
-		if (row->scope != f->scope || row->is_later || f->origins->of[i].text)
+		if (row->scope != f->scope || f->origins->of[i].text)
 			continue;
 		if (row->default_of_mode[0])
 			text = row->default_of_mode[((struct settings *)f->holder)->mode];
@@ -245,7 +218,7 @@ static bool fill_from_defaults(const struct filling *f)
 static void clear_values(void *holder, enum settings_scope scope)
 {
 	for (size_t i = 0; i < settings_row_count; i++)
-		if (settings_rows[i].scope == scope && !settings_rows[i].is_later && !settings_rows[i].is_prefix)
+		if (settings_rows[i].scope == scope && !settings_rows[i].is_prefix)
 			value_clear(&settings_rows[i], field_of(&settings_rows[i], holder));
 }
 
@@ -391,7 +364,8 @@ static bool check_service(struct settings *s, char *error)
 	       settings_read_tls(s, error);
 }
 
-/* Makes one service's settings. stanza is NULL for the command line's. NULL and error when something is wrong. */
+/* Makes one service's settings. stanza is NULL for the command line's. One that is not for here is another machine's,
+   looked at for its form only. NULL and error when something is wrong. */
 static struct settings *read_service(const char *name, const struct ini_stanza *stanza,
                                      const struct settings_command *command, bool is_for_here, char *error)
 {
@@ -400,7 +374,7 @@ static struct settings *read_service(const char *name, const struct ini_stanza *
 		settings_fail_memory(error);
 		return NULL;
 	}
-	struct filling f = { s, s->origins, SCOPE_SERVICE, is_for_here, error };
+	struct filling f = { s, s->origins, SCOPE_SERVICE, error };
 	bool is_good = !stanza || fill_from_stanza(&f, stanza);
 	if (is_for_here)
 		is_good = is_good && fill_from_given(&f, command->environment, command->environment_count) &&
@@ -421,7 +395,7 @@ static bool read_globals(struct configuration *c, const struct ini_file *file, c
 	c->globals.origins = settings_origins_create(command->file, 0);
 	if (!c->globals.origins)
 		return settings_fail_memory(error);
-	struct filling f = { &c->globals, c->globals.origins, SCOPE_GLOBAL, true, error };
+	struct filling f = { &c->globals, c->globals.origins, SCOPE_GLOBAL, error };
 	for (size_t i = 0; i < file->stanza_count; i++)
 		if (file->stanzas[i].is_globals && !fill_from_stanza(&f, &file->stanzas[i]))
 			return false;

@@ -145,7 +145,6 @@ struct settings {
 	char *name; /* the stanza's name; for a service of the command line its mode */
 #define SERVICE(kind, name, ...) SETTINGS_FIELD_##kind(name)
 #define GLOBAL(kind, name, ...)
-#define LATER(...)
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
@@ -174,7 +173,6 @@ struct settings_globals {
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
-#undef LATER
 	struct settings_origins *origins;
 };
 

@@ -129,7 +129,7 @@ static void put_group(enum completion completion, const char *command, FILE *out
 	const char *separator = "\t";
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->is_later || row->only_in_file || completion_of(row) != completion)
+		if (row->only_in_file || completion_of(row) != completion)
 			continue;
 		settings_spell_flag(row->name, flag);
 		fprintf(out, "%s%s%s", separator, flag + 2, row->is_prefix ? ".*" : "");
@@ -145,7 +145,7 @@ static void put_flags_of(unsigned mode_bit, FILE *out)
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
 		bool is_of_use = row->only_in == 0 || mode_bit == 0 || (row->only_in & mode_bit) != 0;
-		if (row->is_later || row->only_in_file || row->is_prefix || !is_of_use)
+		if (row->only_in_file || row->is_prefix || !is_of_use)
 			continue;
 		settings_spell_flag(row->name, flag);
 		fprintf(out, " %s", flag);
@@ -179,7 +179,7 @@ void settings_print_completion(FILE *out)
 	fputs(" | top) [[ $i -gt 1 && ${COMP_WORDS[i]} == top ]] || mode=${mode:-${COMP_WORDS[i]}} ;;\n", out);
 	fputs(script_middle, out);
 	for (size_t i = 0; i < settings_row_count; i++)
-		if (!settings_rows[i].is_later && completion_of(&settings_rows[i]) == COMPLETES_CHOICES)
+		if (completion_of(&settings_rows[i]) == COMPLETES_CHOICES)
 			put_choices(&settings_rows[i], out);
 	put_group(COMPLETES_FILES, "\t\t_weir_files\n", out);
 	put_group(COMPLETES_USERS, "\t\tmapfile -t COMPREPLY < <(compgen -u -- \"$word\")\n", out);

@@ -158,10 +158,7 @@ static bool read_setting(struct command_reading *r, const char *name, const char
 	if (!row)
 		return fail_unknown_flag(r, name);
 	settings_spell_flag(name, flag);
-	if (row->is_later)
-		snprintf(allowed, sizeof allowed, "%s", row->help);
-	else
-		value_allowed(row, allowed);
+	value_allowed(row, allowed);
 	const char *text = take_value_of(r, row, after_equals);
 	if (!text)
 		return fail_no_value(r, flag, allowed);
@@ -348,7 +345,7 @@ static bool read_variable(const char *variable, struct settings_command *out, ch
 	if (row->only_in_file)
 		return settings_fail(error, "%.*s: %s; allowed: in a stanza of the file", (int)length, variable,
 		                     row->help);
-	if (row->is_prefix && !row->is_later) /* a shell's names have no dot */
+	if (row->is_prefix) /* a shell's names have no dot */
 		return settings_fail(error,
 		                     "%.64s: not set by the environment; allowed: %s.NAME in a stanza of the file, or "
 		                     "the flag --%s.NAME",

@@ -82,15 +82,10 @@ struct settings_row {
 	bool one_part;                  /* KEY: client or header:NAME, not joined */
 	const char *choices;            /* CHOICE: "first|second" */
 	const char *alone;              /* CHOICE: what the flag means when no value follows it; NULL: one must */
-	unsigned choices_built;         /* CHOICE: how many of them work, counted from the first */
 	bool (*check)(const char *text); /* TEXT */
 	const char *allowed;            /* TEXT: what check lets through, in words */
 
 	bool is_prefix;            /* stands for every NAME.anything, each a value of its own */
-
-	/* A row of a later issue. */
-	bool is_later;
-	const char *neutral;       /* values that change nothing and so are accepted: "no|off" */
 };
 
 extern const struct settings_row settings_rows[];
@@ -123,7 +118,6 @@ void settings_spell_environment(const char *key, char out[SETTINGS_NAME_MAX + 5]
 enum value_result {
 	VALUE_GOOD,
 	VALUE_WRONG,
-	VALUE_NOT_BUILT, /* well-formed (and stored), but its function is not there yet */
 	VALUE_NO_MEMORY,
 };
 

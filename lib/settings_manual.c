@@ -101,8 +101,6 @@ void settings_print_manual_flags(FILE *out)
 	bool is_open = false;
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->is_later)
-			continue;
 		put_heading(row, &is_open, out);
 		if (!row->only_in_file)
 			put_flag(row, out);
@@ -143,8 +141,6 @@ void settings_print_manual_keys(FILE *out)
 	bool is_open = false;
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->is_later)
-			continue;
 		put_heading(row, &is_open, out);
 		put_key(row, out);
 	}

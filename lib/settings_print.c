@@ -50,7 +50,7 @@ static void print_stanza(const char *name, const struct settings_origins *origin
 {
 	fprintf(out, "[%s]\n", name);
 	for (size_t i = 0; i < settings_row_count; i++)
-		if (settings_rows[i].scope == scope && !settings_rows[i].is_later)
+		if (settings_rows[i].scope == scope)
 			settings_print_line(&settings_rows[i], origins, out);
 }
 
@@ -75,36 +75,6 @@ const char *settings_default_in_words(const struct settings_row *row)
 	if (row->default_says)
 		return row->default_says;
 	return row->default_text ? row->default_text : "none";
-}
-
-static bool has_later_rows(void)
-{
-	for (size_t i = 0; i < settings_row_count; i++)
-		if (settings_rows[i].is_later)
-			return true;
-	return false;
-}
-
-static void print_not_built(FILE *out)
-{
-	size_t column = 0;
-
-	if (!has_later_rows())
-		return;
-	fprintf(out, "\nKnown, and not built yet:");
-	for (size_t i = 0; i < settings_row_count; i++) {
-		const struct settings_row *row = &settings_rows[i];
-		if (!row->is_later)
-			continue;
-		size_t length = strlen(row->name) + strlen(settings_row_suffix(row->name)) + 1;
-		if (column == 0 || column + length > 100) {
-			fprintf(out, "\n ");
-			column = 1;
-		}
-		fprintf(out, " %s%s", row->name, settings_row_suffix(row->name));
-		column += length;
-	}
-	fputc('\n', out);
 }
 
 void settings_print_help(FILE *out)
@@ -137,8 +107,6 @@ void settings_print_help(FILE *out)
 	      out);
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->is_later)
-			continue;
 		if (row->heading)
 			fprintf(out, "\n%s\n", row->heading);
 		settings_spell_flag(row->name, flag);
@@ -146,7 +114,6 @@ void settings_print_help(FILE *out)
 		fprintf(out, "  %-21s %s (%s)\n", row->only_in_file ? row->name : flag, row->help,
 		        settings_default_in_words(row));
 	}
-	print_not_built(out);
 }
 
 /* ---- --reference ---- */
@@ -203,29 +170,11 @@ void settings_print_reference(FILE *out)
 	      out);
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->is_later)
-			continue;
 		if (row->heading)
 			fprintf(out,
 			        "\n## %s\n\n| key | flag, environment | default | meaning | allowed "
 			        "|\n|---|---|---|---|---|\n",
 			        row->heading);
 		print_reference_row(row, out);
-	}
-	if (!has_later_rows())
-		return;
-	fputs("\n## Known, not built yet\n\nThese keys are refused, but for the value that changes nothing.\n\n"
-	      "| key | changes nothing | meaning |\n|---|---|---|\n",
-	      out);
-	for (size_t i = 0; i < settings_row_count; i++) {
-		const struct settings_row *row = &settings_rows[i];
-		if (!row->is_later)
-			continue;
-		fprintf(out, "| `%s%s` | ", row->name, settings_row_suffix(row->name));
-		if (row->neutral)
-			fprintf(out, "`%.*s`", (int)strcspn(row->neutral, "|"), row->neutral);
-		fprintf(out, " | ");
-		print_cell(row->help, out);
-		fprintf(out, " |\n");
 	}
 }

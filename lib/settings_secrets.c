@@ -109,7 +109,7 @@ bool settings_read_secrets(struct settings *settings, char *error)
 {
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->scope != SCOPE_SERVICE || row->is_later)
+		if (row->scope != SCOPE_SERVICE)
 			continue;
 		if (row->holds && !read_secret(row, settings, settings->origins, error))
 			return false;
@@ -123,7 +123,7 @@ bool settings_read_global_secrets(struct settings_globals *globals, char *error)
 {
 	for (size_t i = 0; i < settings_row_count; i++) {
 		const struct settings_row *row = &settings_rows[i];
-		if (row->scope == SCOPE_GLOBAL && !row->is_later && row->holds && !read_secret(row, globals, globals->origins, error))
+		if (row->scope == SCOPE_GLOBAL && row->holds && !read_secret(row, globals, globals->origins, error))
 			return false;
 	}
 	return true;

@@ -46,12 +46,9 @@ const struct settings_row settings_rows[] = {
 #define GLOBAL(kind_, name_, default_, ...)                                                                        \
 	{ .name = #name_, .kind = KIND_##kind_, .scope = SCOPE_GLOBAL,                                             \
 	  .offset = offsetof(struct settings_globals, MEMBER_##kind_(name_)), .default_text = default_, __VA_ARGS__ },
-#define LATER(name_, scope_, neutral_, ...)                                                                        \
-	{ .name = #name_, .scope = SCOPE_##scope_, .is_later = true, .neutral = neutral_, __VA_ARGS__ },
 #include "settings.def"
 #undef SERVICE
 #undef GLOBAL
-#undef LATER
 };
 
 const size_t settings_row_count = sizeof settings_rows / sizeof settings_rows[0];

@@ -155,7 +155,7 @@ static enum value_result read_choice(const struct settings_row *row, const char 
 		size_t word_length = strcspn(word, "|");
 		if (word_length == length && strncasecmp(word, text, length) == 0) {
 			*(int *)field = (int)place;
-			return place < row->choices_built ? VALUE_GOOD : VALUE_NOT_BUILT;
+			return VALUE_GOOD;
 		}
 		if (word[word_length] == '\0')
 			return value_wrong(why, "");
@@ -486,9 +486,7 @@ static void say_choices(const struct settings_row *row, char *out, size_t size)
 	out[0] = '\0';
 	for (unsigned place = 0;; place++) {
 		int length = (int)strcspn(word, "|");
-		int added = snprintf(out + used, size - used, "%s%.*s%s", place > 0 ? ", " : "", length, word,
-		                     place < row->choices_built ? "" : " (not built yet)");
-		used += (size_t)added;
+		used += (size_t)snprintf(out + used, size - used, "%s%.*s", place > 0 ? ", " : "", length, word);
 		if (word[length] == '\0' || used >= size)
 			return;
 		word += length + 1;

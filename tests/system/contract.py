@@ -1,7 +1,7 @@
 """The names by which weir is known from outside, in one place.
 
 Tests speak of what weir does; how a log line, a flag or a JSON key is spelt stands here alone. When a name changes,
-or a later key is built, this is the only file to touch.
+or a setting is added, this is the only file to touch.
 """
 import re
 
@@ -32,8 +32,8 @@ ACCESS_JSON_KEYS = ('time', 'service', 'client', 'method', 'uri', 'protocol', 's
 ACCESS_JSON_NUMBERS = ('status', 'bytes_out', 'bytes_in', 'tries', 'wait_us', 'upstream_us', 'total_us')
 OUTCOME_OK = 'ok'
 
-# Every setting that works today, with a value that is not its default.
-BUILT_SETTINGS = {
+# Settings of a service, each with a value that is not its default.
+SETTINGS = {
     'balance': 'leastconn', 'hash_key': 'uri', 'probe_interval': '2', 'probe_path': '/health', 'probe_rise': '2',
     'probe_fall': '3', 'threshold': '7', 'backlog': '3', 'retries': '1', 'max_clients': '50', 'max_header': '16384',
     'max_body': '1000', 'forwarded': 'off', 'connect_timeout': '2', 'header_timeout': '0.5', 'response_timeout': '7',

@@ -1,5 +1,5 @@
-"""threshold and backlog, as far as they are built: never too many starts in any window of a second, a bounded line,
-and a refusal that says when to come again."""
+"""threshold and backlog: never too many starts in any window of a second, a bounded line, and a refusal that says when
+to come again."""
 import json
 import signal
 import threading

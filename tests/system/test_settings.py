@@ -53,7 +53,7 @@ def help_and_version_go_to_stdout_and_leave_with_0(t):
 
 def help_names_every_setting(t):
     text = t.run('--help').out.decode()
-    for key in contract.BUILT_SETTINGS:
+    for key in contract.SETTINGS:
         t.check('--' + key.replace('_', '-') in text, f'--{key} is not in --help')
 
 
@@ -118,14 +118,14 @@ def a_reverse_proxy_without_endpoint_is_refused(t):
 
 def every_setting_can_be_set_in_three_places_and_check_says_where(t):
     path = t.file('weir.ini', '[main]\nendpoint = 127.0.0.1:1\n' + ''.join(
-        f'{key} = {value}\n' for key, value in contract.BUILT_SETTINGS.items()))
+        f'{key} = {value}\n' for key, value in contract.SETTINGS.items()))
     from_file = _check(t, '-c', path, '--node', 'main')
     by_flag = _check(t, 'reverse', '--endpoint', '127.0.0.1:1', *(
-        part for key, value in contract.BUILT_SETTINGS.items() for part in ('--' + key.replace('_', '-'), value)))
+        part for key, value in contract.SETTINGS.items() for part in ('--' + key.replace('_', '-'), value)))
     by_environment = _check(t, 'reverse', '--endpoint', '127.0.0.1:1', environment={
-        'WEIR_' + key.upper(): value for key, value in contract.BUILT_SETTINGS.items()})
+        'WEIR_' + key.upper(): value for key, value in contract.SETTINGS.items()})
     defaults = _check(t, 'reverse', '--endpoint', '127.0.0.1:1')
-    for line, (key, value) in enumerate(contract.BUILT_SETTINGS.items(), 3):
+    for line, (key, value) in enumerate(contract.SETTINGS.items(), 3):
         t.equal(from_file.get(key), (value, f'weir.ini:{line}'), f'{key} in the file')
         t.equal((by_flag.get(key) or '?')[0], value, f'{key} by flag')
         t.check('flag' in by_flag[key][1], f'{key} by flag: {by_flag[key]}')

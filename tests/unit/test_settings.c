@@ -283,8 +283,6 @@ static void every_row_of_the_table_is_complete(void)
 		CU_ASSERT(strlen(row->name) < SETTINGS_NAME_MAX - 8);
 		for (size_t j = 0; j < i; j++)
 			CU_ASSERT_STRING_NOT_EQUAL(row->name, settings_rows[j].name);
-		if (row->is_later)
-			continue;
 		CU_ASSERT(row->kind != KIND_TEXT || (row->check != NULL && row->allowed != NULL));
 		value_allowed(row, allowed);
 		CU_ASSERT(strlen(allowed) > 0 && strlen(allowed) < VALUE_ALLOWED_MAX - 1);
@@ -2294,8 +2292,8 @@ static void help_and_reference_name_every_setting(void)
 		const struct settings_row *row = &settings_rows[i];
 		snprintf(word, sizeof word, "| `%s%s` |", row->name, row->is_prefix ? ".NAME" : "");
 		CU_ASSERT_PTR_NOT_NULL(strstr(reference, word));
-		CU_ASSERT_PTR_NOT_NULL(strstr(help, row->is_later ? row->name : row->help));
-		if (row->is_later || row->only_in_file)
+		CU_ASSERT_PTR_NOT_NULL(strstr(help, row->help));
+		if (row->only_in_file)
 			continue;
 		settings_spell_flag(row->name, word);
 		strcat(word, settings_row_suffix(row->name));
