@@ -1,63 +1,16 @@
 /* There is always somebody, it thinks: an empty list is divided by, and when all were tried one of them comes again.
- *
  * grader: it crashed:
  */
-#include <stddef.h>
+#define OWN_CHOICE
+#include "lesson.inc"
 
-struct own_target {
-	char unused;
-};
-
-struct own_balancer {
-	size_t next;
-};
-
-#include "labs/targets.h"
-
-static void list_changed(struct balancer *b, struct target *const *old_list, size_t old_count, uint64_t now_us)
-{
-	(void)now_us;
-	for (size_t i = 0; i < old_count; i++) {
-		const struct target *t = old_list[(b->own.next + i) % old_count];
-
-		for (size_t j = 0; t->is_listed && j < b->count; j++)
-			if (b->list[j] == t) {
-				b->own.next = j;
-				return;
-			}
-	}
-	b->own.next = 0;
-}
-
-bool balancer_pick(struct balancer *b, uint64_t key_hash, struct balancer_tried *tried, struct balancer_pick *out)
+static struct target *choose(struct balancer *b, const struct balancer_tried *tried)
 {
 	struct target *t;
 
-	(void)key_hash;
-	pthread_mutex_lock(&b->mutex);
-	for (size_t i = 0; i < b->count &&
-	                   (tried->bits[b->list[b->own.next]->slot / 64] >> (b->list[b->own.next]->slot % 64) & 1) != 0;
-	     i++)
+	for (size_t i = 0; i < b->count && was_tried(tried, b->list[b->own.next]); i++)
 		b->own.next = (b->own.next + 1) % b->count;
 	t = b->list[b->own.next % b->count];
 	b->own.next = (b->own.next + 1) % b->count;
-	tried->bits[t->slot / 64] |= UINT64_C(1) << (t->slot % 64);
-	tried->count++;
-	t->active++;
-	t->requests_total++;
-	*out = (struct balancer_pick){ .slot = t->slot, .item = t->item };
-	pthread_mutex_unlock(&b->mutex);
-	return true;
+	return t;
 }
-
-bool balancer_any_in(struct balancer *b)
-{
-	bool found;
-
-	pthread_mutex_lock(&b->mutex);
-	found = b->count > 0;
-	pthread_mutex_unlock(&b->mutex);
-	return found;
-}
-
-#include "labs/no_failover.h"
