@@ -105,9 +105,16 @@ def slow_heads_by_the_hundred_keep_nobody_out_and_end_at_header_timeout(t):
 @takes(60)
 def who_takes_all_the_connections_there_are_is_cut_off_by_client_connections(t):
     """One client opens three times as many as max_clients allows all of them together."""
-    weir = t.weir(t.origin(), max_clients=60, client_connections=20, header_timeout=3600, reject_status=503)
+    weir = t.weir(t.origin(lambda req: answer(b'whole')), max_clients=60, client_connections=20, header_timeout=3600, reject_status=503)
     greedy = _crowd(t, weir, 20)
-    for sock in greedy:
+    for sock in greedy:             # answered: they are in, before any of the others
+        sock.settimeout(t.s(20))
+        sock.sendall(b'GET / HTTP/1.1\r\nHost: a\r\n\r\n')
+        got = b''
+        while not got.endswith(b'whole'):
+            piece = sock.recv(65536)
+            t.check(piece, f'an answer ended with {got[-100:]!r}')
+            got += piece
         sock.sendall(b'GET / HTTP/1.1\r\n')     # and no end
     more = _crowd(t, weir, 160)
     for sock in more:

@@ -164,7 +164,7 @@ def a_groups_page_counts_what_was_started_here(t):
         probe.bind(('127.0.0.1', 0))
         group = f'127.255.255.255:{probe.getsockname()[1]}'
     origin = t.origin()
-    weirs = [t.weir(origin, admin=0, id=number, unicast=group, threshold=20, backlog=3, drain_timeout=1) for number in (3, 5)]
+    weirs = [t.weir(origin, admin=0, id=number, unicast=group, threshold=10, backlog=8, drain_timeout=1) for number in (3, 5)]
     admin = Admin(t, weirs[0])
     t.until(lambda: (group_ := admin.service().get('group')) and group_['giving'] and len(group_['nodes']) == 2, 30, 'the master gives')
     page = _open(t, f'http://127.0.0.1:{admin.port}/')
