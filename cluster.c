@@ -314,17 +314,17 @@ static bool merge_ring(struct cluster *c, const struct cluster_handover *theirs,
 	uint64_t their_us = latest_us; /* for slots that we are not told of */
 	size_t at_their_us = told < own ? own - told : 0;
 	disown_all(c);
-	while (left > 0) {
-		while (at_their_us == 0 && bucket > 0) {
+	while (left > 0) { /* theirs, with those that we are not told of, are as many at least: neither end before all is merged */
+		while (at_their_us == 0) {
 			their_us = sooner(now_us + (uint64_t)bucket * theirs->bucket_us, latest_us);
 			at_their_us = theirs->buckets[--bucket];
 		}
-		uint64_t own_us = own > 0 ? free_us(ring, own - 1) : 0;
-		bool is_theirs = at_their_us > 0 && their_us > own_us;
+		uint64_t own_us = free_us(ring, own - 1);
+		bool is_theirs = their_us > own_us;
 		merged[--left] = (struct slot){ is_theirs ? their_us : own_us, NOBODY };
 		if (is_theirs)
 			at_their_us--;
-		else if (own > 0)
+		else
 			own--;
 	}
 	free(ring->slots);
@@ -912,7 +912,7 @@ static unsigned share_of(struct cluster *c, unsigned index, uint64_t now_us)
 static unsigned take_share(struct cluster *c, unsigned index, struct cluster_grant *grant, uint64_t now_us)
 {
 	unsigned share = share_of(c, index, now_us), taken = 0;
-	while (taken < share && c->ring.due > 0) {
+	while (taken < share) { /* no more than is due: see share_of() */
 		uint64_t start_us = next_start_us(c, now_us);
 		uint32_t in_us = (uint32_t)(start_us - now_us);
 		bool is_new_run = grant->run_count == 0 || grant->runs[grant->run_count - 1].in_us != in_us;

@@ -7,7 +7,7 @@
  * Nothing here waits: run_to() goes from event to event. All that happens comes from the seed, so that each run is the same.
  *
  * Every start is noted by the world's clock, and the starts of the group are then counted: how many in the fullest window, how
- * many in all. Header only, for test_cluster.c and test_cluster_inside.c are two programs.
+ * many in all. Header only, for test_cluster.c and test_cluster_memory.c are two programs.
  */
 #ifndef WEIR_CLUSTER_WORLD_H
 #define WEIR_CLUSTER_WORLD_H

@@ -51,6 +51,23 @@ static struct world *make_pair(unsigned id, unsigned puppet_id, unsigned thresho
 	return w;
 }
 
+/* Several datagrams may lie there at once: this is one of them, and the tick comes after the last. */
+static void hear(struct peer *node, struct peer *from, struct cluster_message message)
+{
+	struct cluster_place place = { .bytes = { (unsigned char)(from - from->world->nodes) } };
+	message.id = from->id;
+	message.incarnation = from->incarnation;
+	cluster_receive(node->cluster, &message, &place, clock_of(node));
+}
+
+/* The puppet is somebody else from here on, and proves that it is there. */
+static void say_beat_as(struct peer *puppet, struct peer *to, unsigned id, unsigned master, uint64_t epoch)
+{
+	puppet->id = id;
+	puppet->incarnation = 1000 + id;
+	say_beat(puppet, to, master, epoch);
+}
+
 /* The group is cut in two: those up to cut_a, and those above. */
 static bool passes_no_cut(const struct world *w, unsigned from, unsigned to, const struct cluster_message *message)
 {
@@ -182,6 +199,22 @@ static void a_restarted_node_is_a_new_one_and_the_page_shows_its_id_once(void)
 	CU_ASSERT_TRUE(is_alive_for(&w->nodes[0], 3));
 	CU_ASSERT_TRUE(find_report(&report, 3)->uptime_us < 3 * SECOND);
 	CU_ASSERT_EQUAL(w->nodes[0].events[CLUSTER_TWIN_MET] + w->nodes[2].events[CLUSTER_TWIN_MET], 0);
+	end_world(w);
+}
+
+static void of_two_lives_with_one_id_that_are_over_the_page_shows_the_later(void)
+{
+	struct world *w = make_group(3, 50);
+	crash(&w->nodes[2]);
+	run_for(w, 100 * MS);
+	start_node(&w->nodes[2]);
+	run_for(w, 2 * SECOND);
+	crash(&w->nodes[2]);
+	run_for(w, 2 * SECOND);
+	struct cluster_report report = report_of(&w->nodes[0]);
+	CU_ASSERT_EQUAL(report.node_count, 3);
+	CU_ASSERT_EQUAL(find_report(&report, 3)->state, CLUSTER_DEAD);
+	CU_ASSERT_TRUE(find_report(&report, 3)->age_us >= 2 * SECOND && find_report(&report, 3)->age_us <= 2300 * MS);
 	end_world(w);
 }
 
@@ -346,6 +379,92 @@ static void a_lost_handover_is_asked_for_again(void)
 	end_world(w);
 }
 
+static void what_was_handed_over_may_be_asked_for_again_for_two_seconds(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *lower = &w->nodes[1];
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover.nonce = 77 };
+	run_for(w, 3 * SECOND);
+	say_beat(lower, node, 0, 1);
+	say(lower, node, &message);
+	run_with_puppet(lower, node, 1, 2, 1800 * MS);
+	CU_ASSERT_EQUAL(lower->heard[CLUSTER_HANDOVER], 1);
+	message.epoch = 2;
+	message.is.takeover.nonce = 78;
+	say(lower, node, &message);
+	run_with_puppet(lower, node, 1, 2, 300 * MS);
+	CU_ASSERT_EQUAL(lower->heard[CLUSTER_HANDOVER], 2);
+	CU_ASSERT_EQUAL(lower->last_heard[CLUSTER_HANDOVER].is.handover.nonce, 78);
+	message.is.takeover.nonce = 79; /* by now others have given for so long that ours is worth nothing */
+	say(lower, node, &message);
+	run_with_puppet(lower, node, 1, 2, 300 * MS);
+	CU_ASSERT_EQUAL(lower->heard[CLUSTER_HANDOVER], 2);
+	end_world(w);
+}
+
+static void a_ring_is_taken_from_nobody_but_the_master_that_was_asked(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *master = &w->nodes[1], *stranger = add_puppet(w, 3);
+	say_beat(stranger, node, 2, 1);
+	run_with_puppet(master, node, 2, 1, SECOND);
+	say_beat(stranger, node, 2, 1);
+	CU_ASSERT_TRUE(is_alive_for(node, 3));
+	CU_ASSERT_TRUE(master->heard[CLUSTER_TAKEOVER] > 0);
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER, .epoch = 1, .is.handover.bucket_us = CLUSTER_BUCKET_US };
+	message.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	message.is.handover.bucket_count = 1;
+	message.is.handover.buckets[0] = 50;
+	say(stranger, node, &message);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 0);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	say(master, node, &message);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 1);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	end_world(w);
+}
+
+static void a_ring_that_comes_before_it_was_asked_for_is_not_taken(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *other = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER, .epoch = 8, .is.handover.bucket_us = CLUSTER_BUCKET_US };
+	message.is.handover.bucket_count = 1;
+	message.is.handover.buckets[0] = 50;
+	hear(node, other, beat_of(other, node, 2, 8));
+	hear(node, other, message); /* its nonce is nought, as ours is while we have asked nobody */
+	tick(node);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 0);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 1);
+	end_world(w);
+}
+
+static void a_master_that_came_and_went_between_two_looks_is_not_asked_for_its_ring_but_waited_out(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *first = &w->nodes[1], *second = add_puppet(w, 3);
+	run_with_puppet(first, node, 2, 1, 750 * MS); /* it has asked a moment ago */
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER, .epoch = 1, .is.handover.bucket_us = CLUSTER_BUCKET_US };
+	message.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	say(first, node, &message);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	unsigned asked = node->sent[CLUSTER_TAKEOVER];
+	hear(node, second, beat_of(second, node, 3, 20));
+	hear(node, second, beat_of(second, node, 0, 20));
+	let_wait(node, 1000, true);
+	uint64_t gone_us = w->now_us;
+	tick(node);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], asked);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_TRUE(w->start_count > 0);
+	CU_ASSERT_TRUE(gap_after(w, gone_us - 1) >= QUIET);
+	end_world(w);
+}
+
 static bool passes_no_handover(const struct world *w, unsigned from, unsigned to, const struct cluster_message *message)
 {
 	(void)w, (void)from, (void)to;
@@ -478,7 +597,72 @@ static void twins_of_one_age_are_told_apart_by_their_incarnation(void)
 	end_world(w);
 }
 
-static void when_a_twin_that_was_master_steps_aside_the_elder_keeps_quiet_time(void)
+static void of_three_with_one_id_one_stays(void)
+{
+	struct world *w = make_group(2, 50);
+	struct peer *elder = &w->nodes[0], *second = add_node(w, 1, 50);
+	run_for(w, 500 * MS);
+	struct peer *third = add_node(w, 1, 50);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL(second->events[CLUSTER_CAME_BACK], 0); /* that the third is aside, too, makes no room for it */
+	CU_ASSERT_EQUAL(elder->events[CLUSTER_STEPPED_ASIDE], 0);
+	CU_ASSERT_EQUAL(second->events[CLUSTER_STEPPED_ASIDE], 1);
+	CU_ASSERT_EQUAL(third->events[CLUSTER_STEPPED_ASIDE], 1);
+	saturate(w);
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_TRUE(elder->given > 0 && w->nodes[1].given > 0);
+	CU_ASSERT_EQUAL(second->given + third->given, 0);
+	CU_ASSERT_TRUE(fullest_window(w) <= 50);
+	end_world(w);
+}
+
+/* A twin that is younger by what it says, and stays all the same. */
+static bool steps_aside_for_a_stubborn_twin(bool twin_is_greater)
+{
+	struct world *w = make_pair(1, 1, 50);
+	struct peer *node = &w->nodes[0], *twin = &w->nodes[1];
+	struct cluster_message message;
+	twin->incarnation = twin_is_greater ? node->incarnation + 1 : node->incarnation - 1;
+	run_for(w, 3 * SECOND);
+	for (unsigned i = 0; i < 40; i++) {
+		message = beat_of(twin, node, 0, 1);
+		message.is.heartbeat.uptime_us = i * 50 * MS;
+		say(twin, node, &message);
+		run_for(w, 50 * MS);
+		if (i < 19)
+			CU_ASSERT_EQUAL(node->events[CLUSTER_STEPPED_ASIDE], 0);
+	}
+	unsigned stepped_aside = node->events[CLUSTER_STEPPED_ASIDE];
+	end_world(w);
+	return stepped_aside == 1;
+}
+
+static void twins_that_both_stay_for_a_second_are_told_apart_by_their_incarnation(void)
+{
+	CU_ASSERT_TRUE(steps_aside_for_a_stubborn_twin(true));
+	CU_ASSERT_FALSE(steps_aside_for_a_stubborn_twin(false));
+}
+
+static void a_younger_twin_that_knows_a_higher_epoch_does_not_stop_the_elder(void)
+{
+	struct world *w = make_pair(1, 1, 50);
+	struct peer *node = &w->nodes[0], *twin = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	let_wait(node, 1000, true);
+	struct cluster_message message = beat_of(twin, node, 0, 50);
+	message.is.heartbeat.uptime_us = 0;
+	uint64_t met_us = w->now_us;
+	say(twin, node, &message);
+	run_for(w, 1500 * MS);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_TWIN_MET], 1);
+	CU_ASSERT_EQUAL(report_of(node).epoch, 50);
+	CU_ASSERT_EQUAL(report_of(node).elections_total, 1);
+	CU_ASSERT_EQUAL(count_starts(w, 1, met_us, met_us + SECOND), 50);
+	end_world(w);
+}
+
+/* said_master: whom it says then that it takes for master; who is aside is none, whatever it says. */
+static void meet_twin_that_steps_aside(unsigned said_master)
 {
 	struct world *w = make_pair(1, 1, 50);
 	struct peer *node = &w->nodes[0], *twin = &w->nodes[1];
@@ -491,13 +675,19 @@ static void when_a_twin_that_was_master_steps_aside_the_elder_keeps_quiet_time(v
 	let_wait(node, 1000, true);
 	uint64_t aside_us = w->now_us;
 	message.is.heartbeat.is_aside = true;
-	message.is.heartbeat.master = 0;
+	message.is.heartbeat.master = said_master;
 	say(twin, node, &message);
 	run_for(w, 3 * SECOND);
 	CU_ASSERT_EQUAL(master_of(node), 1);
 	CU_ASSERT_TRUE(w->start_count > 0);
 	CU_ASSERT_TRUE(gap_after(w, aside_us - 1) >= QUIET);
 	end_world(w);
+}
+
+static void when_a_twin_that_was_master_steps_aside_the_elder_keeps_quiet_time(void)
+{
+	meet_twin_that_steps_aside(0);
+	meet_twin_that_steps_aside(1);
 }
 
 /* ---- strict and available -------------------------------------------------------------------------------------------- */
@@ -850,6 +1040,38 @@ static void l_widens_when_starts_die_and_narrows_again(void)
 	end_world(w);
 }
 
+/* What a member says of its starts since it spoke last, and what the master then has for L. */
+static unsigned late_us_after(struct peer *member, struct peer *master, unsigned used, unsigned died)
+{
+	struct cluster_message message = { .kind = CLUSTER_DEMAND, .epoch = 1 };
+	member->used += used;
+	member->died += died;
+	message.is.demand.asked_us = member->world->now_us;
+	message.is.demand.used_total = member->used;
+	message.is.demand.died_total = member->died;
+	say(member, master, &message);
+	run_with_puppet(member, master, 1, 1, 1200 * MS);
+	return report_of(master).late_us;
+}
+
+static void of_how_many_starts_how_many_died_decides_whether_l_widens_stays_or_narrows(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *member = &w->nodes[1];
+	run_with_puppet(member, node, 1, 1, 3 * SECOND);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 0, 0), 8 * MS);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 10, 2), 12 * MS);
+	/* One of 300 is neither many nor few; and that counts no more, when another dies. */
+	CU_ASSERT_EQUAL(late_us_after(member, node, 299, 1), 12 * MS);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 10, 1), 12 * MS);
+	/* One of 19 are too few to say: that still counts. */
+	CU_ASSERT_EQUAL(late_us_after(member, node, 8, 0), 12 * MS);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 0, 1), 18 * MS);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 1000, 2), 18 * MS);
+	CU_ASSERT_EQUAL(late_us_after(member, node, 2000, 1), 16875);
+	end_world(w);
+}
+
 static void l_does_not_narrow_while_nothing_is_used(void)
 {
 	struct world *w = make_world();
@@ -947,6 +1169,54 @@ static void a_late_start_that_the_old_master_never_heard_of_counts_with_the_next
 	run_for(w, 3 * SECOND);
 	CU_ASSERT_TRUE(w->start_count >= 3);
 	CU_ASSERT_TRUE(fullest_window(w) <= 1);
+	end_world(w);
+}
+
+static void a_late_start_is_told_until_a_question_that_told_of_it_is_answered(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0], *master = &w->nodes[1];
+	const struct cluster_demand *demand = &master->last_heard[CLUSTER_DEMAND].is.demand;
+	uint64_t before_us = demand->asked_us;
+	let_wait(node, 0, false);
+	node->late_us_total = 5 * MS;
+	run_for(w, 2 * MS);
+	CU_ASSERT_EQUAL(demand->late_us_total, 5 * MS);
+	say_grant(master, node, 5, before_us, 0, 0); /* the answer to one that said nothing of it */
+	unsigned heard = master->heard[CLUSTER_DEMAND];
+	run_for(w, 100 * MS);
+	CU_ASSERT_TRUE(master->heard[CLUSTER_DEMAND] >= heard + 4);
+	CU_ASSERT_EQUAL(demand->late_seen_us_total, 0);
+	say_grant(master, node, 5, demand->asked_us, 0, 0);
+	run_for(w, 30 * MS);
+	heard = master->heard[CLUSTER_DEMAND];
+	run_for(w, 100 * MS);
+	CU_ASSERT_EQUAL(master->heard[CLUSTER_DEMAND], heard);
+	end_world(w);
+}
+
+static void a_grant_has_room_for_so_many_moments_and_the_next_one_goes_on_from_there(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 20000);
+	options.burst = 1;
+	struct peer *node = add_node_with(w, options), *member = add_puppet(w, 2);
+	run_for(w, 10 * MS);
+	run_with_puppet(member, node, 1, 1, 3 * SECOND);
+	uint64_t last_us = 0;
+	for (unsigned i = 1; i <= 3; i++) {
+		struct cluster_message message = { .kind = CLUSTER_DEMAND, .epoch = 1 };
+		message.is.demand = (struct cluster_demand){ .asked_us = i, .waiting = 1000, .last_grant = i - 1 };
+		uint64_t given_us = w->now_us;
+		say(member, node, &message);
+		run_for(w, MS);
+		const struct cluster_grant *grant = &member->last_heard[CLUSTER_GRANT].is.grant;
+		CU_ASSERT_EQUAL_FATAL(grant->number, i);
+		CU_ASSERT_EQUAL(grant->run_count, CLUSTER_RUNS_MAX);
+		CU_ASSERT_TRUE(given_us + grant->runs[0].in_us > last_us);
+		last_us = given_us + grant->runs[CLUSTER_RUNS_MAX - 1].in_us;
+	}
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 3 * CLUSTER_RUNS_MAX);
 	end_world(w);
 }
 
@@ -1062,6 +1332,47 @@ static void an_even_flow_is_not_held_up_by_the_slower_one_before_it(void)
 	end_world(w);
 }
 
+/* A clock that began with the machine, and not long ago. */
+static void a_burst_that_is_longer_than_the_clock_is_old_may_start(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 100);
+	struct peer *node = add_node(w, 1, 100);
+	crash(node);
+	node->offset_us = 0;
+	node->options.window_us = options.window_us = 600 * SECOND;
+	node->options.burst = 2;
+	start_node(node);
+	run_for(w, 605 * SECOND);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	options.burst = 90; /* and 10 more later, one each 6 s: it is as if the first of 90 had been 534 s ago */
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	let_wait(node, 1000, true);
+	run_for(w, SECOND);
+	CU_ASSERT_TRUE(w->start_count >= 90);
+	CU_ASSERT_TRUE(fullest_window_between(w, 600 * SECOND, 0, UINT64_MAX) <= 100);
+	end_world(w);
+}
+
+static void a_ring_without_slots_is_handed_over_too(void)
+{
+	struct world *w = make_group(2, 0);
+	crash(&w->nodes[0]);
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_EQUAL(master_of(&w->nodes[1]), 2);
+	start_node(&w->nodes[0]);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL(w->nodes[1].sent[CLUSTER_HANDOVER], 1);
+	CU_ASSERT_EQUAL(w->nodes[1].last_sent[CLUSTER_HANDOVER].is.handover.bucket_count, 0);
+	CU_ASSERT_EQUAL(report_of(&w->nodes[0]).takeovers_total, 1);
+	CU_ASSERT_EQUAL(master_of(&w->nodes[1]), 1);
+	configure_all(w, 30, SECOND);
+	saturate(w);
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_EQUAL(fullest_window(w), 30);
+	end_world(w);
+}
+
 static void a_threshold_of_nought_gives_nothing_and_one_too_large_changes_nothing(void)
 {
 	struct world *w = make_group(2, 0);
@@ -1140,10 +1451,10 @@ static void a_handover_that_says_for_ever_stops_the_group_for_no_longer_than_qui
 	end_world(w);
 }
 
-static void forgeries_that_fill_the_table_keep_no_honest_node_out(void)
+static void forge_until_the_table_is_full(unsigned threshold)
 {
 	struct world *w = make_world();
-	struct peer *node = add_node(w, 1, 50), *forger = add_puppet(w, 999);
+	struct peer *node = add_node(w, 1, threshold), *forger = add_puppet(w, 999);
 	run_for(w, 10 * MS);
 	for (unsigned i = 0; i < 2000; i++) {
 		struct cluster_message message = beat_of(forger, node, 0, 0);
@@ -1153,11 +1464,152 @@ static void forgeries_that_fill_the_table_keep_no_honest_node_out(void)
 		say(forger, node, &message);
 		run_for(w, MS);
 		if (i == 1000)
-			add_node(w, 2, 50);
+			add_node(w, 2, threshold);
 	}
 	CU_ASSERT_TRUE(is_alive_for(node, 2));
 	CU_ASSERT_EQUAL(master_of(&w->nodes[2]), 1);
 	CU_ASSERT_EQUAL(report_of(node).node_count, 2);
+	end_world(w);
+}
+
+static void forgeries_that_fill_the_table_keep_no_honest_node_out(void)
+{
+	forge_until_the_table_is_full(50);
+	forge_until_the_table_is_full(0);
+}
+
+#define REMEMBERED 96u /* nodes that one node remembers, itself among them */
+
+static void a_table_that_is_full_of_the_living_lets_nobody_in_until_some_have_gone(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *other = &w->nodes[1];
+	for (unsigned id = 100; id < 100 + REMEMBERED - 1; id++)
+		say_beat_as(other, node, id, 1, 0);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_CAME], REMEMBERED - 1);
+	say_beat_as(other, node, 900, 1, 0);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 1);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_FULL], 900);
+	CU_ASSERT_FALSE(is_alive_for(node, 900));
+	CU_ASSERT_EQUAL(report_of(node).node_count, CLUSTER_NODES_MAX);
+	run_for(w, 800 * MS);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_WENT], REMEMBERED - 1);
+	say_beat_as(other, node, 900, 1, 0);
+	CU_ASSERT_TRUE(is_alive_for(node, 900));
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 1);
+	end_world(w);
+}
+
+/* They have no room for us, and so do not echo what we say: they are heard, and are not alive for us. */
+static void who_hears_a_full_group_stands_for_nothing_beside_it_and_says_so(void)
+{
+	struct world *w = make_pair(999, 2, 50);
+	struct peer *node = &w->nodes[0], *other = &w->nodes[1];
+	for (unsigned i = 0; i < 30; i++) {
+		for (unsigned id = 1; id <= CLUSTER_NODES_MAX && i % 6 == 0; id++) {
+			struct cluster_message message = beat_of(other, node, 1, 0);
+			other->id = id;
+			other->incarnation = 1000 + id;
+			message.is.heartbeat.echo_count = 0;
+			say(other, node, &message);
+		}
+		run_for(w, 100 * MS);
+		CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.master, 0);
+	}
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 1);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_FULL], 999);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 0);
+	run_for(w, SECOND); /* they have gone */
+	CU_ASSERT_EQUAL(master_of(node), 999);
+	end_world(w);
+}
+
+/* All places but that of whom we knew first are taken by the living; then it has gone, and somebody has its place. */
+static void give_first_place_to(struct peer *puppet, struct peer *node, unsigned places, unsigned id, unsigned master)
+{
+	struct world *w = puppet->world;
+	for (unsigned i = 0; i < places; i++)
+		say_beat_as(puppet, node, 300 + i, master, 0);
+	run_for(w, 200 * MS);
+	say_beat_as(puppet, node, id, master, 0);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 0);
+	CU_ASSERT_TRUE(is_alive_for(node, id));
+}
+
+static void who_has_the_place_of_one_who_died_has_none_of_its_slots(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 50);
+	options.window_us = 60 * SECOND;
+	struct peer *node = add_node_with(w, options), *other = add_puppet(w, 2);
+	struct cluster_message message = { .kind = CLUSTER_DEMAND, .epoch = 1, .is.demand = { .asked_us = 1, .waiting = 40 } };
+	run_for(w, 62 * SECOND);
+	run_with_puppet(other, node, 1, 1, 100 * MS);
+	say(other, node, &message);
+	CU_ASSERT_EQUAL(report_of(node).nodes[1].granted, 40);
+	run_for(w, 600 * MS);
+	give_first_place_to(other, node, REMEMBERED - 2, 900, 1);
+	struct cluster_report report = report_of(node);
+	CU_ASSERT_EQUAL(find_report(&report, 900)->granted, 0);
+	/* The slots come due again, and the newcomer and the master, who both stand in line, share them. */
+	let_wait(node, 1000, true);
+	for (unsigned i = 2; i < 2 + 62 * 50; i++) {
+		message.is.demand = (struct cluster_demand){ .asked_us = i, .waiting = 1000, .last_grant = i };
+		say_beat(other, node, 1, 1);
+		say(other, node, &message);
+		run_for(w, 20 * MS);
+	}
+	report = report_of(node);
+	unsigned granted = find_report(&report, 900)->granted;
+	CU_ASSERT_TRUE(granted >= 15 && granted <= 35);
+	CU_ASSERT_EQUAL(report.nodes[0].granted + granted, 50);
+	end_world(w);
+}
+
+static void who_has_the_place_of_one_who_took_over_is_not_handed_the_ring(void)
+{
+	struct world *w = make_pair(50, 2, 50);
+	struct peer *node = &w->nodes[0], *other = &w->nodes[1], *lowest = add_puppet(w, 1);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover.nonce = 77 };
+	run_for(w, 3 * SECOND);
+	say_beat(other, node, 0, 1);
+	say(other, node, &message);
+	run_for(w, 10 * MS);
+	CU_ASSERT_EQUAL(other->heard[CLUSTER_HANDOVER], 1);
+	/* Somebody with a lower id is there, so that our node does not become master again. */
+	run_with_puppet(lowest, node, 0, 1, 600 * MS);
+	give_first_place_to(other, node, REMEMBERED - 3, 3, 0);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	say(other, node, &message);
+	run_for(w, 10 * MS);
+	CU_ASSERT_EQUAL(other->heard[CLUSTER_HANDOVER], 1);
+	end_world(w);
+}
+
+static void who_has_the_place_of_the_master_is_not_the_master(void)
+{
+	struct world *w = make_pair(50, 2, 50);
+	struct peer *node = &w->nodes[0], *other = &w->nodes[1];
+	say_beat(other, node, 2, 5);
+	let_wait(node, 10, true);
+	run_for(w, 300 * MS);
+	uint64_t asked_us = other->last_heard[CLUSTER_DEMAND].is.demand.asked_us;
+	for (unsigned i = 0; i < REMEMBERED - 2; i++)
+		say_beat_as(other, node, 300 + i, 2, 5);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	w->now_us += 450 * MS; /* it was busy elsewhere; now these lie there, and nobody has looked who is alive */
+	other->id = 300;
+	other->incarnation = 1300;
+	hear(node, other, beat_of(other, node, 2, 5));
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_WENT], 1);
+	other->id = 900;
+	hear(node, other, beat_of(other, node, 2, 5));
+	CU_ASSERT_TRUE(is_alive_for(node, 900));
+	struct cluster_message message = { .kind = CLUSTER_GRANT, .epoch = 5 };
+	message.is.grant = (struct cluster_grant){ .asked_us = asked_us, .number = 1, .late_us = 6000, .run_count = 1 };
+	message.is.grant.runs[0] = (struct cluster_run){ 0, 3 };
+	hear(node, other, message);
+	CU_ASSERT_EQUAL(node->given, 0);
 	end_world(w);
 }
 
@@ -1220,6 +1672,12 @@ static void a_node_that_disagrees_with_the_masters_settings_is_told_of_once(void
 	run_for(w, 2 * SECOND);
 	CU_ASSERT_EQUAL(w->nodes[0].events[CLUSTER_DISAGREES], 2);
 	CU_ASSERT_EQUAL(w->nodes[0].event_id[CLUSTER_DISAGREES], 4);
+	options = options_of(5, 50);
+	options.window_us = 2 * SECOND;
+	add_node_with(w, options);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL(w->nodes[0].events[CLUSTER_DISAGREES], 3);
+	CU_ASSERT_EQUAL(w->nodes[0].event_id[CLUSTER_DISAGREES], 5);
 	/* The master's rules. */
 	saturate(w);
 	run_for(w, 3 * SECOND);
@@ -1370,6 +1828,7 @@ int main(void)
 		TEST(who_says_goodbye_is_gone_at_once),
 		TEST(a_dead_node_is_noticed_within_a_second),
 		TEST(a_restarted_node_is_a_new_one_and_the_page_shows_its_id_once),
+		TEST(of_two_lives_with_one_id_that_are_over_the_page_shows_the_later),
 		TEST(an_old_heartbeat_that_comes_late_changes_nothing_that_a_newer_one_said),
 		TEST(a_lone_node_gives_nothing_before_quiet_time_is_over),
 		TEST(a_dead_master_is_replaced_and_the_new_one_is_quiet_for_long_enough),
@@ -1378,6 +1837,10 @@ int main(void)
 		TEST(a_master_that_has_handed_over_gives_nothing_more),
 		TEST(a_handover_ends_the_quiet_for_the_slots_that_it_tells_of_and_with_another_nonce_for_none),
 		TEST(a_lost_handover_is_asked_for_again),
+		TEST(what_was_handed_over_may_be_asked_for_again_for_two_seconds),
+		TEST(a_ring_is_taken_from_nobody_but_the_master_that_was_asked),
+		TEST(a_ring_that_comes_before_it_was_asked_for_is_not_taken),
+		TEST(a_master_that_came_and_went_between_two_looks_is_not_asked_for_its_ring_but_waited_out),
 		TEST(without_an_answer_the_new_master_keeps_quiet_time),
 		TEST(two_masters_that_meet_obey_the_threshold_within_two_seconds),
 		TEST(a_master_that_meets_a_lower_one_hands_its_ring_over),
@@ -1385,6 +1848,9 @@ int main(void)
 		TEST(a_paused_member_uses_nothing_old_and_starts_again_as_a_newcomer),
 		TEST(of_twins_the_elder_stays_and_the_younger_steps_aside_until_it_is_gone),
 		TEST(twins_of_one_age_are_told_apart_by_their_incarnation),
+		TEST(of_three_with_one_id_one_stays),
+		TEST(twins_that_both_stay_for_a_second_are_told_apart_by_their_incarnation),
+		TEST(a_younger_twin_that_knows_a_higher_epoch_does_not_stop_the_elder),
 		TEST(when_a_twin_that_was_master_steps_aside_the_elder_keeps_quiet_time),
 		TEST(strict_parts_of_a_split_group_use_their_shares_and_never_more_together),
 		TEST(strict_without_a_group_size_counts_the_nodes_that_were_ever_there_at_once),
@@ -1408,21 +1874,31 @@ int main(void)
 		TEST(a_doubled_or_overtaken_demand_takes_no_slots_for_nobody),
 		TEST(a_new_masters_numbers_are_not_taken_for_the_old_ones),
 		TEST(l_widens_when_starts_die_and_narrows_again),
+		TEST(of_how_many_starts_how_many_died_decides_whether_l_widens_stays_or_narrows),
 		TEST(l_does_not_narrow_while_nothing_is_used),
 		TEST(with_40_milliseconds_one_way_90_percent_is_used),
 		TEST(one_grant_that_took_long_does_not_widen_l_for_the_group),
 		TEST(a_start_that_was_late_pushes_the_slots_back),
 		TEST(a_late_start_that_the_old_master_never_heard_of_counts_with_the_next),
+		TEST(a_late_start_is_told_until_a_question_that_told_of_it_is_answered),
+		TEST(a_grant_has_room_for_so_many_moments_and_the_next_one_goes_on_from_there),
 		TEST(burst_spaces_the_starts_of_the_whole_group),
 		TEST(a_new_threshold_refills_nothing),
 		TEST(a_longer_window_counts_what_the_shorter_one_let_start),
 		TEST(a_shorter_window_is_in_force_after_its_own_quiet_time),
 		TEST(an_even_flow_is_not_held_up_by_the_slower_one_before_it),
+		TEST(a_burst_that_is_longer_than_the_clock_is_old_may_start),
+		TEST(a_ring_without_slots_is_handed_over_too),
 		TEST(a_threshold_of_nought_gives_nothing_and_one_too_large_changes_nothing),
 		TEST(a_ring_whose_window_is_a_week_can_be_handed_over_and_a_longer_one_is_refused),
 		TEST(a_member_that_says_it_is_ever_later_does_not_break_the_handover),
 		TEST(a_handover_that_says_for_ever_stops_the_group_for_no_longer_than_quiet_time),
 		TEST(forgeries_that_fill_the_table_keep_no_honest_node_out),
+		TEST(a_table_that_is_full_of_the_living_lets_nobody_in_until_some_have_gone),
+		TEST(who_hears_a_full_group_stands_for_nothing_beside_it_and_says_so),
+		TEST(who_has_the_place_of_one_who_died_has_none_of_its_slots),
+		TEST(who_has_the_place_of_one_who_took_over_is_not_handed_the_ring),
+		TEST(who_has_the_place_of_the_master_is_not_the_master),
 		TEST(sixty_four_nodes_are_one_group_and_their_datagrams_are_bounded),
 		TEST(more_nodes_than_a_group_can_hold_do_not_pass_the_threshold),
 		TEST(an_epoch_that_rises_with_each_datagram_raises_no_storm),
