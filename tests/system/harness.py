@@ -205,6 +205,7 @@ class Case:
         with open(os.path.join(bin_directory, 'weir'), 'rb') as file:
             image = file.read()
         self.sanitized = b'__asan_init' in image or b'__tsan_init' in image
+        self.counted = b'__gcov_' in image      # and so not optimised
 
     # Verdicts
 

@@ -239,6 +239,14 @@ def fields_of_the_target_stay_alone(t):
     t.equal(response.fields.all('ratelimit-policy'), ['"mine";q=7;w=9'])
 
 
+def older_fields_of_the_target_stay_alone_too(t):
+    own = ['RateLimit-Limit: 7', 'RateLimit-Remaining: 6']
+    weir = t.weir(t.origin(lambda req: answer(b'x', fields=own)), client_rate='5/h', ratelimit_headers='draft')
+    response = t.get(weir)
+    t.equal([response.fields.all('ratelimit-limit'), response.fields.all('ratelimit-remaining')], [['7'], ['6']])
+    t.equal([response.get('ratelimit'), response.get('ratelimit-policy')], [None, None])
+
+
 # Clients in line
 
 def _place_of_the_polite_one(t, greedy_fields, polite_fields, **settings):

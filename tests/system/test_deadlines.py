@@ -235,6 +235,59 @@ def sigterm_lets_the_request_in_flight_finish_and_leaves_with_0(t):
     t.equal(weir.wait_exit(), 0)
 
 
+def an_answer_of_our_own_ends_the_connection_in_a_drain(t):
+    go = threading.Event()
+
+    def handler(conn):
+        if conn.request() is not None:
+            go.wait(t.s(20))
+            conn.abort()
+    origin = t.origin(handler=handler)
+    weir = t.weir(origin, drain_timeout=15)
+    client = t.client(weir)
+    client.send(request('POST', '/', body=b'x'))
+    origin.wait_requests(1)
+    weir.signal(signal.SIGTERM)
+    weir.wait_log(contract.DRAINING)
+    go.set()
+    response = client.response()
+    t.equal([response.status, response.get('connection')], [502, 'close'])
+    client.closed()
+    t.equal(weir.wait_exit(), 0)
+
+
+def what_comes_behind_an_answer_that_the_drain_met_on_its_way_is_served_and_nothing_is_waited_for(t):
+    """The client of an answer that had begun before was told that it may ask again."""
+    for asks_again in (False, True):
+        go = threading.Event()
+
+        def handler(conn):
+            while True:
+                req = conn.request()
+                if req is None:
+                    return
+                conn.send(answer(b'half and', fields=['Content-Length: 17'], length=False))
+                go.wait(t.s(20))
+                conn.send(b' the rest')
+        origin = t.origin(handler=handler)
+        weir = t.weir(origin, drain_timeout=25)
+        client = t.client(weir)
+        client.send(request())
+        head = client.head()
+        t.check('close' not in (head.get('connection') or ''), f'{head}')
+        weir.signal(signal.SIGTERM)
+        weir.wait_log(contract.DRAINING)
+        if asks_again:
+            client.send(request())
+        go.set()
+        t.equal(client.body_of(head).body, b'half and the rest')
+        if asks_again:
+            response = client.response()
+            t.equal([response.body, response.get('connection')], [b'half and the rest', 'close'])
+        client.closed()
+        t.equal(weir.wait_exit(10), 0)
+
+
 def sigint_is_as_good_as_sigterm(t):
     weir = t.weir(t.origin())
     t.equal(t.get(weir).status, 200)

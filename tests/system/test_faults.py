@@ -7,6 +7,7 @@ call that the scenario reaches; here is a small part of that, and what is to com
 import errno
 import json
 import re
+import threading
 import time
 
 from certificates import Authority
@@ -18,6 +19,7 @@ from origin import answer
 from test_forward import _forward
 
 
+ALLOCATIONS = ('malloc', 'calloc')     # a compiler may make the one of the other
 NONE = 1 << 60      # of weir's own calls alone: which of a library's are reached differs from run to run
 
 
@@ -109,6 +111,105 @@ def without_threads_those_that_are_there_go_on(t):
     faults.always('thread', 0)
     clients = [t.client(weir) for _ in range(20)]
     t.equal([client.ask().status for client in clients], [200] * 20)
+
+
+def _places(faults, calls, *words):
+    """Those that were recorded of these calls, with all of these words in their way."""
+    found = [place for place in faults.places().values() if place.call in calls]
+    return [place for place in found if all(word in faults.describe(place) for word in words)]
+
+
+@takes(60)
+def without_memory_for_a_request_its_client_is_told_and_the_others_are_served(t):
+    """The memory of a request is made when none is free: for a connection that comes, and for one that has waited."""
+    go = threading.Event()
+    origin = t.origin(lambda req: (req.target == '/held' and go.wait(t.s(40)), answer(b'x'))[1])
+    faults, weir = _faulty(t, origin)
+    held = []
+
+    def hold():
+        """One more request has its memory in use, or is the one that got none: then its answer."""
+        before = len(origin.requests)
+        held.append(t.client(weir, seconds=20))
+        held[-1].send(request(target='/held'))
+        t.until(lambda: faults.fired or '/held' in origin.targets()[before:], what='a request that is held')
+        return held.pop().response() if faults.fired else None
+
+    def refused(has_waited):
+        """The answer of who gets no memory. What is held takes all that is free; after a while, for who has been answered gives
+        its own back a moment later."""
+        for _ in range(100):
+            response = hold() or (waiting.ask() if has_waited else None)
+            if faults.fired:
+                return response
+        return None
+
+    with faults.recording():
+        waiting = t.client(weir, seconds=20)    # the first of all
+        for _ in range(100):
+            t.equal([hold(), waiting.ask().status], [None, 200])
+            if _places(faults, ALLOCATIONS, 'begin_road', 'roads_rise'):
+                break
+    for way, has_waited in (('serve_connection', False), ('roads_rise', True)):
+        faults.arm(_places(faults, ALLOCATIONS, 'begin_road', way)[0], errno.ENOMEM)
+        response = refused(has_waited)
+        t.equal(response and response.status, 503, way)
+        t.check('no memory for a request' in response.get('proxy-status'), f'{response}')
+        faults.disarm()
+        t.equal(t.get(weir).status, 200)
+    go.set()
+    t.equal([client.response().status for client in held], [200] * len(held))
+
+
+def without_memory_for_a_thread_clients_wait_until_there_is_some(t):
+    faults, weir = _faulty(t, t.origin())
+    with faults.recording():
+        t.equal(t.get(weir).status, 200)
+        t.until(lambda: _places(faults, ALLOCATIONS, 'begin_thread'), what='a thread that begins')
+    faults.arm(_places(faults, ALLOCATIONS, 'begin_thread')[0], errno.ENOMEM, times=1 << 30)
+    clients = [t.client(weir, seconds=20) for _ in range(10)]
+    weir.wait_log('cannot begin another thread: Cannot allocate memory')
+    faults.disarm()
+    t.equal([client.ask().status for client in clients], [200] * 10)
+
+
+# A client that is gone when its answer comes
+
+def an_answer_that_cannot_be_sent_ends_the_connection(t):
+    faults, weir = _faulty(t, t.refused())
+    client = t.client(weir)
+    with faults.recording():
+        t.equal(client.ask().status, 500)
+    faults.arm(_places(faults, ('send',), 'send_answer')[0], errno.ECONNRESET)
+    client.send(request())
+    client.closed()
+    t.equal(faults.fired, 1)
+    t.equal(t.get(weir).status, 500)
+
+
+def a_switch_of_protocols_that_the_client_cannot_be_told_of_is_no_tunnel(t):
+    upgrade = request(fields=['Connection: Upgrade', 'Upgrade: x'])
+
+    def handler(conn):
+        if conn.request() is not None:
+            conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
+            conn.hold()
+    origin = t.origin(handler=handler)
+    faults, weir = _faulty(t, origin, access_log='-')
+    with faults.recording():
+        client = t.client(weir)
+        client.send(upgrade)
+        t.equal(client.response().status, 101)
+        client.close()
+        origin.wait(lambda: not origin.live, 10, 'the end of the tunnel')
+    faults.arm(_places(faults, ('send',), 'run_tunnel')[0], errno.ECONNRESET)
+    client = t.client(weir)
+    client.send(upgrade)
+    client.closed()
+    t.equal(faults.fired, 1)
+    origin.wait(lambda: not origin.live, 10, 'the end of the connection upstream')
+    weir.out.wait(lambda lines: len(lines) >= 2, t.s(10))
+    t.check('outcome="client went away"' in weir.out.lines[1], f'{weir.out.lines}')
 
 
 # The disk

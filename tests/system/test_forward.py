@@ -149,6 +149,29 @@ def what_is_no_plain_request_to_a_host_is_400(t):
     t.equal(response.status, 400, 'CONNECT with a body')
 
 
+def a_connection_is_kept_after_an_answer_whose_end_is_nothing_that_an_old_client_is_sent(t):
+    """Of a chunked answer a 1.0 client gets the data alone: of the last chunk there is nothing to send."""
+    go = threading.Event()
+
+    def handler(conn):
+        while conn.request() is not None:
+            conn.send(answer(b'5\r\nhello\r\n', fields=['Transfer-Encoding: chunked'], length=False))
+            go.wait(t.s(10))
+            conn.send(b'0\r\n\r\n')
+    origin = t.origin(handler=handler)
+    weir = _forward(t)
+    for _ in range(3):
+        go.clear()
+        client = t.client(weir)
+        client.send(request(target=_url(origin), host=None, version='HTTP/1.0'))
+        t.equal(client.head().status, 200)
+        t.equal(client.exactly(5), b'hello')
+        go.set()
+        client.closed()
+        t.check(not client.reset, 'reset at the end')
+    t.equal(len(origin.connections), 1, 'connections to the host')
+
+
 def fields_of_one_hop_and_credentials_stay_here(t):
     origin = t.origin(lambda req: answer(b'x', fields=['Proxy-Connection: keep-alive', 'Keep-Alive: timeout=5',
                                                        'Connection: X-Hop', 'X-Hop: 1', 'X-End: 1']))

@@ -251,6 +251,13 @@ def a_1_0_client_is_closed_after_one_answer_unless_it_asks_to_stay(t):
     client.closed()
 
 
+def a_1_0_client_that_asks_to_stay_is_told_that_it_may_by_our_own_answers_too(t):
+    client = t.client(t.weir(t.refused()))
+    for _ in range(2):
+        response = client.ask(version='HTTP/1.0', fields=['Connection: keep-alive'])
+        t.equal([response.status, response.get('connection')], [500, 'keep-alive'])
+
+
 def a_1_0_server_is_understood(t):
     def handler(conn):
         if conn.request() is not None:
@@ -654,6 +661,34 @@ def a_client_that_leaves_in_the_middle_of_an_answer_costs_the_target_nothing(t):
     t.equal(t.get(weir).status, 200)
 
 
+def _after_half_an_answer(t, fields, beginning, rest, **settings):
+    """The answer has begun when this happens to the request's body. What the client got of it, and the log's word."""
+    def handler(conn):
+        if conn.head() is not None:
+            conn.send(answer(b'5\r\nfirst\r\n', fields=['Transfer-Encoding: chunked'], length=False))
+            conn.hold()
+    log = t.tmp + '/access.log'
+    open(log, 'w', encoding='utf-8').close()
+    origin = t.origin(handler=handler)
+    client = t.client(t.weir(origin, access_log=log, log_format='json', **settings))
+    client.send(request('POST', '/', fields) + beginning)
+    t.equal(client.head().status, 200)
+    t.equal([client.line(), client.exactly(7)], [b'5', b'first\r\n'])
+    client.send(rest)
+    left = client.rest()
+    t.until(lambda: len(_lines(log)) == 1, 10, 'a line in the log')
+    origin.wait(lambda: not origin.live, 10, 'the end of the connection upstream')
+    return left, _lines(log)[0]['outcome']
+
+
+def a_body_that_goes_wrong_when_the_answer_has_begun_cuts_the_answer_and_the_log_says_whose_fault_it_was(t):
+    wrong = "the rest of the client's body was malformed or too long"
+    coded = ['Transfer-Encoding: chunked']
+    t.equal(_after_half_an_answer(t, coded, b'3\r\nabc\r\n', b'xyz\r\n'), (b'', wrong))
+    t.equal(_after_half_an_answer(t, coded, b'3\r\nabc\r\n', b'3\r\ndef\r\n', max_body=5), (b'', wrong))
+    t.equal(_after_half_an_answer(t, ['Content-Length: 10'], b'abc', b'', idle_timeout=0.5), (b'', 'client went away'))
+
+
 # Tunnels
 
 def _echo_after_101(conn):
@@ -733,6 +768,43 @@ def a_101_that_nobody_asked_for_is_502(t):
         t.equal(t.get(weir).status, 502)
     except Cut as cut:
         t.check(False, f'no answer: {cut}')
+
+
+def an_upgrade_is_not_agreed_to_before_its_request_is_whole(t):
+    """The rest of the body would be the tunnel's first bytes."""
+    origin = t.origin(handler=_echo_after_101)
+    client = t.client(t.weir(origin))
+    client.send(request('POST', '/', UPGRADE + ['Content-Length: 10']) + b'abc')
+    t.equal(client.response().status, 502)
+    client.send(b'defghijk')
+    client.closed()
+    origin.wait(lambda: not origin.live, 10, 'the end of the connection upstream')
+
+
+def a_101_with_a_head_that_is_too_long_for_us_is_502(t):
+    def handler(conn):
+        if conn.request() is not None:
+            conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Long: '
+                      + b'x' * 9000 + b'\r\n\r\n')
+            conn.hold()
+    t.equal(t.get(t.weir(t.origin(handler=handler)), fields=UPGRADE).status, 502)
+
+
+def of_an_upgrade_the_tunnels_bytes_are_counted_and_not_its_requests_body(t):
+    def handler(conn):
+        if conn.request() is not None:
+            conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome')
+            conn.send(conn.exactly(5))
+    log = t.tmp + '/access.log'
+    client = t.client(t.weir(t.origin(handler=handler), access_log=log, log_format='json'))
+    client.send(request('POST', '/', UPGRADE, b'abc'))
+    t.equal(client.response().status, 101)
+    client.send(b'hello')
+    t.equal(client.rest(), b'welcomehello')
+    client.close()
+    t.until(lambda: len(_lines(log)) == 1, 10, 'a line in the log')
+    entry = _lines(log)[0]
+    t.equal([entry['status'], entry['bytes_in'], entry['bytes_out']], [101, 5, 12])
 
 
 def h2c_is_never_upgraded_to(t):

@@ -121,6 +121,29 @@ def a_changed_timeout_is_in_force_after_sighup(t):
     t.equal(t.get(weir, method='POST', body=b'x').status, 504)
 
 
+def a_request_that_had_come_together_with_one_before_it_is_served_under_the_new_settings(t):
+    go = threading.Event()
+
+    def reply(req):
+        if req.target == '/first':
+            go.wait(t.s(20))
+        return answer(req.target.encode())
+    origin = t.origin(reply)
+    weir, path = t.weir_of_file(_ini(origin), '--node', 'main')
+    client = t.client(weir)
+    client.send(request(target='/first') + request(target='/second'))
+    origin.wait_requests(1)
+    seen = len(weir.log.lines)
+    _rewrite(path, _ini(origin, 'forwarded = off'))
+    weir.signal(signal.SIGHUP)
+    weir.wait_log(contract.RELOADED, after=seen)
+    go.set()
+    first, second = client.response(), client.response()
+    t.equal([first.body, second.body], [b'/first', b'/second'])
+    t.equal([response.fields.has('via') for response in (first, second)], [True, False])
+    t.equal([req.fields.has('x-forwarded-for') for req in origin.requests], [True, False])
+
+
 def sighup_without_a_file_changes_nothing(t):
     weir = t.weir(t.origin(name='A'))
     client = t.client(weir)

@@ -414,6 +414,20 @@ def a_new_certificate_comes_with_sighup_and_drops_nobody(t):
     t.equal(first.ask().status, 200, 'a connection of before')
 
 
+def why_a_handshake_failed_is_told_to_a_client_that_has_sent_more_behind_it(t):
+    """A close with bytes that nobody read would be a reset, and take the alert back."""
+    ca = Authority(t)
+    weir = t.weir(t.origin(), **_https(_local(ca)))
+    client = t.client(weir)
+    weir.signal(signal.SIGSTOP)     # so that all of it lies there
+    client.send(b'\x16\x03\x01\x00\x04\x02\x00\x00\x00' + bytes(50000))
+    weir.signal(signal.SIGCONT)
+    t.equal(client.exactly(2), b'\x15\x03', 'an alert')
+    client.finish()
+    client.rest()
+    weir.wait_log('TLS handshake of 127.0.0.1 failed: ')
+
+
 def half_a_handshake_ends_at_header_timeout_and_holds_nobody_up(t):
     ca = Authority(t)
     weir = t.weir(t.origin(), **_https(_local(ca)), header_timeout=1)

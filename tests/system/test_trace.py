@@ -25,6 +25,14 @@ def each_hop_of_a_request_is_a_line(t):
         t.equal(times, sorted(times))
 
 
+def of_a_long_target_the_beginning_is_traced(t):
+    weir = t.weir(t.origin(), extra=['--trace'])
+    t.equal(t.get(weir, '/' + 'a' * 99).status, 200)
+    t.equal(t.get(weir, '/' + 'b' * 150).status, 200)
+    weir.wait_log(r'#2 .* end ')
+    t.equal(re.findall(r' read .* GET (\S+)', weir.log.text()), ['/' + 'a' * 99, '/' + 'b' * 99])
+
+
 def a_failed_target_and_a_wait_are_seen(t):
     dead = f'127.0.0.1:{t.free_port()}'
     weir = t.weir(dead, t.origin(name='A'), threshold='2', backlog='2', extra=['--trace', 'yes'])
