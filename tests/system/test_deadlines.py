@@ -235,24 +235,32 @@ def sigterm_lets_the_request_in_flight_finish_and_leaves_with_0(t):
     t.equal(weir.wait_exit(), 0)
 
 
+def _begin_drain(weir, idle):
+    """Returns when the drain has begun: connections that are idle are closed then."""
+    weir.signal(signal.SIGTERM)
+    idle.closed()
+
+
 def an_answer_of_our_own_ends_the_connection_in_a_drain(t):
     go = threading.Event()
 
     def handler(conn):
-        if conn.request() is not None:
-            go.wait(t.s(20))
-            conn.abort()
+        while (req := conn.request()) is not None and req.method == 'GET':
+            conn.send(answer())
+        go.wait(t.s(20))
+        conn.abort()
     origin = t.origin(handler=handler)
-    weir = t.weir(origin, drain_timeout=15)
-    client = t.client(weir)
+    weir = t.weir(origin, drain_timeout=25)
+    idle, client = t.client(weir), t.client(weir)
+    t.equal(idle.ask().status, 200)
     client.send(request('POST', '/', body=b'x'))
-    origin.wait_requests(1)
-    weir.signal(signal.SIGTERM)
-    weir.wait_log(contract.DRAINING)
+    origin.wait_requests(2)
+    _begin_drain(weir, idle)
     go.set()
     response = client.response()
     t.equal([response.status, response.get('connection')], [502, 'close'])
     client.closed()
+    client.close()
     t.equal(weir.wait_exit(), 0)
 
 
@@ -262,21 +270,18 @@ def what_comes_behind_an_answer_that_the_drain_met_on_its_way_is_served_and_noth
         go = threading.Event()
 
         def handler(conn):
-            while True:
-                req = conn.request()
-                if req is None:
-                    return
+            while (req := conn.request()) is not None:
                 conn.send(answer(b'half and', fields=['Content-Length: 17'], length=False))
-                go.wait(t.s(20))
+                if req.target != '/idle':
+                    go.wait(t.s(20))
                 conn.send(b' the rest')
-        origin = t.origin(handler=handler)
-        weir = t.weir(origin, drain_timeout=25)
-        client = t.client(weir)
+        weir = t.weir(t.origin(handler=handler), drain_timeout=25)
+        idle, client = t.client(weir), t.client(weir)
+        t.equal(idle.ask(target='/idle').status, 200)
         client.send(request())
         head = client.head()
         t.check('close' not in (head.get('connection') or ''), f'{head}')
-        weir.signal(signal.SIGTERM)
-        weir.wait_log(contract.DRAINING)
+        _begin_drain(weir, idle)
         if asks_again:
             client.send(request())
         go.set()

@@ -686,7 +686,7 @@ def a_body_that_goes_wrong_when_the_answer_has_begun_cuts_the_answer_and_the_log
     coded = ['Transfer-Encoding: chunked']
     t.equal(_after_half_an_answer(t, coded, b'3\r\nabc\r\n', b'xyz\r\n'), (b'', wrong))
     t.equal(_after_half_an_answer(t, coded, b'3\r\nabc\r\n', b'3\r\ndef\r\n', max_body=5), (b'', wrong))
-    t.equal(_after_half_an_answer(t, ['Content-Length: 10'], b'abc', b'', idle_timeout=0.5), (b'', 'client went away'))
+    t.equal(_after_half_an_answer(t, ['Content-Length: 10'], b'abc', b'', idle_timeout=2), (b'', 'client went away'))
 
 
 # Tunnels
