@@ -211,8 +211,8 @@ $(BENCH_PROGRAMS:%=$(O)/%): %: %.o $(LIBRARY)
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
-# Preloaded under the plain programs. -fno-builtin: a compiler that knows malloc() would make calloc() call itself. Not fortified: it
-# stands for the functions that fortified programs call. Nor does gcov count in it: it would stand under itself.
+# Preloaded under programs that have no sanitizer in them. -fno-builtin: a compiler that knows malloc() would make calloc() call
+# itself. Not fortified: it stands for the functions that fortified programs call. Nor does gcov count in it: it would stand under itself.
 $(FAULTS): tests/faults/faults.c $(O)/flags
 	echo "  link     $@"
 	mkdir -p $(@D)
