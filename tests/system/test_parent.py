@@ -145,18 +145,18 @@ def a_parent_that_talks_nonsense_is_502_and_a_silent_one_504(t):
 
 
 def a_parent_that_closes_without_an_answer_is_502_and_the_place_comes_back(t):
-    """With an end, in the middle of its answer, and with a reset: it has not read what follows the question."""
-    for words, early in ((b'', b''), (b'HTTP/1.1 200 O', b''), (b'', b'early')):
-        def handler(conn, words=words, early=early):
+    """With an end, in the middle of its answer, and with a reset."""
+    for words, resets in ((b'', False), (b'HTTP/1.1 200 O', False), (b'', True)):
+        def handler(conn, words=words, resets=resets):
             conn.head()
             conn.send(words)
-            if early:
+            if resets:
                 conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         weir = _child(t, t.origin(handler=handler), max_connections=1)
         for _ in range(2):
             client = t.client(weir)
             response = client.ask('CONNECT', 'no-such-host.test:443', host='no-such-host.test:443')
-            t.equal(response.status, 502, f'{words!r} {early!r}')
+            t.equal(response.status, 502, f'{words!r} {resets}')
             t.check('the parent proxy closed the connection' in response.get('proxy-status'), response.get('proxy-status'))
 
 
