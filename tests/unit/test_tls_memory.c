@@ -21,7 +21,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static unsigned long left = -1ul; /* allocations that succeed before one fails */
+static unsigned long left = -1ul;     /* allocations, OpenSSL's too, that succeed before one fails */
+static unsigned long own_left = -1ul; /* the same of those alone that tls.c makes or asks for itself */
 static bool has_failed;
 
 static bool fails(void)
@@ -33,19 +34,36 @@ static bool fails(void)
 	return true;
 }
 
+static bool own_fails(void)
+{
+	if (own_left-- > 0)
+		return fails();
+	own_left = -1ul;
+	has_failed = true;
+	return true;
+}
+
 static void *scarce_malloc(size_t size)
 {
-	return fails() ? NULL : malloc(size);
+	return own_fails() ? NULL : malloc(size);
 }
 
 static void *scarce_calloc(size_t count, size_t size)
 {
-	return fails() ? NULL : calloc(count, size);
+	return own_fails() ? NULL : calloc(count, size);
 }
 
 static char *scarce_strdup(const char *text)
 {
-	return fails() ? NULL : strdup(text);
+	return own_fails() ? NULL : strdup(text);
+}
+
+static BIO *scarce_bio(const void *bytes, int length)
+{
+	if (!own_fails())
+		return BIO_new_mem_buf(bytes, length);
+	ERR_raise(ERR_LIB_BIO, ERR_R_MALLOC_FAILURE);
+	return NULL;
 }
 
 /* What read() does next: the errors come first, and then at most so many bytes at once. */
@@ -89,6 +107,7 @@ static int scarce_use(SSL_CTX *context, EVP_PKEY *key)
 #undef strdup
 #define X509_check_private_key scarce_check
 #define SSL_CTX_use_PrivateKey scarce_use
+#define BIO_new_mem_buf scarce_bio
 #define malloc scarce_malloc
 #define calloc scarce_calloc
 #define strdup scarce_strdup
@@ -98,6 +117,7 @@ static int scarce_use(SSL_CTX *context, EVP_PKEY *key)
 #undef calloc
 #undef strdup
 #undef read
+#undef BIO_new_mem_buf
 #undef X509_check_private_key
 #undef SSL_CTX_use_PrivateKey
 
@@ -228,7 +248,7 @@ static void *openssl_malloc(size_t size, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	return scarce_malloc(size);
+	return fails() ? NULL : malloc(size);
 }
 
 static void *openssl_realloc(void *block, size_t size, const char *file, int line)
@@ -311,6 +331,30 @@ static void out_of_memory_no_client_is_made(void)
 static void out_of_memory_no_server_is_made(void)
 {
 	walk(true);
+}
+
+static void out_of_memory_of_our_own_nothing_is_made_and_it_is_said(void)
+{
+	make_files();
+	for (int is_server = 0; is_server < 2; is_server++) {
+		struct told told = { .failures = 0 };
+		for (unsigned long at = 0;; at++) {
+			struct tls_fault fault;
+			own_left = at;
+			has_failed = false;
+			struct tls *tls = make_one(is_server != 0, &fault);
+			own_left = -1ul;
+			if (!has_failed) {
+				check_whole(tls, is_server != 0);
+				tls_release(tls);
+				break;
+			}
+			CU_ASSERT_PTR_NULL_FATAL(tls);
+			note_fault(&fault, &told);
+		}
+		CU_ASSERT_TRUE(told.failures > 5);
+		CU_ASSERT_EQUAL(told.of_memory, told.failures);
+	}
 }
 
 static void out_of_memory_a_key_that_fits_is_not_said_not_to(void)
@@ -468,6 +512,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 		TEST(out_of_memory_no_client_is_made),
 		TEST(out_of_memory_no_server_is_made),
+		TEST(out_of_memory_of_our_own_nothing_is_made_and_it_is_said),
 		TEST(out_of_memory_a_key_that_fits_is_not_said_not_to),
 		TEST(a_file_comes_in_pieces_and_despite_signals),
 		TEST(a_file_that_can_not_be_read_to_its_end_is_named),
