@@ -9,6 +9,7 @@ import json
 import re
 import time
 
+from admin import Admin
 from certificates import Authority
 from client import request
 from fault_walk import Walk
@@ -109,6 +110,33 @@ def without_threads_those_that_are_there_go_on(t):
     faults.always('thread', 0)
     clients = [t.client(weir) for _ in range(20)]
     t.equal([client.ask().status for client in clients], [200] * 20)
+
+
+def a_stream_whose_head_was_lost_is_not_begun(t):
+    """Frames without the head before them would be an answer of nobody's making."""
+    faults = Faults(t)
+    weir = t.weir(t.origin(), admin=0, environment=faults.environment)
+    admin = Admin(t, weir)
+
+    def begin():
+        client = admin.client()
+        client.send(request('GET', '/api/live', host=f'127.0.0.1:{admin.port}'))
+        first = client.sock.recv(5)
+        client.close()
+        return first
+    t.equal(begin(), b'HTTP/')
+    with faults.recording():
+        t.equal(begin(), b'HTTP/')
+    places = [place for place in faults.places().values() if place.call == 'send' and place.is_own]
+    fired = 0
+    for place in places:
+        for error in (errno.ENOBUFS, errno.ENOMEM):
+            faults.arm(place, error)
+            first = begin()
+            fired += faults.fired
+            faults.disarm()
+            t.check(first in (b'', b'HTTP/'), f'{faults.describe(place)}: a stream begins with {first!r}')
+    t.check(fired > 0, 'no send() failed')
 
 
 # The disk
