@@ -136,7 +136,8 @@ def write_page(path, gaps, below, reasons):
            'ideas of weir: `balancer.c`, `limiter.c`, `cluster.c` and `proxy.c`. Of these every line and every branch is to be run; those that are not stand',
            f'here, each with a reason (`tests/coverage.txt`) or as what has no test yet. Of each other file on the road of a request {ROAD_LINES:.0f} % of the lines',
            'are to be run; the lines that are not stand here in the same way. Some of them are a matter of who comes first: they are run on one day and not',
-           'on another.', '']
+           'on another. And many are for want of memory, of descriptors or of threads: `make faults`, which is not counted here, lets each call of weir\'s',
+           'fail that its scenario reaches.', '']
     for name in IDEAS:
         out += [f'## {name}', '', *table_of(name, gaps[name], reasons, 'is not run, or not both ways')]
     out += ['## The rest of the road', '', f'Below {ROAD_LINES:.0f} %: ' + ', '.join(f'`{name}`' for name in sorted(below)) + '.' if below

@@ -79,7 +79,7 @@ class Faults:
             path = os.path.join(self.t.bin, folder, 'faults.so')
             if os.access(path, os.R_OK):
                 return path
-        self.t.skip('faults are put under the plain build alone: sanitizers bring their own malloc()')
+        self.t.skip('faults are not put under sanitizers, which bring their own malloc()')
         return None
 
     def get(self, field):
