@@ -211,12 +211,12 @@ $(BENCH_PROGRAMS:%=$(O)/%): %: %.o $(LIBRARY)
 	echo "  link     $@"
 	$(LINK) -o $@ $^ $(LIBS)
 
-# Preloaded under programs that have no sanitizer in them. -fno-builtin: a compiler that knows malloc() would make calloc() call
-# itself. Not fortified: it stands for the functions that fortified programs call. Nor does gcov count in it: it would stand under itself.
+# Preloaded under the programs of the plain build and the coverage build. -fno-builtin: a compiler that knows malloc() would make
+# calloc() call itself. Not fortified: it stands for the functions that fortified programs call. Nor counted: it is no part of weir.
 $(FAULTS): tests/faults/faults.c $(O)/flags
 	echo "  link     $@"
 	mkdir -p $(@D)
-	$(filter-out --coverage,$(COMPILE)) -U_FORTIFY_SOURCE -fno-builtin -fPIC -shared $(LDFLAGS) -o $@ $<
+	$(filter-out $(SANITIZE_coverage),$(COMPILE)) -U_FORTIFY_SOURCE -fno-builtin -fPIC -shared $(LDFLAGS) -o $@ $<
 
 # Not from the library: a rule that was broken on purpose then makes two objects again, and not all.
 $(O)/tests/sim/sim: $(SIM_OBJECTS) $(O)/cluster.o $(O)/limiter.o $(O)/cluster_wire.o
@@ -280,7 +280,7 @@ endef
 # Counters are written when a program ends, and added to those that are there: so they begin anew. The tests that failed count, too.
 define run_coverage
 	deploy/prerequisites.sh test
-	+$(make_flavour) FLAVOUR=coverage $(PROGRAMS) library bench_programs unit_tests $(BUILD)/coverage/tests/faults/faults.so
+	+$(make_flavour) FLAVOUR=coverage $(PROGRAMS) library bench_programs $(BUILD)/coverage/tests/faults/faults.so unit_tests
 	find $(BUILD)/coverage -name '*.gcda' -delete
 	CC='$(CC)' tests/run.sh coverage '$(BUILD)/coverage/tests/unit' '$(BUILD)/coverage' && result=0 || result=1; \
 		python3 tests/coverage.py --objects $(BUILD)/coverage && exit $$result

@@ -43,6 +43,7 @@ struct admin {
 struct admin_stream {
 	struct worker *worker;
 	struct conn *conn;
+	bool has_begun; /* the head before it was sent */
 };
 
 /* What one thread keeps. */
@@ -143,7 +144,7 @@ static bool send_reply(struct clerk *clerk, const struct admin_reply *reply, boo
 
 bool admin_stream_is_open(struct admin_stream *stream)
 {
-	return !worker_is_draining(stream->worker) && !conn_has_hung_up(stream->conn);
+	return stream->has_begun && !worker_is_draining(stream->worker) && !conn_has_hung_up(stream->conn);
 }
 
 bool admin_stream_send(struct admin_stream *stream, const char *bytes, size_t length)
@@ -313,7 +314,7 @@ static enum after serve_read(struct clerk *clerk)
 	bool is_sent = send_reply(clerk, &reply, head->method == HTTP_HEAD, goes_on);
 	free(reply.body);
 	if (streams) { /* in any case: it has to hear that it is over */
-		struct admin_stream stream = { .worker = clerk->worker, .conn = &clerk->conn };
+		struct admin_stream stream = { .worker = clerk->worker, .conn = &clerk->conn, .has_begun = is_sent };
 		int size = STREAM_BUFFER_BYTES; /* that it can't be had is no harm */
 		setsockopt(clerk->conn.fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
 		reply.stream(clerk->admin->job.context, &stream);

@@ -69,6 +69,7 @@ static bool take_line(struct redis_store *store, struct errand *errand, bool fre
 	errand->generation = store->generation;
 	struct address to = store->to;
 	char *password = store->password != NULL ? strdup(store->password) : NULL;
+	bool has_login = password != NULL || store->password == NULL;
 	struct redis_login login = { .password = password, .database = store->database };
 	store->lines_out += may;
 	redis_store_unlock(store);
@@ -82,7 +83,10 @@ static bool take_line(struct redis_store *store, struct errand *errand, bool fre
 		errand->line = NULL;
 	}
 	errand->was_idle = errand->line != NULL;
-	if (errand->line == NULL)
+	/* A line that was opened without the password would be refused everything, and kept. */
+	if (errand->line == NULL && !has_login)
+		snprintf(why, REDIS_WHY_MAX, "out of memory");
+	else if (errand->line == NULL)
 		errand->line = redis_line_open(&to, &login, errand->deadline_us, why);
 	if (password != NULL)
 		explicit_bzero(password, strlen(password));

@@ -137,6 +137,7 @@ redisReply *redis_line_call(struct redis_line *line, int count, const char *cons
 bool redis_line_poll(struct redis_line *line, redisReply **reply)
 {
 	enum conn_result result = conn_try_fill(&line->conn);
+	*reply = NULL;
 	if (result != CONN_OK && result != CONN_WOULD_BLOCK)
 		return false;
 	return take_reply(line, reply);

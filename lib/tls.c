@@ -59,15 +59,6 @@ static bool fail(struct making *m, const char *setting, const char *path, const 
 	return false;
 }
 
-/* What OpenSSL has against it. */
-static bool fail_reason(struct making *m, const char *setting, const char *path, const char *what)
-{
-	char why[TLS_WHY_MAX];
-	snprintf(why, sizeof why, "%s: ", what);
-	tls_add_reason(why);
-	return fail(m, setting, path, why);
-}
-
 static bool fail_memory(struct making *m, const char *setting)
 {
 	m->fault->setting = setting;
@@ -75,10 +66,19 @@ static bool fail_memory(struct making *m, const char *setting)
 	return false;
 }
 
-/* Was OpenSSL's first complaint that it had no memory? Nothing is said about the file then. */
-static bool is_for_want_of_memory(void)
+/* What OpenSSL has against it. Nothing, when it lacked memory: then nothing is said about the file. */
+static bool fail_reason(struct making *m, const char *setting, const char *path, const char *what)
 {
-	return ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE;
+	char why[TLS_WHY_MAX];
+	snprintf(why, sizeof why, "%s: ", what);
+	return tls_add_reason(why) ? fail_memory(m, setting) : fail(m, setting, path, why);
+}
+
+/* Was it memory that OpenSSL lacked? Forgets its complaints. */
+static bool lacked_memory(void)
+{
+	char why[TLS_WHY_MAX] = "";
+	return tls_add_reason(why);
 }
 
 struct content {
@@ -152,7 +152,7 @@ static EVP_PKEY *read_key(struct making *m, const char *setting, const char *pat
 	EVP_PKEY *key = bio == NULL ? NULL : PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, &is_encrypted);
 	BIO_free(bio);
 	wipe(&content);
-	if (key == NULL && (bio == NULL || is_for_want_of_memory()))
+	if (key == NULL && (bio == NULL || lacked_memory()))
 		fail_memory(m, setting);
 	else if (key == NULL)
 		fail(m, setting, path,
@@ -203,7 +203,7 @@ static bool use_certificate(struct making *m, SSL_CTX *context, const char *sett
 	BIO *bio = BIO_new_mem_buf(content.bytes, (int)content.length);
 	X509 *certificate = bio == NULL ? NULL : PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL);
 	bool good = certificate != NULL;
-	if (!good && (bio == NULL || is_for_want_of_memory())) {
+	if (!good && (bio == NULL || lacked_memory())) {
 		fail_memory(m, setting);
 	} else if (!good) {
 		fail(m, setting, path, "no certificate in it; allowed: one in PEM");
@@ -234,7 +234,9 @@ static bool use_pair(struct making *m, SSL_CTX *context, const char *settings[2]
 	bool good = fits && SSL_CTX_use_PrivateKey(context, key) == 1;
 	EVP_PKEY_free(key);
 	snprintf(what, sizeof what, "not the key of the certificate in %s, \"%.100s\"", settings[1], shown(crtfile));
-	if (!fits)
+	if (!fits && lacked_memory())
+		fail_memory(m, settings[0]);
+	else if (!fits)
 		fail(m, settings[0], keyfile, what);
 	else if (!good)
 		fail_reason(m, settings[0], keyfile, "a key that can't be used");

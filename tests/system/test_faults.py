@@ -10,6 +10,7 @@ import re
 import threading
 import time
 
+from admin import Admin
 from certificates import Authority
 from client import request
 from fault_walk import Walk
@@ -210,6 +211,33 @@ def a_switch_of_protocols_that_the_client_cannot_be_told_of_is_no_tunnel(t):
     origin.wait(lambda: not origin.live, 10, 'the end of the connection upstream')
     weir.out.wait(lambda lines: len(lines) >= 2, t.s(10))
     t.check('outcome="client went away"' in weir.out.lines[1], f'{weir.out.lines}')
+
+
+def a_stream_whose_head_was_lost_is_not_begun(t):
+    """Frames without the head before them would be an answer of nobody's making."""
+    faults = Faults(t)
+    weir = t.weir(t.origin(), admin=0, environment=faults.environment)
+    admin = Admin(t, weir)
+
+    def begin():
+        client = admin.client()
+        client.send(request('GET', '/api/live', host=f'127.0.0.1:{admin.port}'))
+        first = client.sock.recv(5)
+        client.close()
+        return first
+    t.equal(begin(), b'HTTP/')
+    with faults.recording():
+        t.equal(begin(), b'HTTP/')
+    places = [place for place in faults.places().values() if place.call == 'send' and place.is_own]
+    fired = 0
+    for place in places:
+        for error in (errno.ENOBUFS, errno.ENOMEM):
+            faults.arm(place, error)
+            first = begin()
+            fired += faults.fired
+            faults.disarm()
+            t.check(first in (b'', b'HTTP/'), f'{faults.describe(place)}: a stream begins with {first!r}')
+    t.check(fired > 0, 'no send() failed')
 
 
 # The disk

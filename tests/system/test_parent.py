@@ -3,6 +3,7 @@ tinyproxy: HTTP/1.0 answers, and a connection that ends after each."""
 import base64
 import os
 import socket
+import struct
 import time
 
 from client import request
@@ -133,13 +134,54 @@ def a_refusal_of_the_parent_is_502_and_says_which(t):
 
 def a_parent_that_talks_nonsense_is_502_and_a_silent_one_504(t):
     for words, wanted in ((b'SSH-2.0-OpenSSH\r\n\r\n', 502), (b'HTTP/1.1 101 Up\r\nUpgrade: x\r\n\r\n', 502),
+                          (b'HTTP/1.1 200 OK\r\nX : y\r\n\r\n', 502),
                           (b'HTTP/1.1 100 Continue\r\n\r\n' * 50, 502), (b'HTTP/1.1 200 OK\r\nX: ' + b'y' * 70000, 502), (b'', 504)):
         def handler(conn, words=words):
             if conn.head() is not None:
                 conn.send(words)
                 conn.hold()
-        weir = _child(t, t.origin(handler=handler), response_timeout=0.4)
+        # The client of the silent one is looked at meanwhile, after a second, and is still there.
+        weir = _child(t, t.origin(handler=handler), response_timeout=0.4 if words else 1.3)
         t.equal(_connect(t, weir, 'no-such-host.test:443')[1], wanted, f'{words[:30]!r}')
+
+
+def a_parent_that_closes_without_an_answer_is_502_and_the_place_comes_back(t):
+    """With an end, in the middle of its answer, and with a reset."""
+    for words, resets in ((b'', False), (b'HTTP/1.1 200 O', False), (b'', True)):
+        def handler(conn, words=words, resets=resets):
+            conn.head()
+            conn.send(words)
+            if resets:
+                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        weir = _child(t, t.origin(handler=handler), max_connections=1)
+        for _ in range(2):
+            client = t.client(weir)
+            response = client.ask('CONNECT', 'no-such-host.test:443', host='no-such-host.test:443')
+            t.equal(response.status, 502, f'{words!r} {resets}')
+            t.check('the parent proxy closed the connection' in response.get('proxy-status'), response.get('proxy-status'))
+
+
+def a_client_that_leaves_while_the_parent_thinks_frees_the_place(t):
+    def handler(conn):
+        asked = conn.head()
+        if asked is not None and asked.target.startswith('slow'):
+            conn.hold()
+        elif asked is not None:
+            conn.send(b'HTTP/1.1 200 OK\r\n\r\n')
+            conn.hold()
+    parent = t.origin(handler=handler)
+    weir = _child(t, parent, host_limits='slow.test=1', response_timeout=600, access_log='-')
+    client = t.client(weir)
+    client.send(request('CONNECT', 'slow.test:443', host='slow.test:443'))
+    parent.wait_requests(1)
+    t.equal(t.client(weir).ask('CONNECT', 'slow.test:443', host='slow.test:443').status, 500, 'the place is taken')
+    client.close()
+    weir.out.wait(lambda lines: any('went away while the parent proxy was asked' in line for line in lines), t.s(20))
+    # The next one is asked for: its place is free.
+    again = t.client(weir)
+    again.send(request('CONNECT', 'slow.test:443', host='slow.test:443'))
+    parent.wait_requests(2)
+    t.equal(_connect(t, weir, 'quick.test:443')[1], 200)
 
 
 def a_parent_that_is_not_there_is_named(t):

@@ -1,14 +1,51 @@
 /* Tests of lib/probe.c: one target, probed when the caller says so, by a connect or by a GET. What it answers is fixed
- * by a thread of the test that takes one connection. */
+ * by a thread of the test that takes one connection.
+ *
+ * probe.c is compiled here once more with memory and threads that are lacking when the test says so. */
+#include <errno.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "lib/clock.h"
+#include "lib/thread.h"
+
+static struct {
+	atomic_bool memory, threads;
+} lack;
+
+static void *scarce_calloc(size_t count, size_t size)
+{
+	return atomic_load(&lack.memory) ? NULL : calloc(count, size);
+}
+
+static int scarce_thread_start(pthread_t *thread, void *(*body)(void *), void *argument)
+{
+	return atomic_load(&lack.threads) ? EAGAIN : thread_start(thread, body, argument);
+}
+
+static int scarce_thread_start_detached(void *(*body)(void *), void *argument)
+{
+	return atomic_load(&lack.threads) ? EAGAIN : thread_start_detached(body, argument);
+}
+
+#define calloc scarce_calloc
+#define thread_start scarce_thread_start
+#define thread_start_detached scarce_thread_start_detached
+#define begin begin_probe
+#define probe probe_body
+#include "lib/probe.c"
+#undef calloc
+#undef thread_start
+#undef thread_start_detached
+#undef begin
+#undef probe
+
 #include "lib/listener.h"
-#include "lib/probe.h"
 #include "unit.h"
 
 static struct {
@@ -36,6 +73,7 @@ static bool is_due(void *context, uint64_t now_us, struct probe_job *job, uint64
 	if (due) {
 		seen.due--;
 		*job = seen.job;
+		pthread_cond_broadcast(&seen.changed);
 	}
 	pthread_mutex_unlock(&seen.mutex);
 	*wake_us = CLOCK_NEVER;
@@ -54,9 +92,10 @@ static void has_ended(void *context, const struct probe_job *job, bool good, con
 	pthread_mutex_unlock(&seen.mutex);
 }
 
+static const struct probe_caller caller = { .due = is_due, .done = has_ended };
+
 static void begin(void)
 {
-	static const struct probe_caller caller = { .due = is_due, .done = has_ended };
 	struct address address;
 	char error[200];
 	listener = listener_open("127.0.0.1", 0, false, error, sizeof error);
@@ -78,14 +117,28 @@ static void end(void)
 	close(listener);
 }
 
-static void order(const char *path, uint64_t timeout_us)
+static void order_many(const char *path, uint64_t timeout_us, unsigned count)
 {
 	pthread_mutex_lock(&seen.mutex);
 	seen.job = (struct probe_job){ .upstream = upstream, .timeout_us = timeout_us };
 	snprintf(seen.job.path, sizeof seen.job.path, "%s", path);
-	seen.due = 1;
+	seen.due = count;
 	pthread_mutex_unlock(&seen.mutex);
 	prober_kick(prober);
+}
+
+static void order(const char *path, uint64_t timeout_us)
+{
+	order_many(path, timeout_us, 1);
+}
+
+/* Waits until it is so many. unit.c ends a test that hangs here. */
+static void await(const unsigned *count, unsigned wanted)
+{
+	pthread_mutex_lock(&seen.mutex);
+	while (*count != wanted)
+		pthread_cond_wait(&seen.changed, &seen.mutex);
+	pthread_mutex_unlock(&seen.mutex);
 }
 
 static bool probe(const char *path, uint64_t timeout_us)
@@ -192,6 +245,101 @@ static void stopping_does_not_wait_for_a_target_that_hangs(void)
 	close(fd);
 }
 
+/* A client of the test's own listener: a probe whose request has come. */
+static int accept_asking(void)
+{
+	char request[200];
+	int fd = accept(listener, NULL, NULL);
+	CU_ASSERT_TRUE(recv(fd, request, sizeof request, 0) > 0);
+	return fd;
+}
+
+static void so_many_probes_are_under_way_and_no_more_and_they_end_in_any_order(void)
+{
+	enum { ORDERED = PROBES_AT_ONCE + 8 };
+	int fds[ORDERED];
+	unsigned taken = 0;
+	begin();
+	order_many("/health", 3600 * US_PER_S, ORDERED);
+	for (; taken < PROBES_AT_ONCE; taken++)
+		fds[taken] = accept_asking();
+	await(&seen.due, 8);
+	/* One in the middle, the first and the last: each end lets one more begin. */
+	static const unsigned ends[] = { PROBES_AT_ONCE / 2, 0, PROBES_AT_ONCE - 1 };
+	for (unsigned i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(send(fds[ends[i]], "HTTP/1.1 200 OK\r\n\r\n", 19, MSG_NOSIGNAL), 19);
+		await(&seen.done, i + 1);
+		fds[taken++] = accept_asking();
+		await(&seen.due, 8 - (i + 1));
+	}
+	CU_ASSERT_TRUE(seen.was_good);
+	end();
+	CU_ASSERT_EQUAL(seen.done, taken); /* and those under way were given up, each by itself */
+	CU_ASSERT_EQUAL(seen.due, ORDERED - taken);
+	for (unsigned i = 0; i < taken; i++)
+		close(fds[i]);
+	seen.due = 0;
+}
+
+static void without_memory_or_a_thread_a_probe_fails_and_the_next_may_succeed(void)
+{
+	begin();
+	/* Beside one that is under way. */
+	order("/health", 3600 * US_PER_S);
+	int hanging = accept_asking();
+	for (unsigned i = 0; i < 2; i++) {
+		atomic_store(i == 0 ? &lack.memory : &lack.threads, true);
+		CU_ASSERT_FALSE(probe("", US_PER_S));
+		CU_ASSERT_STRING_EQUAL(seen.why, "no memory or thread for the probe");
+		atomic_store(i == 0 ? &lack.memory : &lack.threads, false);
+		CU_ASSERT_TRUE(probe("", 10 * US_PER_S));
+	}
+	CU_ASSERT_EQUAL(seen.done, 4);
+	CU_ASSERT_EQUAL(send(hanging, "HTTP/1.1 200 OK\r\n\r\n", 19, MSG_NOSIGNAL), 19);
+	await(&seen.done, 5);
+	CU_ASSERT_TRUE(seen.was_good);
+	close(hanging);
+	end();
+}
+
+static void without_memory_or_a_thread_there_is_no_prober(void)
+{
+	atomic_store(&lack.memory, true);
+	CU_ASSERT_PTR_NULL(prober_start(&caller));
+	atomic_store(&lack.memory, false);
+	atomic_store(&lack.threads, true);
+	CU_ASSERT_PTR_NULL(prober_start(&caller));
+	atomic_store(&lack.threads, false);
+	prober_stop(NULL);
+}
+
+/* Half a request would be another request. */
+static void a_request_that_does_not_fit_is_not_sent(void)
+{
+	char name[700], path[PROBE_PATH_MAX], byte;
+	struct address address;
+	begin();
+	struct upstream *usual = upstream;
+	memset(name, 'n', sizeof name);
+	snprintf(name + 600, sizeof name - 600, ":80");
+	memset(path, 'p', sizeof path);
+	path[0] = '/';
+	path[sizeof path - 1] = '\0';
+	listener_address(listener, &address);
+	upstream = upstream_create(all, name, &address);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(upstream);
+	CU_ASSERT_FALSE(probe(path, 10 * US_PER_S));
+	CU_ASSERT_STRING_EQUAL(seen.why, "the probe's request was not taken");
+	int fd = accept(listener, NULL, NULL);
+	CU_ASSERT_EQUAL(recv(fd, &byte, 1, 0), 0);
+	close(fd);
+	prober_stop(prober);
+	prober = NULL;
+	upstream_destroy(upstream);
+	upstream = usual;
+	end();
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -200,6 +348,10 @@ int main(void)
 		TEST(the_longest_path_is_asked_for_in_full),
 		TEST(a_target_that_hangs_is_given_up_at_the_deadline),
 		TEST(stopping_does_not_wait_for_a_target_that_hangs),
+		TEST(so_many_probes_are_under_way_and_no_more_and_they_end_in_any_order),
+		TEST(without_memory_or_a_thread_a_probe_fails_and_the_next_may_succeed),
+		TEST(without_memory_or_a_thread_there_is_no_prober),
+		TEST(a_request_that_does_not_fit_is_not_sent),
 	};
 	return unit_main("probe", tests, sizeof tests / sizeof tests[0]);
 }

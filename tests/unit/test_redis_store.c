@@ -3,15 +3,9 @@
  *
  * Several stores in one process are as many workers: they share nothing but Redis. The one that is killed is a process. What
  * takes time in Redis (a counter that expires, a scan) is waited for with a deadline: the test asks until it is so.
+ *
+ * redis_calls.c is compiled here once more with a strdup() that fails when the test says so.
  */
-#include "lib/redis_store.h"
-
-#include "lib/clock.h"
-#include "lib/hosts.h"
-#include "lib/redis_internal.h"
-#include "lib/thread.h"
-#include "unit.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -22,6 +16,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static atomic_bool copies_fail;
+
+static char *scarce_strdup(const char *text)
+{
+	return atomic_load(&copies_fail) ? NULL : strdup(text);
+}
+
+#undef strdup
+#define strdup scarce_strdup
+#include "lib/redis_calls.c"
+#undef strdup
+
+#include "lib/hosts.h"
+#include "lib/redis_store.h"
+#include "lib/thread.h"
+#include "unit.h"
+
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -144,7 +156,7 @@ static long long ask(struct server *server, const char *format, ...)
 
 struct heard {
 	atomic_uint lost, back;
-	char why[REDIS_WHY_MAX];
+	char why[REDIS_WHY_MAX], first_why[REDIS_WHY_MAX];
 };
 
 static void hear_state(void *context, bool is_up, const char *why)
@@ -152,6 +164,8 @@ static void hear_state(void *context, bool is_up, const char *why)
 	struct heard *heard = context;
 	if (!is_up)
 		snprintf(heard->why, sizeof heard->why, "%s", why);
+	if (!is_up && atomic_load(&heard->lost) == 0)
+		snprintf(heard->first_why, sizeof heard->first_why, "%s", why);
 	atomic_fetch_add(is_up ? &heard->back : &heard->lost, 1);
 }
 
@@ -659,6 +673,199 @@ static void passwords_and_databases_are_kept_to(void)
 	end_server(server);
 }
 
+/* ---- calls ----------------------------------------------------------------------------------------------------------- */
+
+static enum redis_store_answer start_one(struct redis_store *store, const char *name)
+{
+	struct redis_store_start start;
+	uint64_t wait_us;
+	enum redis_store_answer answer;
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while ((answer = redis_store_start(store, name, 1000, 50 * US_PER_MS, 0, &start, &wait_us)) == REDIS_STORE_SETTLING &&
+	       clock_us() < deadline_us)
+		a_moment();
+	return answer;
+}
+
+static bool starts_again(struct redis_store *store, const char *name)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (start_one(store, name) != REDIS_STORE_GRANTED)
+		if (clock_us() >= deadline_us)
+			return false;
+	return true;
+}
+
+/* As if so many calls more were under way. */
+static void be_busy(struct redis_store *store, int change)
+{
+	redis_store_lock(store);
+	store->lines_out += (unsigned)change;
+	pthread_cond_broadcast(&store->state_changed);
+	redis_store_unlock(store);
+}
+
+static void a_call_that_finds_all_connections_busy_gives_up_at_its_deadline(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	options.deadline_us = US_PER_S;
+	struct redis_store *store = make_store(&options, &heard);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	be_busy(store, REDIS_LINES_MAX);
+	uint64_t began_us = clock_us();
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_DOWN);
+	CU_ASSERT_TRUE(clock_us() - began_us >= options.deadline_us);
+	CU_ASSERT_STRING_EQUAL(heard.first_why, "all connections to it are busy");
+	be_busy(store, -(int)REDIS_LINES_MAX);
+	CU_ASSERT_TRUE(starts_again(store, "svc"));
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void *start_body(void *store)
+{
+	static enum redis_store_answer answer;
+	answer = start_one(store, "svc");
+	return &answer;
+}
+
+static void a_call_that_finds_all_connections_busy_takes_the_first_that_comes_back(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	options.deadline_us = SOON_US;
+	struct redis_store *store = make_store(&options, NULL);
+	pthread_t thread;
+	void *answer;
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	be_busy(store, REDIS_LINES_MAX);
+	CU_ASSERT_EQUAL_FATAL(thread_start(&thread, start_body, store), 0);
+	a_moment();
+	be_busy(store, -1);
+	pthread_join(thread, &answer);
+	CU_ASSERT_EQUAL(*(enum redis_store_answer *)answer, REDIS_STORE_GRANTED);
+	be_busy(store, 1 - (int)REDIS_LINES_MAX);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+/* The number of the connection that was made last: the first word of each line is its number. */
+static long long last_connection(struct server *server)
+{
+	long long last = 0;
+	redisReply *reply = redisCommand(server->client, "CLIENT LIST");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(reply);
+	for (const char *at = reply->str; at != NULL && *at != '\0'; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (strncmp(at, "id=", 3) == 0 && strtoll(at + 3, NULL, 10) > last)
+			last = strtoll(at + 3, NULL, 10);
+	}
+	freeReplyObject(reply);
+	return last;
+}
+
+static void a_connection_that_redis_closed_while_it_was_idle_is_no_loss(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_report report;
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	for (unsigned i = 0; i < 3; i++) {
+		CU_ASSERT_EQUAL(ask(server, "CLIENT KILL ID %lld", last_connection(server)), 1);
+		CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	}
+	redis_store_report(store, &report);
+	CU_ASSERT_EQUAL(report.failures_total, 0);
+	CU_ASSERT_EQUAL(report.losses_total, 0);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void an_error_of_redis_is_a_loss_that_says_which(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	CU_ASSERT_EQUAL(start_one(store, "other"), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "SET proxy_rate_limiter_starts:svc %s", "somebody's"), 1);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_DOWN);
+	CU_ASSERT_PTR_NOT_NULL(strstr(heard.first_why, "WRONGTYPE"));
+	CU_ASSERT_EQUAL(ask(server, "DEL proxy_rate_limiter_starts:svc"), 1);
+	CU_ASSERT_TRUE(starts_again(store, "svc"));
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void a_script_that_answers_something_else_is_a_loss(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	redisReply *reply = redisCommand(server->client, "SCRIPT LOAD %s", "return 1");
+	CU_ASSERT_PTR_NOT_NULL_FATAL(reply);
+	redis_store_lock(store);
+	snprintf(store->sha[SCRIPT_START], REDIS_SHA_MAX, "%s", reply->str);
+	redis_store_unlock(store);
+	freeReplyObject(reply);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_DOWN);
+	CU_ASSERT_STRING_EQUAL(heard.first_why, "an odd reply");
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void a_redis_that_has_forgotten_the_scripts_gets_their_text(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_report report;
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	CU_ASSERT_EQUAL(ask(server, "SCRIPT FLUSH"), 1);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	redis_store_report(store, &report);
+	CU_ASSERT_EQUAL(report.failures_total, 0);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void out_of_memory_for_the_password_nobody_logs_in_without_it(void)
+{
+	struct server *server = make_server("open sesame");
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	CU_ASSERT_TRUE(redis_store_wait_up(store, clock_us() + SOON_US));
+	atomic_store(&copies_fail, true);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_DOWN);
+	CU_ASSERT_STRING_EQUAL(heard.first_why, "out of memory");
+	atomic_store(&copies_fail, false);
+	CU_ASSERT_TRUE(starts_again(store, "svc"));
+	/* A connection that is there needs none. */
+	atomic_store(&copies_fail, true);
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_GRANTED);
+	atomic_store(&copies_fail, false);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void a_number_that_is_not_in_a_reply_is_nought(void)
+{
+	redisReply below = { .type = REDIS_REPLY_INTEGER, .integer = -5 }, above = { .type = REDIS_REPLY_INTEGER, .integer = 7 };
+	redisReply text = { .type = REDIS_REPLY_STRING }, *elements[] = { &below, &above, &text };
+	redisReply reply = { .type = REDIS_REPLY_ARRAY, .elements = 3, .element = elements };
+	CU_ASSERT_EQUAL(redis_number(&reply, 0), 0);
+	CU_ASSERT_EQUAL(redis_number(&reply, 1), 7);
+	CU_ASSERT_EQUAL(redis_number(&reply, 2), 0);
+	CU_ASSERT_EQUAL(redis_number(&reply, 3), 0);
+	CU_ASSERT_EQUAL(redis_number(&above, 0), 0);
+}
+
 static void the_same_options_again_change_nothing(void)
 {
 	struct server *server = make_server(NULL);
@@ -1013,6 +1220,14 @@ int main(void)
 		TEST(nothing_is_granted_while_an_empty_or_another_redis_settles),
 		TEST(a_redis_that_hangs_costs_no_more_than_the_deadline),
 		TEST(passwords_and_databases_are_kept_to),
+		TEST(a_call_that_finds_all_connections_busy_gives_up_at_its_deadline),
+		TEST(a_call_that_finds_all_connections_busy_takes_the_first_that_comes_back),
+		TEST(a_connection_that_redis_closed_while_it_was_idle_is_no_loss),
+		TEST(an_error_of_redis_is_a_loss_that_says_which),
+		TEST(a_script_that_answers_something_else_is_a_loss),
+		TEST(a_redis_that_has_forgotten_the_scripts_gets_their_text),
+		TEST(out_of_memory_for_the_password_nobody_logs_in_without_it),
+		TEST(a_number_that_is_not_in_a_reply_is_nought),
 		TEST(the_same_options_again_change_nothing),
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
 		TEST(a_start_that_is_cancelled_gives_its_slot_back),
