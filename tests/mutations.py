@@ -62,7 +62,7 @@ JUDGES = {
                   (SANITIZED + 'test_cluster', '', SLOW_CLUSTER),
                   ('test_cluster', SLOW_CLUSTER, '')],
 }
-SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1']
+SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-fno-inline']
 SIMULATED = ['--hours', '1', '--seed', '1', '--jobs', '1']
 MEMORY_BYTES = 2 << 30
 WALL_S = 120            # for what neither ends nor works
@@ -291,18 +291,21 @@ class Bench:
                 sys.exit(f'mutations.py: {file} as it is does not pass {judge}: {word}')
             self.cpu_s[judge] = int(3 * (ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime)) + 1
 
-    def compile(self, text, folder):
+    def compile(self, text, folder, *more):
+        """Not inline: a thousand functions, each called in one place, would become one that takes minutes."""
         os.makedirs(folder, exist_ok=True)
         with open(os.path.join(folder, self.file), 'w') as file:
             file.write(text)
-        return subprocess.run([*shlex.split(self.arguments.compile), '-w', '-g0', '-O1', '-fmax-errors=0', '-fdiagnostics-color=never',
-                               '-c', '-o', os.path.join(folder, self.object), os.path.join(folder, self.file)],
+        return subprocess.run([*shlex.split(self.arguments.compile), '-w', '-g0', '-O1', '-fno-inline', '-fmax-errors=0',
+                               '-fdiagnostics-color=never', *more, '-c', '-o', os.path.join(folder, self.object), os.path.join(folder, self.file)],
                               capture_output=True, text=True)
 
     def compile_all(self):
         """False: those that do not compile have been left out, another time please."""
         text, owners = all_in_one(self.text, {number: mutant for number, mutant in self.numbers.items() if number not in self.broken})
-        made = self.compile(text, self.folder)
+        made = self.compile(text, self.folder, '-fsyntax-only')
+        if made.returncode == 0:
+            made = self.compile(text, self.folder)
         if made.returncode == 0:
             return True
         lines = re.findall(rf'{re.escape(self.file)}:(\d+):\d+: (?:fatal )?error', made.stderr)
@@ -417,7 +420,8 @@ def try_file(file, arguments, reasons, scratch):
     began = time.monotonic()
     with open(file) as source:
         every = list(mutants_of(file, source.read()))
-    tried = [each for each in every if (each.key() in reasons) == arguments.survivors]
+    tried = [each for each in every if (each.key() in reasons) == arguments.survivors
+             and (not arguments.functions or each.function in arguments.functions)]
     tried = tried[arguments.seed % arguments.every::arguments.every]
     bench = Bench(file, tried, arguments, scratch)
     counts = {'broken': 0, 'noticed': 0, 'survived': 0}
@@ -449,6 +453,7 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument('--every', type=int, default=1)
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--functions', type=lambda names: names.split(','), help='the mutants of these functions only')
     parser.add_argument('--jobs', type=int, default=os.cpu_count())
     parser.add_argument('--list', action='store_true', help='print the mutants and leave')
     parser.add_argument('--survivors', action='store_true', help='those that there is a reason for, and no others')

@@ -1,0 +1,447 @@
+/* test_cluster_edges.c: the numbers of the cluster's protocol, to the microsecond, as docs/cluster.md tells them.
+ *
+ * test_cluster.c tells what the protocol is for; its stories would mostly be the same if a time were a little longer or a limit
+ * one higher. But nodes of one group may be of different builds, and each rule leans on the others' numbers: that an echo is good
+ * for 700 ms, no less and no more, is in the length of quiet time of a strict group. So here each number is met from both sides:
+ * the last moment at which something still holds, and the first at which it doesn't.
+ *
+ * One node, mostly, and puppets, in whose places the test speaks. The world stands still but for what the test lets happen, and the
+ * node is asked exactly when it wanted to be.
+ */
+#include "cluster_world.h"
+#include "unit.h"
+
+#define LENGTH(array) (sizeof(array) / sizeof((array)[0]))
+#define AHEAD (50 * MS)
+#define LATE_MIN (8 * MS)
+#define LATE_MAX (100 * MS)
+#define QUIET (SECOND + AHEAD + LATE_MAX)
+#define ALIVE (700 * MS)
+#define LISTEN (700 * MS)
+#define NOT_AT_ALL UINT64_MAX
+
+/* Lets the world run until the node sends one of these. How long that took; NOT_AT_ALL if it did not within most_us. */
+static uint64_t time_to_send(struct peer *node, enum cluster_kind kind, uint64_t most_us)
+{
+	struct world *w = node->world;
+	uint64_t begun_us = w->now_us;
+	unsigned before = node->sent[kind];
+	while (node->sent[kind] == before)
+		if (!step(w, begun_us + most_us))
+			return NOT_AT_ALL;
+	return w->now_us - begun_us;
+}
+
+static uint64_t time_to_event(struct peer *node, enum cluster_event event, uint64_t most_us)
+{
+	struct world *w = node->world;
+	uint64_t begun_us = w->now_us;
+	unsigned before = node->events[event];
+	while (node->events[event] == before)
+		if (!step(w, begun_us + most_us))
+			return NOT_AT_ALL;
+	return w->now_us - begun_us;
+}
+
+/* Time passes, and nobody is asked. */
+static void let_pass(struct world *w, uint64_t time_us)
+{
+	w->now_us += time_us;
+}
+
+/* One real node and one puppet, that have not met yet. */
+static struct world *make_pair(unsigned id, unsigned puppet_id, unsigned threshold)
+{
+	struct world *w = make_world();
+	add_node(w, id, threshold);
+	add_puppet(w, puppet_id);
+	return w;
+}
+
+/* Node 1 is master, gives, and takes puppet 2 for alive, which follows it. */
+static struct world *make_master(unsigned threshold)
+{
+	struct world *w = make_pair(1, 2, threshold);
+	run_for(w, 10 * MS);
+	run_with_puppet(&w->nodes[1], &w->nodes[0], 1, 1, 2 * SECOND);
+	CU_ASSERT_TRUE(report_of(&w->nodes[0]).is_giving);
+	return w;
+}
+
+/* Node 2 is a member of puppet 1's group. */
+static struct world *make_member(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	run_for(w, 10 * MS);
+	run_with_puppet(&w->nodes[1], &w->nodes[0], 1, 5, SECOND);
+	CU_ASSERT_EQUAL(master_of(&w->nodes[0]), 1);
+	return w;
+}
+
+static void say_demand(struct peer *puppet, struct peer *to, struct cluster_demand demand)
+{
+	struct cluster_message message = { .kind = CLUSTER_DEMAND, .epoch = 1, .is.demand = demand };
+	say(puppet, to, &message);
+}
+
+/* ---- heartbeats -------------------------------------------------------------------------------------------------------- */
+
+static void a_heartbeat_comes_every_50_milliseconds_until_all_is_settled_and_then_every_200(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50);
+	uint64_t begun_us = w->now_us;
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 0);
+	while (w->now_us + 50 * MS < begun_us + QUIET)
+		CU_ASSERT_EQUAL_FATAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 50 * MS);
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 200 * MS);
+	end_world(w);
+}
+
+static void a_new_role_is_told_5_milliseconds_after_the_last_heartbeat(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	let_pass(w, MS);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	say_beat(puppet, node, 1, 5);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 4 * MS);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.master, 1);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 200 * MS); /* a member is settled */
+	end_world(w);
+}
+
+static void a_newcomer_stands_for_master_after_700_milliseconds_and_not_before(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50);
+	run_for(w, LISTEN - 1);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	run_for(w, 1);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	end_world(w);
+}
+
+static void an_echo_is_good_for_700_milliseconds_after_its_challenge(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_TRUE(time_to_send(node, CLUSTER_HEARTBEAT, SECOND) > 50 * MS); /* with a challenge of now */
+	let_pass(w, 100 * MS);
+	say_beat(puppet, node, 1, 1);
+	CU_ASSERT_TRUE(is_alive_for(node, 2));
+	CU_ASSERT_EQUAL(time_to_event(node, CLUSTER_NODE_WENT, 2 * SECOND), ALIVE - 100 * MS + 1);
+	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	end_world(w);
+}
+
+static void an_echo_that_comes_too_late_wakes_nobody(void)
+{
+	for (unsigned more_us = 0; more_us < 2; more_us++) {
+		struct world *w = make_pair(1, 2, 50);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		run_for(w, 3 * SECOND);
+		time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+		struct cluster_message message = beat_of(puppet, node, 1, 1);
+		run_for(w, ALIVE + more_us);
+		say(puppet, node, &message);
+		CU_ASSERT_EQUAL(is_alive_for(node, 2), more_us == 0);
+		end_world(w);
+	}
+}
+
+/* A second puppet, that never proved to be there, hears what all hear. */
+static void who_is_suspected_is_asked_alone_from_450_milliseconds_on_40_times_a_second_up_to_2_6_seconds(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *stranger = add_puppet(w, 9);
+	w->delay_us = 0;
+	run_for(w, 3 * SECOND);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	run_for(w, 0);
+	say_beat(puppet, node, 1, 1);
+	uint64_t proven_us = w->now_us, asked_us = 0;
+	unsigned count = 0;
+	while (w->now_us < proven_us + 4 * SECOND) {
+		unsigned alone = puppet->heard[CLUSTER_HEARTBEAT] - stranger->heard[CLUSTER_HEARTBEAT];
+		if (!step(w, proven_us + 4 * SECOND))
+			break;
+		if (puppet->heard[CLUSTER_HEARTBEAT] - stranger->heard[CLUSTER_HEARTBEAT] == alone + 1 &&
+		    puppet->last_heard[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer && w->packet_count == 0) {
+			CU_ASSERT_EQUAL(w->now_us - (count == 0 ? proven_us : asked_us), count == 0 ? 450 * MS + 1 : 25 * MS);
+			asked_us = w->now_us;
+			count++;
+		}
+	}
+	CU_ASSERT_EQUAL(count, 86); /* the last at 450 + 85 * 25 ms */
+	end_world(w);
+}
+
+static void who_wants_an_answer_gets_one_at_most_every_12_and_a_half_milliseconds(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	run_for(w, 20 * MS);
+	struct cluster_message message = beat_of(puppet, node, 1, 1);
+	message.is.heartbeat.wants_answer = true;
+	unsigned before = node->sent[CLUSTER_HEARTBEAT];
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], before + 1);
+	CU_ASSERT_FALSE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
+	let_pass(w, 12500 - 1);
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], before + 1);
+	let_pass(w, 1);
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], before + 2);
+	end_world(w);
+}
+
+static void a_challenge_is_good_for_all_heartbeats_of_50_milliseconds(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	uint64_t challenge = node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.challenge;
+	struct cluster_message message = beat_of(puppet, node, 1, 1);
+	message.is.heartbeat.wants_answer = true;
+	let_pass(w, 50 * MS - 1);
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(puppet->world->nodes[0].last_sent[CLUSTER_HEARTBEAT].is.heartbeat.challenge, challenge);
+	let_pass(w, 12500);
+	say(puppet, node, &message);
+	CU_ASSERT_NOT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.challenge, challenge);
+	challenge = node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.challenge;
+	let_pass(w, 50 * MS);
+	say(puppet, node, &message);
+	CU_ASSERT_NOT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.challenge, challenge);
+	end_world(w);
+}
+
+/* ---- a pause ----------------------------------------------------------------------------------------------------------- */
+
+static void who_did_not_run_for_more_than_500_milliseconds_begins_anew(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50);
+	run_for(w, 3 * SECOND);
+	tick(node);
+	let_pass(w, 500 * MS);
+	tick(node);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_WAS_PAUSED], 0);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	let_pass(w, 500 * MS + 1);
+	tick(node);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_WAS_PAUSED], 1);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_WAS_PAUSED], 1);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_WAS_PAUSED], 500 * MS + 1);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	end_world(w);
+}
+
+/* ---- when a start may be ----------------------------------------------------------------------------------------------- */
+
+/* On the master's clock slots come due at whole milliseconds. */
+static uint64_t on_grid(uint64_t at_us)
+{
+	return (at_us + MS - 1) / MS * MS;
+}
+
+static void a_slot_is_given_50_milliseconds_ahead_and_again_after_the_window_and_l(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 1);
+	uint64_t born_us = clock_of(node), first_us = born_us + QUIET;
+	let_wait(node, 1000, true);
+	run_for(w, QUIET - AHEAD - 1);
+	CU_ASSERT_EQUAL(node->given, 0);
+	run_for(w, 1); /* it asks every 20 ms, since 700 ms: now, too */
+	CU_ASSERT_EQUAL(node->given, 1);
+	CU_ASSERT_EQUAL(node->first_from_us, first_us);
+	CU_ASSERT_EQUAL(node->last_until_us, clock_of(node) + AHEAD + LATE_MIN - 2 * MS);
+	for (unsigned i = 0; i < 3; i++) {
+		node->first_from_us = 0;
+		first_us = on_grid(first_us + SECOND + LATE_MIN);
+		run_for(w, born_us + (first_us - born_us) - AHEAD - clock_of(node) - 1);
+		CU_ASSERT_EQUAL(node->given, i + 1);
+		run_for(w, 20 * MS);
+		CU_ASSERT_EQUAL(node->given, i + 2);
+		CU_ASSERT_EQUAL(node->first_from_us, first_us);
+	}
+	end_world(w);
+}
+
+static void a_strict_master_is_quiet_for_700_milliseconds_more(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 50);
+	options.is_strict = true;
+	struct peer *node = add_node_with(w, options);
+	uint64_t born_us = clock_of(node);
+	run_for(w, SECOND);
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, born_us + QUIET + ALIVE);
+	CU_ASSERT_FALSE(report_of(node).is_giving);
+	run_for(w, QUIET + ALIVE - SECOND - 1);
+	CU_ASSERT_FALSE(report_of(node).is_giving);
+	run_for(w, 1);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, 0);
+	end_world(w);
+}
+
+/* ---- asking ------------------------------------------------------------------------------------------------------------ */
+
+static void a_standing_line_asks_every_20_milliseconds_and_one_that_changes_after_one(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 5, false);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 0);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_DEMAND].is.demand.waiting, 5);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_DEMAND].is.demand.asked_us, clock_of(node));
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 20 * MS);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 20 * MS);
+	let_pass(w, 100);
+	let_wait(node, 6, false);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), MS - 100);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 20 * MS);
+	end_world(w);
+}
+
+/* Two slots, used up; before they come due the puppet asks for two. When they are due, the node asks for two, as long after it. */
+static unsigned given_so_long_after_anothers_demand(uint64_t after_us)
+{
+	struct world *w = make_master(2);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	let_wait(node, 2, false);
+	run_for(w, MS);
+	CU_ASSERT_EQUAL(node->given, 2);
+	run_with_puppet(puppet, node, 1, 1, 900 * MS);
+	run_for(w, 55 * MS);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .waiting = 2 });
+	CU_ASSERT_EQUAL(puppet->heard[CLUSTER_GRANT], 0);
+	run_for(w, after_us);
+	CU_ASSERT_EQUAL(puppet->last_heard[CLUSTER_GRANT].is.grant.run_count, 0);
+	let_wait(node, 2, false);
+	run_for(w, 0);
+	unsigned given = (unsigned)node->given - 2;
+	end_world(w);
+	return given;
+}
+
+static void who_asked_45_milliseconds_ago_has_a_share_and_nobody_later(void)
+{
+	CU_ASSERT_EQUAL(given_so_long_after_anothers_demand(45 * MS), 1);
+	CU_ASSERT_EQUAL(given_so_long_after_anothers_demand(45 * MS + 1), 2);
+}
+
+/* ---- taking over ------------------------------------------------------------------------------------------------------- */
+
+/* Node 1 comes up, and puppet 2 is master of its group, of which it has heard since it is there. */
+static struct world *make_candidate(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	w->delay_us = 0;
+	run_for(w, 0);
+	for (unsigned i = 0; i < 14; i++) {
+		say_beat(puppet, node, 2, 5);
+		run_for(w, 50 * MS - (i == 13));
+	}
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 0);
+	run_for(w, 1);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 1);
+	return w;
+}
+
+static void a_ring_is_asked_for_every_50_milliseconds_with_one_nonce(void)
+{
+	struct world *w = make_candidate();
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	uint64_t nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	CU_ASSERT_TRUE(nonce != 0);
+	for (unsigned i = 0; i < 8; i++) {
+		say_beat(puppet, node, 2, 5);
+		CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_TAKEOVER, SECOND), 50 * MS);
+		CU_ASSERT_EQUAL(node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce, nonce);
+	}
+	end_world(w);
+}
+
+static void one_that_has_yielded_is_waited_for_for_300_milliseconds(void)
+{
+	struct world *w = make_candidate();
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 20 * MS);
+	say_beat(puppet, node, 1, 5);
+	uint64_t yielded_us = clock_of(node);
+	for (unsigned i = 0; i < 5; i++) {
+		run_for(w, 50 * MS);
+		struct cluster_message message = beat_of(puppet, node, 1, 5);
+		message.is.heartbeat.uptime_us = 0; /* an old one, that says nothing new */
+		say(puppet, node, &message);
+	}
+	run_for(w, 30 * MS - 1);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	run_for(w, 1);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, yielded_us + QUIET);
+	CU_ASSERT_EQUAL(report_of(node).epoch, 6);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 0);
+	end_world(w);
+}
+
+/* The old master handed over; the answer may be lost, so it may be asked again, for two seconds. */
+static void a_ring_that_was_handed_over_is_told_again_for_two_seconds(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	say_beat(puppet, node, 0, 1);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover = { .nonce = 77 } };
+	say(puppet, node, &message);
+	uint64_t handed_us = w->now_us;
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 1);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HANDOVER].is.handover.nonce, 77);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	run_with_puppet(puppet, node, 1, 6, 1950 * MS);
+	run_for(w, handed_us + 2 * SECOND - 1 - w->now_us);
+	message.is.takeover.nonce = 78;
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 2);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HANDOVER].is.handover.nonce, 78);
+	run_for(w, 1);
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 2);
+	end_world(w);
+}
+
+int main(void)
+{
+	static const struct unit_test tests[] = {
+		TEST(a_heartbeat_comes_every_50_milliseconds_until_all_is_settled_and_then_every_200),
+		TEST(a_new_role_is_told_5_milliseconds_after_the_last_heartbeat),
+		TEST(a_newcomer_stands_for_master_after_700_milliseconds_and_not_before),
+		TEST(an_echo_is_good_for_700_milliseconds_after_its_challenge),
+		TEST(an_echo_that_comes_too_late_wakes_nobody),
+		TEST(who_is_suspected_is_asked_alone_from_450_milliseconds_on_40_times_a_second_up_to_2_6_seconds),
+		TEST(who_wants_an_answer_gets_one_at_most_every_12_and_a_half_milliseconds),
+		TEST(a_challenge_is_good_for_all_heartbeats_of_50_milliseconds),
+		TEST(who_did_not_run_for_more_than_500_milliseconds_begins_anew),
+		TEST(a_slot_is_given_50_milliseconds_ahead_and_again_after_the_window_and_l),
+		TEST(a_strict_master_is_quiet_for_700_milliseconds_more),
+		TEST(a_standing_line_asks_every_20_milliseconds_and_one_that_changes_after_one),
+		TEST(who_asked_45_milliseconds_ago_has_a_share_and_nobody_later),
+		TEST(a_ring_is_asked_for_every_50_milliseconds_with_one_nonce),
+		TEST(one_that_has_yielded_is_waited_for_for_300_milliseconds),
+		TEST(a_ring_that_was_handed_over_is_told_again_for_two_seconds),
+	};
+
+	return unit_main("cluster_edges", tests, LENGTH(tests));
+}
