@@ -56,9 +56,11 @@ JUDGES = {
                   ('test_limiter_given', 'plain_model', ''),
                   ('test_limiter', 'plain_model', ''),
                   ('test_limiter', SLOW_LIMITER.replace('plain_model,', ''), '')],
-    'cluster.c': [('test_cluster', '', SLOW_CLUSTER),
+    'cluster.c': [('test_cluster_edges', '', ''),
+                  ('test_cluster', '', SLOW_CLUSTER),
                   (SANITIZED + 'test_cluster_memory', '', ''),
                   (SIMULATION, '', ''),
+                  (SANITIZED + 'test_cluster_edges', '', ''),
                   (SANITIZED + 'test_cluster', '', SLOW_CLUSTER),
                   ('test_cluster', SLOW_CLUSTER, '')],
 }

@@ -295,6 +295,197 @@ static void a_strict_master_is_quiet_for_700_milliseconds_more(void)
 	end_world(w);
 }
 
+/* A lone node, born on the second, that is master since QUIET. On its clock the world begins at 0. */
+static struct world *make_lone(struct cluster_options options, uint64_t born_us)
+{
+	struct world *w = make_world();
+	struct peer *node = add_place(w, options.id);
+	node->options = options;
+	node->offset_us = born_us - BEGIN_US;
+	start_node(node);
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	return w;
+}
+
+static void a_slot_comes_due_on_the_next_whole_millisecond(void)
+{
+	static const struct { uint64_t asked_us, due_us; } cases[] = { { 0, 0 }, { 1, MS }, { 999, MS }, { MS, MS } };
+	for (unsigned i = 0; i < LENGTH(cases); i++) {
+		struct world *w = make_lone(options_of(1, 1), 7 * SECOND + MS + cases[i].asked_us);
+		struct peer *node = &w->nodes[0];
+		let_wait(node, 1000, true);
+		run_for(w, 1500 * MS);
+		CU_ASSERT_EQUAL_FATAL(w->start_count, 2);
+		CU_ASSERT_EQUAL(w->starts[0].at_us + node->offset_us, 10 * SECOND + MS + cases[i].asked_us);
+		CU_ASSERT_EQUAL(w->starts[1].at_us + node->offset_us, 11 * SECOND + MS + LATE_MIN + cases[i].due_us);
+		end_world(w);
+	}
+}
+
+static void what_is_given_is_told_until_it_comes_due_again(void)
+{
+	struct world *w = make_lone(options_of(1, 2), 7 * SECOND);
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 1, false);
+	run_for(w, 500 * MS);
+	let_wait(node, 1, false);
+	run_for(w, 500 * MS);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 2);
+	let_wait(node, 1, false); /* with the first slot, in 8 ms */
+	run_for(w, 20 * MS);
+	CU_ASSERT_EQUAL(w->start_count, 3);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 2);
+	run_for(w, 500 * MS);
+	let_wait(node, 1, false);
+	run_for(w, 20 * MS);
+	CU_ASSERT_EQUAL(w->start_count, 4);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 2);
+	end_world(w);
+}
+
+static void a_burst_goes_at_once_and_the_rest_at_the_even_flows_distance(void)
+{
+	struct cluster_options options = options_of(1, 100);
+	options.burst = 3;
+	struct world *w = make_lone(options, 7 * SECOND);
+	let_wait(&w->nodes[0], 1000, true);
+	run_for(w, 500 * MS);
+	CU_ASSERT_TRUE_FATAL(w->start_count > 50);
+	for (size_t i = 0; i < 50; i++)
+		CU_ASSERT_EQUAL(w->starts[i].at_us - w->starts[0].at_us, i < 3 ? 0 : (i - 2) * 10080);
+	end_world(w);
+}
+
+/* A round of 1,008,000 us has room for a million, one each microsecond. */
+static void the_largest_threshold_has_an_even_flow_too(void)
+{
+	struct cluster_options options = options_of(1, CLUSTER_THRESHOLD_MAX);
+	options.burst = 10;
+	struct world *w = make_lone(options, 7 * SECOND);
+	let_wait(&w->nodes[0], 100, false);
+	run_for(w, 10);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 100);
+	for (size_t i = 0; i < 100; i++)
+		CU_ASSERT_EQUAL(w->starts[i].at_us - w->starts[0].at_us, i < 10 ? 0 : i - 9);
+	end_world(w);
+}
+
+static void without_a_burst_the_even_flow_that_was_holds_nobody_up(void)
+{
+	struct cluster_options options = options_of(1, 10);
+	options.burst = 1;
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 1, false);
+	run_for(w, MS);
+	CU_ASSERT_EQUAL(w->start_count, 1);
+	options.burst = 0;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	let_wait(node, 5, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, 6);
+	CU_ASSERT_EQUAL(w->starts[5].at_us, w->now_us);
+	end_world(w);
+}
+
+static void a_shorter_window_holds_the_even_flow_up_for_one_round_of_its_own_and_h(void)
+{
+	struct cluster_options options = options_of(1, 2);
+	options.window_us = 10 * SECOND;
+	options.burst = 1;
+	struct world *w = make_world();
+	struct peer *node = add_node_with(w, options);
+	run_for(w, 12 * SECOND);
+	let_wait(node, 2, false);
+	run_for(w, MS);
+	CU_ASSERT_EQUAL(w->start_count, 1); /* the next in 5 seconds */
+	options.window_us = SECOND;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	uint64_t changed_us = w->now_us;
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 2);
+	CU_ASSERT_EQUAL(w->starts[1].at_us, changed_us + AHEAD + SECOND + LATE_MIN);
+	end_world(w);
+}
+
+static void the_same_settings_once_more_take_nothing_away(void)
+{
+	struct cluster_options options = options_of(1, 5);
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0];
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	CU_ASSERT_EQUAL(report_of(node).slots, 5);
+	let_wait(node, 5, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, 5);
+	end_world(w);
+}
+
+/* Puppet 2's starts came 3 ms too late, all together, since it asked last. */
+static void a_late_start_pushes_the_slots_back_by_as_much_once(void)
+{
+	struct world *w = make_master(1);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	let_wait(node, 1000, true);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 1);
+	uint64_t due_us = on_grid(w->starts[0].at_us + node->offset_us + SECOND + LATE_MIN);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .late_us_total = 9000, .late_seen_us_total = 9000 });
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 2, .late_us_total = 12000 });
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 2, .late_us_total = 12000 });
+	run_with_puppet(puppet, node, 1, 1, 1500 * MS);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 2);
+	CU_ASSERT_EQUAL(w->starts[1].at_us + node->offset_us, due_us + 3 * MS);
+	struct cluster_options options = node->options;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	run_with_puppet(puppet, node, 1, 1, 1500 * MS);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 4);
+	CU_ASSERT_EQUAL(w->starts[2].at_us - w->starts[1].at_us, SECOND + LATE_MIN);
+	CU_ASSERT_EQUAL(w->starts[3].at_us - w->starts[2].at_us, SECOND + LATE_MIN);
+	end_world(w);
+}
+
+/* What its first demand tells of is no news where some master has confirmed it, and pushes by a window at most. */
+static void of_a_first_demand_only_what_no_master_has_seen_pushes_the_slots_back(void)
+{
+	static const struct { uint64_t total_us, seen_us, pushed_us; } cases[] = {
+		{ 5000, 5000, 0 }, { 5000, 3000, 2000 }, { 5000, 0, 5000 }, { 3 * SECOND, 0, SECOND },
+	};
+	for (unsigned i = 0; i < LENGTH(cases); i++) {
+		struct world *w = make_master(1);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		let_wait(node, 1000, true);
+		run_for(w, 0);
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1,
+		                                                  .late_us_total = cases[i].total_us,
+		                                                  .late_seen_us_total = cases[i].seen_us });
+		run_with_puppet(puppet, node, 1, 1, 2500 * MS);
+		CU_ASSERT_TRUE_FATAL(w->start_count >= 2);
+		CU_ASSERT_EQUAL(w->starts[1].at_us + node->offset_us,
+		                on_grid(w->starts[0].at_us + node->offset_us + SECOND + LATE_MIN) + cases[i].pushed_us);
+		end_world(w);
+	}
+}
+
+/* Half of the group's slots are this part's. What others may have given meanwhile is not the node's own. */
+static void a_strict_master_that_begins_again_owns_nothing(void)
+{
+	struct cluster_options options = options_of(1, 10);
+	options.is_strict = true;
+	options.group_size = 2;
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0], *puppet = add_puppet(w, 2);
+	CU_ASSERT_EQUAL(report_of(node).slots, 5);
+	options.threshold = 20;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	say_beat(puppet, node, 0, 9);
+	CU_ASSERT_EQUAL(report_of(node).epoch, 10);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 0);
+	end_world(w);
+}
+
 /* ---- asking ------------------------------------------------------------------------------------------------------------ */
 
 static void a_standing_line_asks_every_20_milliseconds_and_one_that_changes_after_one(void)
@@ -436,6 +627,16 @@ int main(void)
 		TEST(who_did_not_run_for_more_than_500_milliseconds_begins_anew),
 		TEST(a_slot_is_given_50_milliseconds_ahead_and_again_after_the_window_and_l),
 		TEST(a_strict_master_is_quiet_for_700_milliseconds_more),
+		TEST(a_slot_comes_due_on_the_next_whole_millisecond),
+		TEST(what_is_given_is_told_until_it_comes_due_again),
+		TEST(a_burst_goes_at_once_and_the_rest_at_the_even_flows_distance),
+		TEST(the_largest_threshold_has_an_even_flow_too),
+		TEST(without_a_burst_the_even_flow_that_was_holds_nobody_up),
+		TEST(a_shorter_window_holds_the_even_flow_up_for_one_round_of_its_own_and_h),
+		TEST(the_same_settings_once_more_take_nothing_away),
+		TEST(a_late_start_pushes_the_slots_back_by_as_much_once),
+		TEST(of_a_first_demand_only_what_no_master_has_seen_pushes_the_slots_back),
+		TEST(a_strict_master_that_begins_again_owns_nothing),
 		TEST(a_standing_line_asks_every_20_milliseconds_and_one_that_changes_after_one),
 		TEST(who_asked_45_milliseconds_ago_has_a_share_and_nobody_later),
 		TEST(a_ring_is_asked_for_every_50_milliseconds_with_one_nonce),
