@@ -480,10 +480,169 @@ static void a_strict_master_that_begins_again_owns_nothing(void)
 	options.threshold = 20;
 	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
 	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	run_for(w, 2 * SECOND);
+	let_wait(node, 10, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 10);
 	say_beat(puppet, node, 0, 9);
 	CU_ASSERT_EQUAL(report_of(node).epoch, 10);
 	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 0);
 	end_world(w);
+}
+
+static void a_lower_threshold_takes_the_slots_that_are_due_first_from_their_owner(void)
+{
+	struct cluster_options options = options_of(1, 5);
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 5, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 5);
+	options.threshold = 3;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 3);
+	run_for(w, 2 * SECOND);
+	let_wait(node, 1, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, 6);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 1);
+	end_world(w);
+}
+
+static void the_only_slot_is_nobodys_when_it_is_due(void)
+{
+	struct world *w = make_master(1);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	for (unsigned i = 1; i <= 2; i++) {
+		let_wait(node, 1, false);
+		run_for(w, 0);
+		CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 1);
+		run_with_puppet(puppet, node, 1, 1, 1200 * MS);
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i });
+		CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 0);
+	}
+	end_world(w);
+}
+
+/* ---- L ----------------------------------------------------------------------------------------------------------------- */
+
+/* Master 1 and puppet 2, of whose starts two died: L has just grown from 8 to 16 ms. demand: what the puppet has told until then. */
+static struct world *make_widened(struct cluster_demand *demand)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	*demand = (struct cluster_demand){ .asked_us = 1, .used_total = 1000, .died_total = 1000 };
+	say_demand(puppet, node, *demand);
+	CU_ASSERT_EQUAL(report_of(node).late_us, LATE_MIN);
+	demand->died_total += 2;
+	say_demand(puppet, node, *demand);
+	for (unsigned i = 0; i < 250 && report_of(node).late_us == LATE_MIN; i++) {
+		let_pass(w, MS);
+		tick(node);
+	}
+	CU_ASSERT_EQUAL(report_of(node).late_us, 2 * LATE_MIN);
+	return w;
+}
+
+/* L, so long after it was widened, if so many more starts were used, and died. */
+static unsigned late_us_after(uint64_t used, uint64_t died, uint64_t after_us)
+{
+	struct cluster_demand demand;
+	struct world *w = make_widened(&demand);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	uint64_t end_us = w->now_us + after_us;
+	demand.used_total += used;
+	demand.died_total += died;
+	say_demand(puppet, node, demand);
+	while (w->now_us + 50 * MS < end_us) {
+		let_pass(w, 50 * MS);
+		say_beat(puppet, node, 1, 1);
+	}
+	let_pass(w, end_us - w->now_us);
+	tick(node);
+	unsigned late_us = report_of(node).late_us;
+	end_world(w);
+	return late_us;
+}
+
+static void l_widens_four_times_a_second_at_most_and_narrows_once(void)
+{
+	CU_ASSERT_EQUAL(late_us_after(0, 2, 250 * MS - 1), 16 * MS);
+	CU_ASSERT_EQUAL(late_us_after(0, 2, 250 * MS), 32 * MS);
+	CU_ASSERT_EQUAL(late_us_after(1000, 0, SECOND - 1), 16 * MS);
+	CU_ASSERT_EQUAL(late_us_after(1000, 0, SECOND), 15 * MS);
+	CU_ASSERT_EQUAL(late_us_after(1000, 0, 10 * SECOND), 15 * MS); /* since then nothing was used */
+}
+
+static void l_grows_by_half_when_more_than_one_of_200_dies_and_doubles_when_most_do(void)
+{
+	CU_ASSERT_EQUAL(late_us_after(398, 2, 250 * MS), 16 * MS);
+	CU_ASSERT_EQUAL(late_us_after(397, 2, 250 * MS), 24 * MS);
+	CU_ASSERT_EQUAL(late_us_after(2, 2, 250 * MS), 24 * MS);
+	CU_ASSERT_EQUAL(late_us_after(1, 2, 250 * MS), 32 * MS);
+	CU_ASSERT_EQUAL(late_us_after(0, 1, 250 * MS), 16 * MS); /* one is none */
+}
+
+static void l_shrinks_when_at_most_one_of_a_thousand_died_and_there_were_sixteen(void)
+{
+	CU_ASSERT_EQUAL(late_us_after(16, 0, SECOND), 15 * MS);
+	CU_ASSERT_EQUAL(late_us_after(15, 0, SECOND), 16 * MS);
+	CU_ASSERT_EQUAL(late_us_after(999, 1, SECOND), 15 * MS);
+	CU_ASSERT_EQUAL(late_us_after(998, 1, SECOND), 16 * MS);
+}
+
+static void l_is_100_milliseconds_at_most(void)
+{
+	struct cluster_demand demand;
+	struct world *w = make_widened(&demand);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	static const uint64_t wider_us[] = { 32 * MS, 64 * MS, LATE_MAX, LATE_MAX };
+	for (unsigned i = 0; i < LENGTH(wider_us); i++) {
+		demand.died_total += 2;
+		say_demand(puppet, node, demand);
+		run_with_puppet(puppet, node, 1, 1, 250 * MS);
+		tick(node);
+		CU_ASSERT_EQUAL(report_of(node).late_us, wider_us[i]);
+	}
+	end_world(w);
+}
+
+/* Of whoever asked in the last 250 ms. */
+static void l_is_not_below_the_longest_round_trip_and_6_milliseconds(void)
+{
+	static const struct { unsigned round_trip_us; uint64_t late_us; } cases[] = {
+		{ 0, 8 * MS }, { 2000, 8 * MS }, { 2001, 8001 }, { 10000, 16 * MS }, { 94000, LATE_MAX }, { 95000, LATE_MAX },
+	};
+	for (unsigned i = 0; i < LENGTH(cases); i++) {
+		struct world *w = make_master(50);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .round_trip_us = cases[i].round_trip_us });
+		CU_ASSERT_EQUAL(report_of(node).late_us, cases[i].late_us);
+		end_world(w);
+	}
+}
+
+static void a_round_trip_counts_for_250_milliseconds(void)
+{
+	for (unsigned more_us = 0; more_us < 2; more_us++) {
+		struct cluster_demand demand;
+		struct world *w = make_widened(&demand);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		uint64_t widened_us = w->now_us;
+		demand.used_total += 100;
+		while (w->now_us < widened_us + 750 * MS) {
+			say_beat(puppet, node, 1, 1);
+			let_pass(w, 50 * MS);
+		}
+		tick(node);
+		let_pass(w, 1 - more_us);
+		demand.round_trip_us = 10 * MS; /* it holds L at 16 ms */
+		say_demand(puppet, node, demand);
+		let_pass(w, widened_us + SECOND - w->now_us);
+		tick(node);
+		CU_ASSERT_EQUAL(report_of(node).late_us, more_us == 0 ? 16 * MS : 15 * MS);
+		end_world(w);
+	}
 }
 
 /* ---- asking ------------------------------------------------------------------------------------------------------------ */
@@ -637,6 +796,14 @@ int main(void)
 		TEST(a_late_start_pushes_the_slots_back_by_as_much_once),
 		TEST(of_a_first_demand_only_what_no_master_has_seen_pushes_the_slots_back),
 		TEST(a_strict_master_that_begins_again_owns_nothing),
+		TEST(a_lower_threshold_takes_the_slots_that_are_due_first_from_their_owner),
+		TEST(the_only_slot_is_nobodys_when_it_is_due),
+		TEST(l_widens_four_times_a_second_at_most_and_narrows_once),
+		TEST(l_grows_by_half_when_more_than_one_of_200_dies_and_doubles_when_most_do),
+		TEST(l_shrinks_when_at_most_one_of_a_thousand_died_and_there_were_sixteen),
+		TEST(l_is_100_milliseconds_at_most),
+		TEST(l_is_not_below_the_longest_round_trip_and_6_milliseconds),
+		TEST(a_round_trip_counts_for_250_milliseconds),
 		TEST(a_standing_line_asks_every_20_milliseconds_and_one_that_changes_after_one),
 		TEST(who_asked_45_milliseconds_ago_has_a_share_and_nobody_later),
 		TEST(a_ring_is_asked_for_every_50_milliseconds_with_one_nonce),
