@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """mutations.py: change the ideas in one small place at a time, and see that a test notices.
 
-    mutations.py --objects BUILD --compile "CC FLAGS" --link "CC FLAGS" --libs "..." [--every N] [--seed S] [--list] [FILE ...]
+    mutations.py --objects BUILD --bin FOLDER --compile "CC FLAGS" --link "CC FLAGS" --libs "..." --weir "OBJECTS" [--every N] [--seed S] [--list] [FILE ...]
 
 Coverage tells which lines the tests ran, not whether a test would have minded had they done something else. So each
 comparison, constant, sign and connective of balancer.c, limiter.c and cluster.c is changed here, and each statement
@@ -43,6 +43,7 @@ SLOW_LIMITER = 'plain_model,whenever_a_client_was_refused,changes_under_load,ran
 SLOW_CLUSTER = 'more_nodes_than_a_group,sixty_four_nodes'
 THREADS = 'many_threads'
 SIMULATION = 'simulation'
+ROAD = 'road'       # the system tests that mutations_road.txt names, of a weir with the mutant in it
 SANITIZED = 'sanitized '
 JUDGES = {
     'balancer.c': [('test_balancer', '', THREADS),
@@ -63,11 +64,15 @@ JUDGES = {
                   (SANITIZED + 'test_cluster_edges', '', ''),
                   (SANITIZED + 'test_cluster', '', SLOW_CLUSTER),
                   ('test_cluster', SLOW_CLUSTER, '')],
+    'proxy.c': [(ROAD, '', '')],
 }
+ROAD_TESTS = os.path.join(HERE, 'mutations_road.txt')
+ROAD_AT_ONCE = 8        # they mostly wait
 SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-fno-inline']
 SIMULATED = ['--hours', '1', '--seed', '1', '--jobs', '1']
 MEMORY_BYTES = 2 << 30
 WALL_S = 120            # for what neither ends nor works
+GRACE_S = 10
 
 SWAPS = {'<': ('<=', '>='), '<=': ('<', '>'), '>': ('>=', '<='), '>=': ('>', '<'), '==': ('!=',), '!=': ('==',),
          '&&': ('||',), '||': ('&&',), '+': ('-',), '-': ('+',), '*': ('/',), '/': ('*',), '%': ('*',),
@@ -283,7 +288,7 @@ class Bench:
         self.numbers = {number: mutant for number, mutant in enumerate(mutants, 1) if mutant.function or not is_size(self.text, mutant)}
         while not self.compile_all():
             pass
-        self.judges = JUDGES[file][:2] if arguments.quick else JUDGES[file]
+        self.judges = JUDGES[file][:3] if arguments.quick else JUDGES[file]
         for judge in self.judges:
             program = self.program_of(judge, self.folder)
             began = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -352,6 +357,18 @@ class Bench:
             objects = [self.sanitized_object(test), unit, own]
         self.link(program, objects, '-lcunit ' + self.arguments.libs, SANITIZE)
 
+    def make_weir(self, folder, program, own):
+        """What it needs of the library comes after the mutant, so the library's own is not taken."""
+        self.link(os.path.join(folder, 'weir'), [own, *shlex.split(self.arguments.weir)], self.arguments.libs)
+        for other in ('server_demo', 'client_demo'):
+            os.symlink(os.path.abspath(os.path.join(self.arguments.bin, other)), os.path.join(folder, other))
+        with open(ROAD_TESTS) as file:
+            names = [line.strip() for line in file if not line.startswith('#')]
+        with open(program, 'w') as file:
+            file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} tests/system/run.py --bin {shlex.quote(folder)} --stop -j {ROAD_AT_ONCE} '
+                       f'-k {shlex.quote(",".join(names))}\n')
+        os.chmod(program, 0o755)
+
     def program_of(self, judge, folder):
         name, objects, own = judge[0], self.arguments.objects, os.path.join(folder, self.object)
         program = os.path.join(folder, name.replace(' ', '-'))
@@ -360,6 +377,8 @@ class Bench:
                 return program
             if name.startswith(SANITIZED):
                 self.make_sanitized(name[len(SANITIZED):], folder, program)
+            elif name == ROAD:
+                self.make_weir(folder, program, own)
             elif name == SIMULATION:
                 parts = os.path.join(objects, 'tests/sim')
                 others = [os.path.join(parts, each) for each in sorted(os.listdir(parts)) if each.endswith('.o')]
@@ -377,7 +396,7 @@ class Bench:
         limits = {resource.RLIMIT_CORE: 0}
         if cpu_s:
             limits[resource.RLIMIT_CPU] = cpu_s
-        if not name.startswith(SANITIZED): # whose shadow is larger
+        if not name.startswith(SANITIZED) and name != ROAD: # whose shadow is larger; and whose threads have a stack each
             limits[resource.RLIMIT_AS] = MEMORY_BYTES
 
         def limit():
@@ -386,15 +405,22 @@ class Bench:
         environment = {**os.environ, 'UNIT_STOP': '1', 'UNIT_NOT': left_out, 'UNIT_SECONDS': str(WALL_S), 'MUTANT': str(number)}
         if only:
             environment['UNIT_ONLY'] = only
+        running = subprocess.Popen([program, *(SIMULATED if name == SIMULATION else [])], env=environment, stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limit)
         try:
-            done = subprocess.run([program, *(SIMULATED if name == SIMULATION else [])], env=environment, stdin=subprocess.DEVNULL,
-                                  capture_output=True, timeout=WALL_S, preexec_fn=limit)
+            output, _ = running.communicate(timeout=WALL_S)
         except subprocess.TimeoutExpired:
+            running.terminate() # not killed at once: it may have started others
+            try:
+                running.communicate(timeout=GRACE_S)
+            except subprocess.TimeoutExpired:
+                running.kill()
+                running.communicate()
             return 'it hung'
-        if done.returncode == 0:
+        if running.returncode == 0:
             return ''
-        told = re.search(rb'(?:FAILED \S+|CRASHED|TOO LONG|ERROR|runtime error): .*', done.stdout + done.stderr)
-        return told[0].decode() if told else f'it ended with {done.returncode}'
+        told = re.search(rb'(?:FAILED(?: \S+)?|CRASHED|TOO LONG|ERROR|runtime error): .*', output)
+        return told[0].decode() if told else f'it ended with {running.returncode}'
 
     def try_one(self, numbered):
         """('broken' | 'noticed' | 'survived', more)"""
@@ -451,7 +477,7 @@ def try_file(file, arguments, reasons, scratch):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ('--objects', '--compile', '--link', '--libs'):
+    for name in ('--objects', '--bin', '--compile', '--link', '--libs', '--weir'):
         parser.add_argument(name, required=True)
     parser.add_argument('--every', type=int, default=1)
     parser.add_argument('--seed', type=int, default=0)

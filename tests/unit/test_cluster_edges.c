@@ -135,8 +135,31 @@ static void an_echo_is_good_for_700_milliseconds_after_its_challenge(void)
 	let_pass(w, 100 * MS);
 	say_beat(puppet, node, 1, 1);
 	CU_ASSERT_TRUE(is_alive_for(node, 2));
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 2);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_NODE_CAME], 0);
 	CU_ASSERT_EQUAL(time_to_event(node, CLUSTER_NODE_WENT, 2 * SECOND), ALIVE - 100 * MS + 1);
 	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_WENT], 2);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_NODE_WENT], 0);
+	end_world(w);
+}
+
+static void in_the_first_moments_of_a_clock_nobody_is_alive_without_an_echo(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_place(w, 1), *puppet = add_puppet(w, 2);
+	node->options = options_of(1, 50);
+	node->offset_us = 2 - BEGIN_US;
+	start_node(node);
+	run_for(w, 10 * MS);
+	struct cluster_message message = beat_of(puppet, node, 1, 1);
+	message.is.heartbeat.echo_count = 0;
+	say(puppet, node, &message);
+	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	CU_ASSERT_EQUAL(report_of(node).node_count, 1);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_CAME], 0);
+	say_beat(puppet, node, 1, 1);
+	CU_ASSERT_TRUE(is_alive_for(node, 2));
 	end_world(w);
 }
 
@@ -501,11 +524,39 @@ static void a_lower_threshold_takes_the_slots_that_are_due_first_from_their_owne
 	options.threshold = 3;
 	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
 	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 3);
+	CU_ASSERT_EQUAL(report_of(node).slots, 3);
 	run_for(w, 2 * SECOND);
 	let_wait(node, 1, false);
 	run_for(w, 0);
 	CU_ASSERT_EQUAL(w->start_count, 6);
 	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 1);
+	end_world(w);
+}
+
+static void of_a_lower_threshold_all_may_start_that_were_free(void)
+{
+	struct cluster_options options = options_of(1, 5);
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0];
+	options.threshold = 3;
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	let_wait(node, 5, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, 3);
+	end_world(w);
+}
+
+static void quiet_time_is_as_long_as_ever_after_a_late_start(void)
+{
+	struct world *w = make_master(1);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .late_us_total = 3000 });
+	let_wait(node, 1, true);
+	say_beat(puppet, node, 0, 9);
+	uint64_t quiet_until_us = clock_of(node) + QUIET;
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, quiet_until_us);
+	run_with_puppet(puppet, node, 1, 10, 2 * SECOND);
+	CU_ASSERT_EQUAL(gap_after(w, quiet_until_us - node->offset_us - SECOND), SECOND);
 	end_world(w);
 }
 
@@ -772,6 +823,304 @@ static void a_ring_that_was_handed_over_is_told_again_for_two_seconds(void)
 	end_world(w);
 }
 
+/* ---- another's ring ---------------------------------------------------------------------------------------------------- */
+
+/* Node 2 is master, and gives; puppet 3 says that it is, too: the lower id asks for the other's ring. */
+static struct world *make_two_masters(unsigned threshold)
+{
+	struct world *w = make_pair(2, 3, threshold);
+	run_for(w, 3 * SECOND);
+	return w;
+}
+
+static void hand_over(struct peer *puppet, struct peer *node, struct cluster_handover handover)
+{
+	struct cluster_message message = { .kind = CLUSTER_HANDOVER, .epoch = 1, .is.handover = handover };
+	say_beat(puppet, node, puppet->id, 1);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	message.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	message.is.handover.bucket_us = CLUSTER_BUCKET_US;
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(master_of(node), node->id);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+}
+
+static void of_two_rings_the_latest_slots_stay(void)
+{
+	struct world *w = make_two_masters(4);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	for (unsigned i = 0; i < 3; i++) {
+		let_wait(node, 1, false);
+		run_for(w, 100 * MS);
+	}
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 3);
+	uint64_t due_us[4];
+	for (unsigned i = 0; i < 3; i++)
+		due_us[i] = on_grid(w->starts[i].at_us + node->offset_us + SECOND + LATE_MIN) - node->offset_us + 3 * MS;
+	say_beat(puppet, node, 2, 1);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .late_us_total = 3000 });
+	struct cluster_handover theirs = { .bucket_count = 116 };
+	theirs.buckets[0] = 2;
+	theirs.buckets[59] = 1;
+	theirs.buckets[114] = 1;
+	hand_over(puppet, node, theirs);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].granted, 0); /* it is the other's now as much as its own */
+	due_us[3] = w->now_us + 1150 * MS;
+	let_wait(node, 1000, true);
+	run_for(w, 1200 * MS);
+	CU_ASSERT_EQUAL_FATAL(w->start_count, 7);
+	for (unsigned i = 0; i < 4; i++)
+		CU_ASSERT_EQUAL(w->starts[3 + i].at_us, due_us[i]);
+	end_world(w);
+}
+
+/* Five slots, and the other tells of one: of the four others nobody knows. What stands behind the last bucket is nothing. */
+static void slots_that_one_is_not_told_of_count_as_given_just_now(void)
+{
+	struct world *w = make_two_masters(5);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	struct cluster_handover theirs = { .bucket_count = 2, .buckets = { 0, 1, 4 } };
+	hand_over(puppet, node, theirs);
+	uint64_t handed_us = w->now_us;
+	let_wait(node, 1000, true);
+	run_for(w, 1200 * MS);
+	CU_ASSERT_TRUE_FATAL(w->start_count >= 5);
+	CU_ASSERT_EQUAL(w->starts[0].at_us, handed_us + 20 * MS);
+	CU_ASSERT_EQUAL(count_starts(w, 0, 0, handed_us + QUIET), 1);
+	CU_ASSERT_EQUAL(count_starts(w, 0, handed_us + QUIET, handed_us + QUIET + 1), 5);
+	end_world(w);
+}
+
+/* L is short again for a new master, whose ring has longer ones from its predecessor: each next one still tells of them. */
+static void a_ring_that_goes_on_keeps_its_longest_slot(void)
+{
+	struct world *w = make_two_masters(3);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *lower = add_puppet(w, 1);
+	struct cluster_handover theirs = { .bucket_count = 109 };
+	theirs.buckets[0] = theirs.buckets[50] = theirs.buckets[108] = 1;
+	hand_over(puppet, node, theirs);
+	uint64_t handed_us = w->now_us;
+	let_wait(node, 1, false);
+	run_for(w, 20 * MS);
+	CU_ASSERT_EQUAL(w->start_count, 1);
+	say_beat(puppet, node, 2, 2);
+	say_beat(lower, node, 0, 2);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 2, .is.takeover = { .nonce = 5 } };
+	say(lower, node, &message);
+	CU_ASSERT_EQUAL_FATAL(node->sent[CLUSTER_HANDOVER], 1);
+	const struct cluster_handover *told = &node->last_sent[CLUSTER_HANDOVER].is.handover;
+	CU_ASSERT_EQUAL(told->bucket_us, CLUSTER_BUCKET_US);
+	CU_ASSERT_EQUAL(told->bucket_count, (1090 * MS - (w->now_us - handed_us) - 1) / CLUSTER_BUCKET_US + 1);
+	CU_ASSERT_EQUAL(told->buckets[told->bucket_count - 1], 2);
+	CU_ASSERT_EQUAL(told->buckets[48], 1);
+	end_world(w);
+}
+
+/* Puppet 2 has been master for as long as we hear it. Before, or beside it, there was another. */
+static void a_ring_does_not_tell_of_a_master_that_went_after_its_own_became_one(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *other = add_puppet(w, 3);
+	w->delay_us = 0;
+	run_for(w, 0);
+	say_beat(puppet, node, 2, 5);
+	say_beat(other, node, 3, 5);
+	run_for(w, 100 * MS);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 5 };
+	say(other, node, &leave);
+	uint64_t went_us = clock_of(node);
+	run_with_puppet(puppet, node, 2, 5, 650 * MS);
+	struct cluster_message ring = { .kind = CLUSTER_HANDOVER, .epoch = 5 };
+	ring.is.handover = (struct cluster_handover){ .bucket_us = CLUSTER_BUCKET_US, .bucket_count = 1, .buckets = { 50 } };
+	ring.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	say(puppet, node, &ring);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_EQUAL(report_of(node).takeovers_total, 1);
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, went_us + QUIET);
+	end_world(w);
+}
+
+static void one_that_yielded_and_is_master_again_is_asked_on(void)
+{
+	struct world *w = make_candidate();
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 20 * MS);
+	say_beat(puppet, node, 1, 5);
+	run_for(w, 20 * MS);
+	run_with_puppet(puppet, node, 2, 5, 500 * MS);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	CU_ASSERT_TRUE(time_to_send(node, CLUSTER_TAKEOVER, SECOND) <= 50 * MS);
+	end_world(w);
+}
+
+/* ---- how many there are ------------------------------------------------------------------------------------------------ */
+
+static struct world *make_strict(unsigned threshold)
+{
+	struct cluster_options options = options_of(1, threshold);
+	options.is_strict = true;
+	struct world *w = make_lone(options, 7 * SECOND);
+	CU_ASSERT_EQUAL(report_of(&w->nodes[0]).slots, threshold);
+	return w;
+}
+
+static void an_earlier_life_of_its_own_makes_no_group_larger(void)
+{
+	struct world *w = make_strict(10);
+	struct peer *node = &w->nodes[0], *twin = add_puppet(w, 1);
+	struct cluster_message message = beat_of(twin, node, 0, 1);
+	message.is.heartbeat.uptime_us = MS;
+	say(twin, node, &message);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_TWIN_MET], 1);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	end_world(w);
+}
+
+/* Node 2 restarts twice, so fast that all its lives are there at once; then node 3 comes, and goes. */
+static void each_id_counts_once_however_often_it_restarts(void)
+{
+	struct world *w = make_strict(9);
+	struct peer *node = &w->nodes[0], *lives[3], *third;
+	for (unsigned i = 0; i < 3; i++)
+		lives[i] = add_puppet(w, 2);
+	third = add_puppet(w, 3);
+	for (unsigned i = 0; i < 3; i++)
+		say_beat(lives[i], node, 1, 1);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_CAME], 3);
+	say_beat(third, node, 1, 1);
+	run_with_puppet(lives[2], node, 1, 1, SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 6); /* two of three */
+	end_world(w);
+}
+
+static void who_died_and_came_back_counts_beside_one_who_comes_later(void)
+{
+	struct world *w = make_strict(9);
+	struct peer *node = &w->nodes[0], *first = add_puppet(w, 2), *again = add_puppet(w, 2), *third = add_puppet(w, 3);
+	say_beat(first, node, 1, 1);
+	run_for(w, SECOND);
+	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	say_beat(again, node, 1, 1);
+	say_beat(third, node, 1, 1);
+	run_with_puppet(again, node, 1, 1, SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 6);
+	end_world(w);
+}
+
+/* ---- a full table ------------------------------------------------------------------------------------------------------ */
+
+#define PLACES 95u /* for others; so many ids are heard here, of which no group could be */
+
+/* A heartbeat of a node that is no peer of this world. */
+static void hear_of(struct peer *node, unsigned id, uint64_t uptime_us, bool has_echo)
+{
+	struct peer *any = &node->world->nodes[1];
+	struct cluster_message message = beat_of(any, node, 0, 1);
+	message.id = id;
+	message.incarnation = id;
+	message.is.heartbeat.uptime_us = uptime_us;
+	message.is.heartbeat.echo_count = has_echo;
+	receive(node, 1, &message);
+}
+
+static struct world *make_crowd(unsigned living)
+{
+	struct world *w = make_pair(1, 2, 2);
+	run_for(w, 3 * SECOND);
+	for (unsigned id = 100; id < 100 + living; id++)
+		hear_of(&w->nodes[0], id, SECOND, true);
+	CU_ASSERT_EQUAL(w->nodes[0].events[CLUSTER_NODE_CAME], living);
+	return w;
+}
+
+static void who_has_gone_keeps_its_place_for_700_milliseconds(void)
+{
+	struct world *w = make_crowd(PLACES);
+	struct peer *node = &w->nodes[0];
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .id = 120, .incarnation = 120, .epoch = 1 };
+	receive(node, 1, &leave);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_WENT], 1);
+	run_for(w, 300 * MS);
+	for (unsigned id = 100; id < 100 + PLACES; id++)
+		if (id != 120)
+			hear_of(node, id, 2 * SECOND, true);
+	run_for(w, ALIVE - 300 * MS - 1);
+	hear_of(node, 500, SECOND, true);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 1);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_FULL], 500);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_FULL], CLUSTER_NODES_MAX);
+	run_for(w, 1);
+	hear_of(node, 500, SECOND, true);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 1);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 500);
+	end_world(w);
+}
+
+static bool is_known(const struct peer *node, unsigned id)
+{
+	struct cluster_report report = report_of(node);
+	return find_report(&report, id) != NULL;
+}
+
+/* 11 and 14 proved to be there, and died, 14 first. 12 and 13 never proved it, and 13 was heard first. */
+static void those_go_first_that_never_proved_to_be_there_and_of_those_the_longest_silent(void)
+{
+	struct world *w = make_pair(1, 2, 2);
+	struct peer *node = &w->nodes[0];
+	run_for(w, 3 * SECOND);
+	hear_of(node, 11, SECOND, true);
+	hear_of(node, 12, SECOND, false);
+	hear_of(node, 13, SECOND, false);
+	hear_of(node, 14, SECOND, true);
+	run_for(w, 10 * MS);
+	hear_of(node, 11, SECOND, false);
+	hear_of(node, 12, SECOND, false);
+	run_for(w, SECOND);
+	for (unsigned id = 100; id < 100 + PLACES - 4; id++)
+		hear_of(node, id, SECOND, true);
+	CU_ASSERT_FALSE(is_alive_for(node, 11));
+	hear_of(node, 501, SECOND, true);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .id = 12, .incarnation = 12, .epoch = 1 };
+	receive(node, 1, &leave);
+	hear_of(node, 12, SECOND, true); /* it is still known, and has left: so it does not come */
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 501);
+	run_for(w, ALIVE); /* 12 was heard just now, and with an echo */
+	for (unsigned id = 100; id < 100 + PLACES - 4; id++)
+		hear_of(node, id, 2 * SECOND, true);
+	hear_of(node, 501, 2 * SECOND, true);
+	CU_ASSERT_TRUE(is_known(node, 11));
+	CU_ASSERT_TRUE(is_known(node, 14));
+	hear_of(node, 502, SECOND, true);
+	CU_ASSERT_TRUE(is_known(node, 11));
+	CU_ASSERT_FALSE(is_known(node, 14));
+	hear_of(node, 503, SECOND, true);
+	CU_ASSERT_FALSE(is_known(node, 11));
+	CU_ASSERT_TRUE(is_known(node, 12));
+	hear_of(node, 504, SECOND, true);
+	CU_ASSERT_FALSE(is_known(node, 12));
+	hear_of(node, 505, SECOND, true);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 504);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_FULL], 505);
+	end_world(w);
+}
+
+static void who_has_anothers_place_has_nothing_of_it(void)
+{
+	struct world *w = make_crowd(PLACES - 1);
+	struct peer *node = &w->nodes[0];
+	hear_of(node, 400, 1000 * SECOND, false);
+	hear_of(node, 401, SECOND, true);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 401);
+	struct cluster_message message = { .kind = CLUSTER_DEMAND, .id = 401, .incarnation = 401, .epoch = 1 };
+	message.is.demand = (struct cluster_demand){ .asked_us = 1, .waiting = 2 };
+	receive(node, 1, &message);
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 2);
+	end_world(w);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -779,6 +1128,7 @@ int main(void)
 		TEST(a_new_role_is_told_5_milliseconds_after_the_last_heartbeat),
 		TEST(a_newcomer_stands_for_master_after_700_milliseconds_and_not_before),
 		TEST(an_echo_is_good_for_700_milliseconds_after_its_challenge),
+		TEST(in_the_first_moments_of_a_clock_nobody_is_alive_without_an_echo),
 		TEST(an_echo_that_comes_too_late_wakes_nobody),
 		TEST(who_is_suspected_is_asked_alone_from_450_milliseconds_on_40_times_a_second_up_to_2_6_seconds),
 		TEST(who_wants_an_answer_gets_one_at_most_every_12_and_a_half_milliseconds),
@@ -797,6 +1147,8 @@ int main(void)
 		TEST(of_a_first_demand_only_what_no_master_has_seen_pushes_the_slots_back),
 		TEST(a_strict_master_that_begins_again_owns_nothing),
 		TEST(a_lower_threshold_takes_the_slots_that_are_due_first_from_their_owner),
+		TEST(of_a_lower_threshold_all_may_start_that_were_free),
+		TEST(quiet_time_is_as_long_as_ever_after_a_late_start),
 		TEST(the_only_slot_is_nobodys_when_it_is_due),
 		TEST(l_widens_four_times_a_second_at_most_and_narrows_once),
 		TEST(l_grows_by_half_when_more_than_one_of_200_dies_and_doubles_when_most_do),
@@ -809,6 +1161,17 @@ int main(void)
 		TEST(a_ring_is_asked_for_every_50_milliseconds_with_one_nonce),
 		TEST(one_that_has_yielded_is_waited_for_for_300_milliseconds),
 		TEST(a_ring_that_was_handed_over_is_told_again_for_two_seconds),
+		TEST(of_two_rings_the_latest_slots_stay),
+		TEST(slots_that_one_is_not_told_of_count_as_given_just_now),
+		TEST(a_ring_that_goes_on_keeps_its_longest_slot),
+		TEST(a_ring_does_not_tell_of_a_master_that_went_after_its_own_became_one),
+		TEST(one_that_yielded_and_is_master_again_is_asked_on),
+		TEST(an_earlier_life_of_its_own_makes_no_group_larger),
+		TEST(each_id_counts_once_however_often_it_restarts),
+		TEST(who_died_and_came_back_counts_beside_one_who_comes_later),
+		TEST(who_has_gone_keeps_its_place_for_700_milliseconds),
+		TEST(those_go_first_that_never_proved_to_be_there_and_of_those_the_longest_silent),
+		TEST(who_has_anothers_place_has_nothing_of_it),
 	};
 
 	return unit_main("cluster_edges", tests, LENGTH(tests));

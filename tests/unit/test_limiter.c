@@ -664,6 +664,53 @@ static void a_promise_is_behind_those_that_wait(void)
 	limiter_destroy(l);
 }
 
+static struct limiter *make_slow(unsigned threshold, unsigned backlog)
+{
+	struct limiter_options options = { .threshold = threshold, .window_us = 60 * SECOND, .backlog = backlog };
+
+	return limiter_create(&options, count_wake);
+}
+
+static void a_promise_is_of_the_slot_behind_those_of_the_line(void)
+{
+	struct limiter *l = make_slow(3, 1);
+	struct limiter_ticket ticket = { .owner = NULL };
+
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_TRUE(starts(l, 20 * i * SECOND + 1));
+	CU_ASSERT_EQUAL(limiter_enter(l, &ticket, 0, 41 * SECOND), LIMITER_WAIT); /* for the first, at 60 s */
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 41 * SECOND), 40 * SECOND); /* the second, at 80.004 s */
+	limiter_cancel(l, &ticket, 41 * SECOND);
+	limiter_destroy(l);
+}
+
+static void a_promise_of_a_slot_in_flight_is_a_window_from_now(void)
+{
+	struct limiter *l = make_slow(2, 1);
+	struct limiter_ticket flies = { .owner = NULL }, waits = { .owner = NULL };
+
+	CU_ASSERT_TRUE(starts(l, 10 * SECOND));
+	CU_ASSERT_EQUAL(limiter_enter(l, &flies, 0, 20 * SECOND), LIMITER_GO);
+	CU_ASSERT_EQUAL(limiter_enter(l, &waits, 0, 41 * SECOND), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 41 * SECOND), 61 * SECOND);
+	limiter_cancel(l, &flies, 41 * SECOND);
+	limiter_cancel(l, &waits, 41 * SECOND);
+	limiter_destroy(l);
+}
+
+static void without_a_burst_no_promise_waits_for_the_even_flow_that_was(void)
+{
+	struct limiter_options options = { .threshold = 2, .window_us = 60 * SECOND, .burst = 1 };
+	struct limiter *l = limiter_create(&options, count_wake);
+
+	CU_ASSERT_TRUE(starts(l, 1));
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, SECOND), 30 * SECOND);
+	options.burst = 0;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, SECOND), 0);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, SECOND), SECOND);
+	limiter_destroy(l);
+}
+
 /* ---- changes ------------------------------------------------------------ */
 
 static void change(struct limiter *l, unsigned threshold, unsigned backlog, uint64_t now_us)
@@ -1374,6 +1421,9 @@ int main(void)
 		TEST(of_thirty_refused_at_once_all_get_in_when_they_come_back_as_told),
 		TEST(whenever_a_client_was_refused_it_gets_in_when_it_obeys),
 		TEST(a_promise_is_behind_those_that_wait),
+		TEST(a_promise_is_of_the_slot_behind_those_of_the_line),
+		TEST(a_promise_of_a_slot_in_flight_is_a_window_from_now),
+		TEST(without_a_burst_no_promise_waits_for_the_even_flow_that_was),
 		TEST(promises_reach_up_to_a_horizon_and_are_forgotten_with_time),
 		TEST(a_raised_threshold_adds_only_the_difference),
 		TEST(a_lowered_threshold_keeps_the_latest_starts),
