@@ -355,6 +355,26 @@ static void a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter(void)
 	limiter_destroy(l);
 }
 
+static void of_two_lines_of_one_length_one_is_the_longest_when_the_other_shrinks(void)
+{
+	struct limiter *l = make_fair(1, 4);
+	unsigned wakes[6] = { 0 };
+	struct limiter_ticket t[6] = { { .owner = NULL } };
+	static const uint64_t clients[6] = { 1, 1, 2, 2, 3, 4 };
+
+	starts(l, 0);
+	for (size_t i = 0; i < 6; i++) {
+		t[i] = (struct limiter_ticket){ .owner = &wakes[i] };
+		if (i == 4)
+			limiter_cancel(l, &t[3], 1); /* the second's line is one long now, the first's still two */
+		CU_ASSERT_EQUAL(limiter_enter(l, &t[i], clients[i], 1), LIMITER_WAIT);
+	}
+	CU_ASSERT_EQUAL(turn(l, &t[1], 1), LIMITER_FULL); /* it gave way to the fourth's first */
+	for (size_t i = 0; i < 6; i++)
+		limiter_cancel(l, &t[i], 1);
+	limiter_destroy(l);
+}
+
 static void clients_that_wait_for_one_request_each_do_not_push_each_other_out(void)
 {
 	struct limiter *l = make_fair(1, 2);
@@ -485,6 +505,19 @@ static void a_burst_of_one_spaces_starts_evenly(void)
 		count++;
 	}
 	CU_ASSERT_EQUAL(count, 50);
+	limiter_destroy(l);
+}
+
+/* A round of 1,004,000 us has room for a million, one each microsecond. */
+static void the_largest_threshold_has_an_even_flow_too(void)
+{
+	struct limiter_options options = options_of(LIMITER_THRESHOLD_MAX, 0);
+	struct limiter *l;
+
+	options.burst = 1;
+	l = limiter_create(&options, count_wake);
+	CU_ASSERT_EQUAL(count_starts(l, 5, SECOND), 1);
+	CU_ASSERT_EQUAL(count_starts(l, 5, SECOND + 1), 1);
 	limiter_destroy(l);
 }
 
@@ -1407,6 +1440,7 @@ int main(void)
 		TEST(one_call_serves_everybody_whose_slot_is_free),
 		TEST(fair_clients_take_turns_and_a_single_request_is_not_held_up_by_a_thousand),
 		TEST(a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter),
+		TEST(of_two_lines_of_one_length_one_is_the_longest_when_the_other_shrinks),
 		TEST(clients_that_wait_for_one_request_each_do_not_push_each_other_out),
 		TEST(who_is_exempt_is_not_pushed_out_for_a_shorter_line),
 		TEST(thousands_of_clients_each_keep_their_own_place),
@@ -1414,6 +1448,7 @@ int main(void)
 		TEST(another_burst_goes_on_where_the_even_flow_was),
 		TEST(of_a_burst_of_one_each_that_is_refused_is_told_another_second),
 		TEST(a_burst_of_one_spaces_starts_evenly),
+		TEST(the_largest_threshold_has_an_even_flow_too),
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
 		TEST(what_is_in_the_window_is_told_whatever_the_burst),
 		TEST(a_burst_that_is_set_later_is_not_a_gift),
