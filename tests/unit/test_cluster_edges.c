@@ -247,6 +247,138 @@ static void a_challenge_is_good_for_all_heartbeats_of_50_milliseconds(void)
 	end_world(w);
 }
 
+static void an_echo_is_known_however_many_challenges_there_were_since(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 10 * MS);
+	struct cluster_message message = beat_of(puppet, node, 0, 0);
+	run_for(w, ALIVE - 10 * MS); /* one each 50 ms */
+	say(puppet, node, &message);
+	CU_ASSERT_TRUE(is_alive_for(node, 2));
+	end_world(w);
+}
+
+static void each_challenge_of_a_long_row_is_known(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0];
+	run_for(w, 3 * SECOND);
+	for (unsigned i = 0; i < 40; i++) {
+		struct peer *puppet = add_puppet(w, 10 + i);
+		CU_ASSERT_TRUE(time_to_send(node, CLUSTER_HEARTBEAT, SECOND) <= 200 * MS);
+		say_beat(puppet, node, 1, 1);
+		CU_ASSERT_TRUE(is_alive_for(node, 10 + i));
+		crash(puppet);
+	}
+	end_world(w);
+}
+
+static bool is_echoed(const struct peer *node, unsigned id)
+{
+	const struct cluster_heartbeat *beat = &node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat;
+	for (unsigned i = 0; i < beat->echo_count; i++)
+		if (beat->echoes[i].id == id)
+			return true;
+	return false;
+}
+
+static void who_was_heard_in_the_last_700_milliseconds_is_echoed(void)
+{
+	for (unsigned more_us = 0; more_us < 2; more_us++) {
+		struct world *w = make_pair(1, 2, 50);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *other = add_puppet(w, 3);
+		run_for(w, 3 * SECOND);
+		say_beat(puppet, node, 1, 1);
+		run_for(w, ALIVE + more_us);
+		struct cluster_message message = beat_of(other, node, 1, 1);
+		message.is.heartbeat.wants_answer = true;
+		unsigned sent = node->sent[CLUSTER_HEARTBEAT];
+		say(other, node, &message);
+		CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], sent + 1);
+		CU_ASSERT_TRUE(is_echoed(node, 3));
+		CU_ASSERT_EQUAL(is_echoed(node, 2), more_us == 0);
+		end_world(w);
+	}
+}
+
+static void a_heartbeat_wants_answers_while_its_sender_is_alone(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_TRUE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
+	say_beat(puppet, node, 1, 1);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	CU_ASSERT_FALSE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
+	end_world(w);
+}
+
+static void each_suspect_is_asked_and_at_450_milliseconds_nobody_is_one_yet(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *first = &w->nodes[1], *second = add_puppet(w, 3);
+	w->delay_us = 0;
+	run_for(w, 3 * SECOND);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	run_for(w, 0);
+	say_beat(first, node, 1, 1);
+	say_beat(second, node, 1, 1);
+	run_for(w, 449 * MS);
+	unsigned sent = node->sent[CLUSTER_HEARTBEAT];
+	let_pass(w, MS);
+	tick(node);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], sent);
+	let_pass(w, 1);
+	tick(node);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], sent + 2);
+	CU_ASSERT_TRUE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
+	end_world(w);
+}
+
+static void who_said_goodbye_is_not_asked(void)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *stranger = add_puppet(w, 9);
+	run_for(w, 3 * SECOND);
+	say_beat(puppet, node, 1, 1);
+	run_for(w, MS);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 1 };
+	say(puppet, node, &leave);
+	unsigned alone = puppet->heard[CLUSTER_HEARTBEAT] - stranger->heard[CLUSTER_HEARTBEAT];
+	run_for(w, 3 * SECOND);
+	CU_ASSERT_EQUAL(puppet->heard[CLUSTER_HEARTBEAT] - stranger->heard[CLUSTER_HEARTBEAT], alone);
+	end_world(w);
+}
+
+/* It has not heard us for a while, or never. */
+static void who_has_no_good_echo_is_answered_and_asked_back(void)
+{
+	static const struct { uint64_t after_us; bool is_answered; } cases[] = {
+		{ 300 * MS, false }, { ALIVE, false }, { ALIVE + 1, true }, { 5 * SECOND, true },
+	};
+	for (unsigned i = 0; i < LENGTH(cases); i++) {
+		struct world *w = make_pair(1, 2, 50);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		run_for(w, 3 * SECOND);
+		time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+		say_beat(puppet, node, 1, 1);
+		run_for(w, cases[i].after_us - (cases[i].after_us == ALIVE + 1));
+		let_pass(w, cases[i].after_us == ALIVE + 1);
+		struct cluster_message message = beat_of(puppet, node, 1, 1);
+		message.is.heartbeat.echo_count = 0;
+		struct cluster_place place = { .bytes = { 1 } };
+		message.id = puppet->id;
+		message.incarnation = puppet->incarnation;
+		unsigned sent = node->sent[CLUSTER_HEARTBEAT];
+		cluster_receive(node->cluster, &message, &place, clock_of(node));
+		CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], sent + cases[i].is_answered);
+		if (cases[i].is_answered)
+			CU_ASSERT_TRUE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
+		end_world(w);
+	}
+}
+
 /* ---- a pause ----------------------------------------------------------------------------------------------------------- */
 
 static void who_did_not_run_for_more_than_500_milliseconds_begins_anew(void)
@@ -953,6 +1085,179 @@ static void one_that_yielded_and_is_master_again_is_asked_on(void)
 	end_world(w);
 }
 
+/* Node 1 listens, and puppet 2 says at 600 ms whom it takes for master. How long the node is quiet then, since it was born. */
+static uint64_t quiet_after_hearing_of(unsigned master, bool master_is_heard)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *other = add_puppet(w, 8), *third = add_puppet(w, 9);
+	uint64_t born_us = clock_of(node);
+	run_for(w, 10 * MS);
+	say_beat(puppet, node, 0, 0);
+	say_beat(other, node, 0, 0);
+	if (master_is_heard)
+		say_beat(third, node, 0, 0);
+	run_for(w, 590 * MS);
+	say_beat(puppet, node, master, 0);
+	run_for(w, 100 * MS);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	uint64_t quiet_us = report_of(node).quiet_until_us - born_us;
+	end_world(w);
+	return quiet_us;
+}
+
+static void who_takes_somebody_for_master_that_we_do_not_hear_may_have_its_grants_still(void)
+{
+	CU_ASSERT_EQUAL(quiet_after_hearing_of(0, false), QUIET);
+	CU_ASSERT_EQUAL(quiet_after_hearing_of(1, false), QUIET);
+	CU_ASSERT_EQUAL(quiet_after_hearing_of(9, false), 600 * MS + QUIET);
+	CU_ASSERT_EQUAL(quiet_after_hearing_of(9, true), 600 * MS + QUIET); /* it does not say so itself */
+}
+
+static void who_takes_somebody_for_master_that_we_hear_tells_nothing_new(void)
+{
+	struct world *w = make_pair(1, 9, 50);
+	struct peer *node = &w->nodes[0], *master = &w->nodes[1], *other = add_puppet(w, 5), *follower = add_puppet(w, 6);
+	w->delay_us = 0;
+	run_for(w, 0);
+	say_beat(other, node, 0, 5);
+	say_beat(master, node, 9, 5);
+	run_for(w, 350 * MS);
+	say_beat(follower, node, 9, 5);
+	run_with_puppet(master, node, 9, 5, 400 * MS);
+	struct cluster_message ring = { .kind = CLUSTER_HANDOVER, .epoch = 5 };
+	ring.is.handover = (struct cluster_handover){ .bucket_us = CLUSTER_BUCKET_US, .bucket_count = 1, .buckets = { 50 } };
+	ring.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	say(master, node, &ring);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	end_world(w);
+}
+
+static void a_lower_id_that_dies_may_have_been_master(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 10 * MS);
+	run_with_puppet(puppet, node, 0, 0, 3 * SECOND);
+	CU_ASSERT_EQUAL(master_of(node), 0);
+	CU_ASSERT_TRUE(time_to_event(node, CLUSTER_NODE_WENT, 2 * SECOND) != NOT_AT_ALL);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, clock_of(node) + QUIET);
+	end_world(w);
+}
+
+static void of_two_masters_the_lower_is_believed_whoever_is_heard_first(void)
+{
+	for (unsigned first = 0; first < 2; first++) {
+		struct world *w = make_world();
+		struct peer *node = add_node(w, 5, 50), *puppets[2] = { add_puppet(w, 2), add_puppet(w, 3) };
+		run_for(w, 10 * MS);
+		say_beat(puppets[first], node, puppets[first]->id, 5);
+		say_beat(puppets[1 - first], node, puppets[1 - first]->id, 5);
+		CU_ASSERT_EQUAL(master_of(node), 2);
+		end_world(w);
+	}
+}
+
+/* It stood for master, stood back for a lower one, and stands again: who answers the first question tells of a ring that is old. */
+static void each_time_it_asks_for_a_ring_with_another_nonce(void)
+{
+	struct world *w = make_two_masters(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *lower = add_puppet(w, 1);
+	say_beat(puppet, node, 3, 1);
+	uint64_t nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 1);
+	say_beat(lower, node, 0, 1);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 1 };
+	say(lower, node, &leave);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 2);
+	CU_ASSERT_NOT_EQUAL(node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce, nonce);
+	end_world(w);
+}
+
+/* Node 2 was master, took 3's ring, all of which is free, and is master again, at once; 4 follows it. */
+static void be_elected_again(struct world *w)
+{
+	struct cluster_handover free_ring = { .bucket_count = 1 };
+	free_ring.buckets[0] = w->nodes[0].options.threshold;
+	hand_over(&w->nodes[1], &w->nodes[0], free_ring);
+	run_for(w, 10 * MS);
+	say_beat(&w->nodes[1], &w->nodes[0], 2, 2);
+}
+
+static struct world *make_second_term(unsigned threshold)
+{
+	struct world *w = make_two_masters(threshold);
+	say_beat(add_puppet(w, 4), &w->nodes[0], 2, 1);
+	return w;
+}
+
+static void a_new_master_has_been_asked_by_nobody(void)
+{
+	struct world *w = make_second_term(2);
+	struct peer *node = &w->nodes[0], *member = &w->nodes[2];
+	let_wait(node, 2, false); /* so that nothing is left for the other */
+	run_for(w, 0);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 1, .waiting = 2 });
+	be_elected_again(w);
+	run_for(w, 2 * SECOND);
+	say_beat(member, node, 2, 2);
+	CU_ASSERT_EQUAL(node->given, 2);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 2, .waiting = 0 });
+	run_for(w, 3 * MS);
+	CU_ASSERT_EQUAL(member->last_heard[CLUSTER_GRANT].is.grant.run_count, 0);
+	end_world(w);
+}
+
+static void what_an_earlier_master_gave_is_not_on_its_way_any_more(void)
+{
+	struct world *w = make_second_term(20);
+	struct peer *node = &w->nodes[0], *member = &w->nodes[2];
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 1, .waiting = 5 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 5);
+	be_elected_again(w);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 2, .waiting = 5, .last_grant = 0 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 10);
+	end_world(w);
+}
+
+static void l_begins_anew_with_each_master(void)
+{
+	struct world *w = make_second_term(20);
+	struct peer *node = &w->nodes[0], *member = &w->nodes[2];
+	run_for(w, 300 * MS);
+	say_beat(member, node, 2, 1);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 1 });
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 2, .died_total = 2 });
+	run_for(w, 500 * MS);
+	CU_ASSERT_EQUAL(report_of(node).late_us, 2 * LATE_MIN);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 3, .died_total = 3 });
+	be_elected_again(w);
+	CU_ASSERT_EQUAL(report_of(node).late_us, LATE_MIN);
+	say_beat(member, node, 2, 2);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 4, .died_total = 9 });
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 5, .died_total = 10 });
+	run_for(w, 600 * MS);
+	CU_ASSERT_EQUAL(report_of(node).late_us, LATE_MIN); /* one, since it is master */
+	end_world(w);
+}
+
+static void a_late_start_that_another_master_has_seen_does_not_count_again(void)
+{
+	struct world *w = make_second_term(1);
+	struct peer *node = &w->nodes[0], *member = &w->nodes[2];
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 1 });
+	be_elected_again(w);
+	say_beat(member, node, 2, 2);
+	let_wait(node, 1000, true);
+	run_for(w, 0);
+	say_demand(member, node, (struct cluster_demand){ .asked_us = 2, .late_us_total = 5000, .late_seen_us_total = 5000 });
+	run_for(w, 1200 * MS);
+	CU_ASSERT_TRUE_FATAL(w->start_count >= 2);
+	CU_ASSERT_EQUAL(w->starts[1].at_us + node->offset_us, on_grid(w->starts[0].at_us + node->offset_us + SECOND + LATE_MIN));
+	end_world(w);
+}
+
 /* ---- how many there are ------------------------------------------------------------------------------------------------ */
 
 static struct world *make_strict(unsigned threshold)
@@ -1121,6 +1426,36 @@ static void who_has_anothers_place_has_nothing_of_it(void)
 	end_world(w);
 }
 
+static void of_more_than_a_group_the_64_lowest_are_echoed(void)
+{
+	struct world *w = make_pair(1, 2, 2);
+	struct peer *node = &w->nodes[0];
+	run_for(w, 3 * SECOND);
+	for (unsigned id = 170; id >= 100; id--)
+		hear_of(node, id, SECOND, true);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.echo_count, CLUSTER_NODES_MAX);
+	for (unsigned id = 100; id < 170; id++)
+		CU_ASSERT_EQUAL(is_echoed(node, id), id < 100 + CLUSTER_NODES_MAX);
+	end_world(w);
+}
+
+static void many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for(void)
+{
+	struct world *w = make_pair(1, 2, 2);
+	struct peer *node = &w->nodes[0];
+	run_for(w, 3 * SECOND);
+	for (unsigned life = 1; life <= 70; life++) {
+		struct cluster_message message = beat_of(&w->nodes[1], node, 0, 1);
+		message.id = 100;
+		message.incarnation = life;
+		receive(node, 1, &message);
+	}
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.echo_count, CLUSTER_NODES_MAX);
+	end_world(w);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -1133,6 +1468,13 @@ int main(void)
 		TEST(who_is_suspected_is_asked_alone_from_450_milliseconds_on_40_times_a_second_up_to_2_6_seconds),
 		TEST(who_wants_an_answer_gets_one_at_most_every_12_and_a_half_milliseconds),
 		TEST(a_challenge_is_good_for_all_heartbeats_of_50_milliseconds),
+		TEST(an_echo_is_known_however_many_challenges_there_were_since),
+		TEST(each_challenge_of_a_long_row_is_known),
+		TEST(who_was_heard_in_the_last_700_milliseconds_is_echoed),
+		TEST(a_heartbeat_wants_answers_while_its_sender_is_alone),
+		TEST(each_suspect_is_asked_and_at_450_milliseconds_nobody_is_one_yet),
+		TEST(who_said_goodbye_is_not_asked),
+		TEST(who_has_no_good_echo_is_answered_and_asked_back),
 		TEST(who_did_not_run_for_more_than_500_milliseconds_begins_anew),
 		TEST(a_slot_is_given_50_milliseconds_ahead_and_again_after_the_window_and_l),
 		TEST(a_strict_master_is_quiet_for_700_milliseconds_more),
@@ -1166,12 +1508,23 @@ int main(void)
 		TEST(a_ring_that_goes_on_keeps_its_longest_slot),
 		TEST(a_ring_does_not_tell_of_a_master_that_went_after_its_own_became_one),
 		TEST(one_that_yielded_and_is_master_again_is_asked_on),
+		TEST(who_takes_somebody_for_master_that_we_do_not_hear_may_have_its_grants_still),
+		TEST(who_takes_somebody_for_master_that_we_hear_tells_nothing_new),
+		TEST(a_lower_id_that_dies_may_have_been_master),
+		TEST(of_two_masters_the_lower_is_believed_whoever_is_heard_first),
+		TEST(each_time_it_asks_for_a_ring_with_another_nonce),
+		TEST(a_new_master_has_been_asked_by_nobody),
+		TEST(what_an_earlier_master_gave_is_not_on_its_way_any_more),
+		TEST(l_begins_anew_with_each_master),
+		TEST(a_late_start_that_another_master_has_seen_does_not_count_again),
 		TEST(an_earlier_life_of_its_own_makes_no_group_larger),
 		TEST(each_id_counts_once_however_often_it_restarts),
 		TEST(who_died_and_came_back_counts_beside_one_who_comes_later),
 		TEST(who_has_gone_keeps_its_place_for_700_milliseconds),
 		TEST(those_go_first_that_never_proved_to_be_there_and_of_those_the_longest_silent),
 		TEST(who_has_anothers_place_has_nothing_of_it),
+		TEST(of_more_than_a_group_the_64_lowest_are_echoed),
+		TEST(many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for),
 	};
 
 	return unit_main("cluster_edges", tests, LENGTH(tests));
