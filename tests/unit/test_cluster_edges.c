@@ -922,7 +922,8 @@ static void one_that_has_yielded_is_waited_for_for_300_milliseconds(void)
 	}
 	run_for(w, 30 * MS - 1);
 	CU_ASSERT_EQUAL(master_of(node), 0);
-	run_for(w, 1);
+	let_pass(w, 1);
+	tick(node);
 	CU_ASSERT_EQUAL(master_of(node), 1);
 	CU_ASSERT_EQUAL(report_of(node).quiet_until_us, yielded_us + QUIET);
 	CU_ASSERT_EQUAL(report_of(node).epoch, 6);
@@ -1456,6 +1457,729 @@ static void many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for(void)
 	end_world(w);
 }
 
+/* ---- a new master ------------------------------------------------------------------------------------------------------ */
+
+static void a_new_master_begins_without_a_burst(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(2, 100);
+	options.burst = 3;
+	struct peer *node = add_node_with(w, options), *puppet = add_puppet(w, 3);
+	run_for(w, 3 * SECOND);
+	struct cluster_handover free_ring = { .bucket_count = 1, .buckets = { 100 } };
+	hand_over(puppet, node, free_ring);
+	uint64_t handed_us = w->now_us;
+	let_wait(node, 1000, true);
+	run_for(w, 100 * MS);
+	CU_ASSERT_TRUE_FATAL(w->start_count > 5);
+	CU_ASSERT_EQUAL(w->starts[0].at_us, handed_us + 10 * MS); /* the ring says "in 10 ms at most" */
+	for (size_t i = 1; i < 5; i++)
+		CU_ASSERT_EQUAL(w->starts[i].at_us, handed_us + i * 10080);
+	end_world(w);
+}
+
+static void who_was_paused_tells_nobody_of_its_ring(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	run_for(w, 3 * SECOND);
+	say_beat(puppet, node, 0, 1);
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover = { .nonce = 77 } };
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 1);
+	let_pass(w, 600 * MS);
+	tick(node);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_WAS_PAUSED], 1);
+	say_beat(puppet, node, 0, 1);
+	CU_ASSERT_TRUE(is_alive_for(node, 1));
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 1);
+	end_world(w);
+}
+
+/* Datagrams that came together are received before anything else is done. */
+static void after_the_handover_not_one_demand_is_answered(void)
+{
+	struct world *w = make_pair(2, 1, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *member = add_puppet(w, 3);
+	run_for(w, 3 * SECOND);
+	say_beat(puppet, node, 0, 1);
+	say_beat(member, node, 2, 1);
+	struct cluster_place place = { .bytes = { 1 } };
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .id = 1, .incarnation = puppet->incarnation, .epoch = 1 };
+	message.is.takeover.nonce = 5;
+	cluster_receive(node->cluster, &message, &place, clock_of(node));
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 1);
+	message = (struct cluster_message){ .kind = CLUSTER_DEMAND, .id = 3, .incarnation = member->incarnation, .epoch = 1 };
+	message.is.demand = (struct cluster_demand){ .asked_us = 1, .waiting = 5 };
+	cluster_receive(node->cluster, &message, &place, clock_of(node));
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_GRANT], 0);
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 0);
+	end_world(w);
+}
+
+static void a_master_takes_no_grants(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	struct cluster_message message = { .kind = CLUSTER_GRANT, .epoch = 1 };
+	message.is.grant = (struct cluster_grant){ .asked_us = clock_of(node), .number = 1, .late_us = 6000, .run_count = 1 };
+	message.is.grant.runs[0] = (struct cluster_run){ 0, 3 };
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL(node->given, 0);
+	CU_ASSERT_EQUAL(node->answers, 0);
+	end_world(w);
+}
+
+static void each_change_of_the_master_or_its_epoch_is_told_and_asked_anew(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0], *master = &w->nodes[1];
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 1);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_MASTER_CHANGED], 5);
+	let_wait(node, 1, true);
+	run_for(w, MS);
+	struct cluster_message grant = { .kind = CLUSTER_GRANT, .epoch = 5 };
+	grant.is.grant = (struct cluster_grant){ .asked_us = node->last_sent[CLUSTER_DEMAND].is.demand.asked_us, .number = 7 };
+	say(master, node, &grant);
+	CU_ASSERT_TRUE(time_to_send(node, CLUSTER_DEMAND, SECOND) <= 20 * MS);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_DEMAND].is.demand.last_grant, 7);
+	run_for(w, 2 * MS);
+	unsigned sent = node->sent[CLUSTER_DEMAND];
+	say_beat(master, node, 1, 6);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 2);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_MASTER_CHANGED], 1);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_MASTER_CHANGED], 6);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_DEMAND], sent + 1);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_DEMAND].is.demand.last_grant, 0);
+	say_beat(master, node, 0, 6);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 3);
+	CU_ASSERT_EQUAL(node->event_id[CLUSTER_MASTER_CHANGED], 0);
+	say_beat(master, node, 0, 7);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 3);
+	say_beat(master, node, 1, 7);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_MASTER_CHANGED], 4);
+	end_world(w);
+}
+
+static void a_member_says_at_once_that_it_follows_another(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 5, 50), *first = add_puppet(w, 2), *second = add_puppet(w, 3);
+	run_for(w, 10 * MS);
+	for (unsigned i = 0; i < 20; i++) {
+		say_beat(first, node, 2, 5);
+		say_beat(second, node, 3, 5);
+		run_for(w, 50 * MS);
+	}
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	let_pass(w, MS);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 5 };
+	say(first, node, &leave);
+	CU_ASSERT_EQUAL(master_of(node), 3);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 4 * MS);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.master, 3);
+	end_world(w);
+}
+
+/* What node 2 tells puppet 1 of its ring. */
+static const struct cluster_handover *ask_for_ring(struct peer *node, struct peer *puppet)
+{
+	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover = { .nonce = 5 } };
+	say_beat(puppet, node, 0, 1);
+	say(puppet, node, &message);
+	CU_ASSERT_EQUAL_FATAL(node->sent[CLUSTER_HANDOVER], 1);
+	return &node->last_sent[CLUSTER_HANDOVER].is.handover;
+}
+
+static void a_ring_is_told_in_steps_of_10_milliseconds(void)
+{
+	for (unsigned more_us = 0; more_us < 2; more_us++) {
+		struct world *w = make_lone(options_of(2, 4), 7 * SECOND);
+		struct peer *node = &w->nodes[0], *puppet = add_puppet(w, 1);
+		let_wait(node, 1, false);
+		run_for(w, 500 * MS);
+		let_wait(node, 1, false);
+		run_for(w, 8 * MS - more_us); /* the first is due in half a second, the second in a whole one */
+		const struct cluster_handover *told = ask_for_ring(node, puppet);
+		CU_ASSERT_EQUAL(told->bucket_us, CLUSTER_BUCKET_US);
+		CU_ASSERT_EQUAL(told->bucket_count, 100 + more_us);
+		CU_ASSERT_EQUAL(told->buckets[0], 2);
+		CU_ASSERT_EQUAL(told->buckets[49 + more_us], 1);
+		CU_ASSERT_EQUAL(told->buckets[99 + more_us], 1);
+		end_world(w);
+	}
+}
+
+static void a_long_windows_ring_is_told_in_160_steps_at_most(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(2, 2);
+	options.window_us = 100 * SECOND;
+	struct peer *node = add_node_with(w, options), *puppet = add_puppet(w, 1);
+	run_for(w, 102 * SECOND);
+	let_wait(node, 1, false);
+	run_for(w, 0);
+	uint64_t due_us = on_grid(clock_of(node) + options.window_us + LATE_MIN);
+	run_for(w, SECOND);
+	const struct cluster_handover *told = ask_for_ring(node, puppet);
+	CU_ASSERT_EQUAL(told->bucket_us, (due_us - clock_of(node)) / 159 + 1);
+	CU_ASSERT_EQUAL(told->bucket_count, 159);
+	CU_ASSERT_EQUAL(told->buckets[0], 1);
+	CU_ASSERT_EQUAL(told->buckets[158], 1);
+	end_world(w);
+}
+
+static void a_ring_that_tells_all_ends_the_quiet_and_with_strict_begins_it(void)
+{
+	for (unsigned is_strict = 0; is_strict < 2; is_strict++) {
+		struct world *w = make_world();
+		struct cluster_options options = options_of(1, 50);
+		options.is_strict = is_strict == 1;
+		struct peer *node = add_node_with(w, options), *puppet = add_puppet(w, 2);
+		w->delay_us = 0;
+		run_for(w, 0);
+		say_beat(puppet, node, 2, 5); /* for as long as it has been there */
+		run_for(w, 50 * MS);
+		run_with_puppet(puppet, node, 2, 5, 700 * MS);
+		struct cluster_message ring = { .kind = CLUSTER_HANDOVER, .epoch = 5 };
+		ring.is.handover = (struct cluster_handover){ .bucket_us = CLUSTER_BUCKET_US, .bucket_count = 1, .buckets = { 50 } };
+		ring.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+		say(puppet, node, &ring);
+		CU_ASSERT_EQUAL(master_of(node), 1);
+		CU_ASSERT_EQUAL(report_of(node).quiet_until_us, is_strict ? clock_of(node) + QUIET + ALIVE : 0);
+		end_world(w);
+	}
+}
+
+/* ---- twins ------------------------------------------------------------------------------------------------------------- */
+
+/* Node 1 has run for 10 seconds, a twin for that and so much more: does the node step aside? */
+static bool steps_aside(int64_t older_us, bool twin_is_greater)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50), *twin = add_puppet(w, 1);
+	run_for(w, 10 * SECOND);
+	twin->incarnation = twin_is_greater ? node->incarnation + 1 : node->incarnation - 1;
+	struct cluster_message message = beat_of(twin, node, 0, 1);
+	message.is.heartbeat.uptime_us = (uint64_t)((int64_t)(10 * SECOND) + older_us);
+	say(twin, node, &message);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_TWIN_MET], 1);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_TWIN_MET], 0);
+	bool is_aside = node->events[CLUSTER_STEPPED_ASIDE] == 1;
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_STEPPED_ASIDE], 0);
+	CU_ASSERT_EQUAL(report_of(node).nodes[0].state, is_aside ? CLUSTER_ASIDE : CLUSTER_ALIVE);
+	run_for(w, 2 * SECOND); /* the twin is heard no more */
+	CU_ASSERT_EQUAL(node->events[CLUSTER_CAME_BACK], is_aside);
+	CU_ASSERT_EQUAL(node->event_number[CLUSTER_CAME_BACK], 0);
+	say_beat(twin, node, 0, 1);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_TWIN_MET], 2);
+	end_world(w);
+	return is_aside;
+}
+
+static void a_second_of_age_decides_between_twins_and_less_is_too_close_to_say(void)
+{
+	CU_ASSERT_TRUE(steps_aside((int64_t)SECOND, false));
+	CU_ASSERT_FALSE(steps_aside((int64_t)SECOND - 1, false));
+	CU_ASSERT_TRUE(steps_aside((int64_t)SECOND - 1, true));
+	CU_ASSERT_FALSE(steps_aside(-(int64_t)SECOND, true));
+	CU_ASSERT_TRUE(steps_aside(1 - (int64_t)SECOND, true));
+	CU_ASSERT_FALSE(steps_aside(1 - (int64_t)SECOND, false));
+}
+
+static void twins_that_both_stay_for_more_than_a_second_are_told_apart_by_their_incarnation(void)
+{
+	struct world *w = make_world();
+	struct peer *node = add_node(w, 1, 50), *twin = add_puppet(w, 1);
+	run_for(w, 10 * SECOND);
+	twin->incarnation = node->incarnation + 1;
+	uint64_t met_us = w->now_us;
+	while (w->now_us < met_us + SECOND) {
+		struct cluster_message message = beat_of(twin, node, 0, 1);
+		message.is.heartbeat.uptime_us -= 5 * SECOND;
+		say(twin, node, &message);
+		let_pass(w, 50 * MS);
+	}
+	tick(node);
+	CU_ASSERT_EQUAL(w->now_us, met_us + SECOND);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_STEPPED_ASIDE], 0);
+	let_pass(w, 1);
+	tick(node);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_STEPPED_ASIDE], 1);
+	end_world(w);
+}
+
+static void a_twin_that_asks_for_the_ring_is_not_given_it(void)
+{
+	struct world *w = make_lone(options_of(1, 50), 7 * SECOND);
+	struct peer *node = &w->nodes[0], *twin = add_puppet(w, 1);
+	struct cluster_message message = beat_of(twin, node, 0, 1);
+	message.is.heartbeat.uptime_us = MS;
+	say(twin, node, &message);
+	message = (struct cluster_message){ .kind = CLUSTER_TAKEOVER, .epoch = 1, .is.takeover = { .nonce = 5 } };
+	say(twin, node, &message);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HANDOVER], 0);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	end_world(w);
+}
+
+/* ---- shares ------------------------------------------------------------------------------------------------------------ */
+
+static void what_is_on_its_way_is_taken_off_for_350_milliseconds(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .waiting = 5 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 5);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 2, .waiting = 8 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 8);
+	let_pass(w, 350 * MS - 1);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 3, .waiting = 8 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 8);
+	let_pass(w, 1);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 4, .waiting = 8 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 16);
+	end_world(w);
+}
+
+static void of_a_long_row_of_grants_each_is_on_its_way_until_it_was_seen(void)
+{
+	struct world *w = make_master(1000);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	for (unsigned i = 0; i < 70; i++) {
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i });
+		CU_ASSERT_EQUAL(report_of(node).granted_total, 3 * (i + 1));
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i });
+		CU_ASSERT_EQUAL(report_of(node).granted_total, 3 * (i + 1));
+	}
+	end_world(w);
+}
+
+/* Node 1, and puppets 2 and 3 that follow it; all is free. */
+static struct world *make_three(unsigned threshold)
+{
+	struct world *w = make_master(threshold);
+	say_beat(add_puppet(w, 3), &w->nodes[0], 1, 1);
+	return w;
+}
+
+/* Nobody gets anything yet: what comes due is free again when all have asked. */
+static void let_all_ask(struct world *w, const unsigned waiting[3])
+{
+	struct peer *node = &w->nodes[0];
+	let_wait(node, node->options.threshold, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, node->options.threshold);
+	for (unsigned passed_ms = 0; passed_ms < 950; passed_ms += 50) {
+		run_for(w, 50 * MS);
+		say_beat(&w->nodes[1], node, 1, 1);
+		say_beat(&w->nodes[2], node, 1, 1);
+	}
+	let_wait(node, waiting[0], false);
+	run_for(w, 0);
+	for (unsigned i = 1; i < 3; i++)
+		say_demand(&w->nodes[i], node, (struct cluster_demand){ .asked_us = 1, .waiting = waiting[i] });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, node->options.threshold);
+	let_pass(w, 12 * MS);
+}
+
+static unsigned given_to(struct world *w, unsigned puppet, unsigned waiting)
+{
+	uint64_t before = report_of(&w->nodes[0]).granted_total;
+	struct cluster_message message = { .kind = CLUSTER_DEMAND, .epoch = 1 };
+	struct cluster_place place = { .bytes = { (unsigned char)puppet } };
+	message.id = w->nodes[puppet].id;
+	message.incarnation = w->nodes[puppet].incarnation;
+	message.is.demand = (struct cluster_demand){ .asked_us = 2, .waiting = waiting };
+	cluster_receive(w->nodes[0].cluster, &message, &place, clock_of(&w->nodes[0])); /* and the node itself has not asked again */
+	return (unsigned)(report_of(&w->nodes[0]).granted_total - before);
+}
+
+static void who_wants_one_counts_beside_who_wants_all(void)
+{
+	struct world *w = make_three(2);
+	let_all_ask(w, (const unsigned[]){ 1, 2, 0 });
+	CU_ASSERT_EQUAL(given_to(w, 1, 2), 1);
+	end_world(w);
+}
+
+static void what_is_left_over_is_not_kept_for_who_wants_no_more(void)
+{
+	struct world *w = make_three(4);
+	let_all_ask(w, (const unsigned[]){ 1, 10, 10 });
+	CU_ASSERT_EQUAL(given_to(w, 1, 10), 2);
+	end_world(w);
+}
+
+static void of_two_that_are_left_over_the_second_gets_one(void)
+{
+	struct world *w = make_three(2);
+	let_all_ask(w, (const unsigned[]){ 10, 10, 10 });
+	CU_ASSERT_EQUAL(given_to(w, 2, 10), 0);
+	CU_ASSERT_EQUAL(given_to(w, 1, 10), 1);
+	end_world(w);
+}
+
+static void slots_that_come_due_at_once_are_one_run(void)
+{
+	struct world *w = make_three(3);
+	let_all_ask(w, (const unsigned[]){ 0, 0, 3 });
+	CU_ASSERT_EQUAL(given_to(w, 2, 3), 3);
+	const struct cluster_grant *grant = &w->nodes[0].last_sent[CLUSTER_GRANT].is.grant;
+	CU_ASSERT_EQUAL(grant->run_count, 1);
+	CU_ASSERT_EQUAL(grant->runs[0].count, 3);
+	CU_ASSERT_TRUE(grant->runs[0].in_us > 40 * MS && grant->runs[0].in_us <= AHEAD);
+	end_world(w);
+}
+
+/* One slot, for which the first count nodes but 1 ask every 10 ms, the last first. Who gets it next? */
+static unsigned who_gets_it(struct world *w, unsigned count, uint64_t *asked)
+{
+	struct peer *node = &w->nodes[0];
+	uint64_t before = report_of(node).granted_total;
+	for (unsigned passed_ms = 0; passed_ms < 2000; passed_ms += 10) {
+		run_for(w, 10 * MS);
+		for (unsigned i = count - 1; i > 0; i--) {
+			say_beat(&w->nodes[i], node, 1, 1);
+			say_demand(&w->nodes[i], node,
+			           (struct cluster_demand){ .asked_us = ++*asked, .waiting = 10, .last_grant = UINT64_MAX });
+			if (report_of(node).granted_total > before)
+				return w->nodes[i].id;
+		}
+	}
+	return 0;
+}
+
+static void what_is_left_over_goes_round_and_who_comes_new_is_soon_level(void)
+{
+	static const unsigned rounds[] = { 4, 6, 10 };
+	for (unsigned i = 0; i < LENGTH(rounds); i++) {
+		struct world *w = make_master(1);
+		struct peer *node = &w->nodes[0], *second = add_puppet(w, 3), *third = add_puppet(w, 4);
+		uint64_t asked = 0;
+		say_beat(second, node, 1, 1);
+		CU_ASSERT_EQUAL(who_gets_it(w, 2, &asked), 2); /* of a ring that was never used */
+		for (unsigned round = 0; round < rounds[i]; round++)
+			CU_ASSERT_EQUAL(who_gets_it(w, 3, &asked), round % 2 == 0 ? 2 : 3);
+		say_beat(third, node, 1, 1);
+		static const unsigned expected[] = { 4, 4, 2, 3, 4, 2, 3, 4 };
+		for (unsigned round = 0; round < LENGTH(expected); round++)
+			CU_ASSERT_EQUAL(who_gets_it(w, 4, &asked), expected[round]);
+		end_world(w);
+	}
+}
+
+/* ---- round trips ------------------------------------------------------------------------------------------------------- */
+
+static void be_answered_after(struct world *w, uint64_t took_us)
+{
+	struct peer *node = &w->nodes[0];
+	struct cluster_message message = { .kind = CLUSTER_GRANT, .epoch = 5 };
+	struct cluster_place place = { .bytes = { 1 } };
+	message.id = w->nodes[1].id;
+	message.incarnation = w->nodes[1].incarnation;
+	message.is.grant = (struct cluster_grant){ .asked_us = clock_of(node) - took_us, .number = 1, .late_us = 6000 };
+	cluster_receive(node->cluster, &message, &place, clock_of(node));
+}
+
+static unsigned round_trip_told(struct world *w)
+{
+	struct peer *node = &w->nodes[0];
+	CU_ASSERT_TRUE(time_to_send(node, CLUSTER_DEMAND, SECOND) <= 20 * MS);
+	return node->last_sent[CLUSTER_DEMAND].is.demand.round_trip_us;
+}
+
+static void a_round_trip_is_smoothed_and_told_with_twice_its_variation(void)
+{
+	struct world *w = make_member();
+	let_wait(&w->nodes[0], 5, true);
+	CU_ASSERT_EQUAL(round_trip_told(w), 0);
+	be_answered_after(w, 32 * MS);
+	CU_ASSERT_EQUAL(round_trip_told(w), 32000 + 2 * 2000);
+	be_answered_after(w, 64 * MS);
+	CU_ASSERT_EQUAL(round_trip_told(w), 33000 + 2 * 3875);
+	be_answered_after(w, 200 * MS); /* counts as 100: more is a pause */
+	CU_ASSERT_EQUAL(round_trip_told(w), 35093 + 2 * 7820);
+	be_answered_after(w, 3093);
+	CU_ASSERT_EQUAL(round_trip_told(w), 34093 + 2 * 9331);
+	for (unsigned i = 0; i < 200; i++)
+		be_answered_after(w, LATE_MAX);
+	CU_ASSERT_EQUAL(round_trip_told(w), LATE_MAX);
+	end_world(w);
+}
+
+static void a_master_that_was_a_member_waits_for_nobodys_round_trip(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 5, true);
+	be_answered_after(w, 32 * MS);
+	run_for(w, 5 * SECOND);
+	CU_ASSERT_EQUAL(master_of(node), 2);
+	CU_ASSERT_TRUE(w->start_count > 50);
+	CU_ASSERT_EQUAL(report_of(node).late_us, LATE_MIN);
+	end_world(w);
+}
+
+static void each_members_round_trip_counts(void)
+{
+	struct world *w = make_three(50);
+	say_demand(&w->nodes[1], &w->nodes[0], (struct cluster_demand){ .asked_us = 1, .round_trip_us = 3000 });
+	say_demand(&w->nodes[2], &w->nodes[0], (struct cluster_demand){ .asked_us = 1, .round_trip_us = 10000 });
+	CU_ASSERT_EQUAL(report_of(&w->nodes[0]).late_us, 16 * MS);
+	end_world(w);
+}
+
+static void one_of_200_that_died_is_forgotten_after_a_second_and_one_of_199_is_not(void)
+{
+	for (unsigned more = 0; more < 2; more++) {
+		struct cluster_demand demand;
+		struct world *w = make_widened(&demand);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+		demand.used_total += 198 + more;
+		demand.died_total += 1;
+		say_demand(puppet, node, demand);
+		run_with_puppet(puppet, node, 1, 1, 1250 * MS);
+		CU_ASSERT_EQUAL(report_of(node).late_us, 16 * MS);
+		demand.died_total += 1;
+		say_demand(puppet, node, demand);
+		run_with_puppet(puppet, node, 1, 1, 500 * MS);
+		CU_ASSERT_EQUAL(report_of(node).late_us, more == 1 ? 16 * MS : 24 * MS);
+		end_world(w);
+	}
+}
+
+static void l_narrows_once_a_second(void)
+{
+	struct cluster_demand demand;
+	struct world *w = make_widened(&demand);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	uint64_t widened_us = w->now_us;
+	while (w->now_us < widened_us + 3 * SECOND) {
+		demand.used_total += 20;
+		say_demand(puppet, node, demand);
+		say_beat(puppet, node, 1, 1);
+		let_pass(w, 50 * MS);
+	}
+	tick(node);
+	CU_ASSERT_EQUAL(report_of(node).late_us, (16000 * 15 / 16 * 15 / 16) * 15 / 16);
+	end_world(w);
+}
+
+static void a_strict_group_of_one_is_whole_whoever_was_there(void)
+{
+	struct cluster_options options = options_of(1, 10);
+	options.is_strict = true;
+	options.group_size = 1;
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0], *puppet = add_puppet(w, 2);
+	say_beat(puppet, node, 1, 1);
+	run_for(w, 2 * SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	end_world(w);
+}
+
+/* ---- asking, again ----------------------------------------------------------------------------------------------------- */
+
+static void starts_in_hand_are_not_asked_for(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	node->held = 3;
+	let_wait(node, 5, false);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 0);
+	CU_ASSERT_EQUAL(node->last_sent[CLUSTER_DEMAND].is.demand.waiting, 2);
+	node->held = 5;
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), NOT_AT_ALL);
+	end_world(w);
+}
+
+static void a_line_that_was_empty_is_a_change(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	let_wait(node, 1, true);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 0);
+	run_for(w, 2 * MS);
+	let_wait(node, 0, true);
+	run_for(w, 2 * MS);
+	let_wait(node, 1, true);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, SECOND), 0);
+	CU_ASSERT_TRUE(node->next_us >= w->now_us + 5 * MS); /* it wants to be left alone until the next is due */
+	end_world(w);
+}
+
+static void a_master_asks_itself_as_often_as_it_likes(void)
+{
+	struct world *w = make_master(5);
+	struct peer *node = &w->nodes[0];
+	for (unsigned i = 1; i <= 3; i++) {
+		let_wait(node, i, false);
+		tick(node);
+	}
+	CU_ASSERT_EQUAL(w->start_count, 5); /* 1 and 2, and of the 3 as many as are left */
+	end_world(w);
+}
+
+static void a_late_start_is_no_news_when_the_master_has_heard_of_it(void)
+{
+	struct world *w = make_master(5);
+	struct peer *node = &w->nodes[0];
+	node->late_us_total = 5000;
+	tick(node);
+	CU_ASSERT_EQUAL(node->answers, 1);
+	run_for(w, 300 * MS);
+	CU_ASSERT_EQUAL(node->answers, 1);
+	end_world(w);
+
+	w = make_member();
+	node = &w->nodes[0];
+	node->late_us_total = 5000;
+	tick(node);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_DEMAND], 1);
+	run_for(w, 5 * MS);
+	be_answered_after(w, 5 * MS); /* to that very question */
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_DEMAND, 300 * MS), NOT_AT_ALL);
+	end_world(w);
+}
+
+static void an_answer_in_no_time_is_an_answer(void)
+{
+	struct world *w = make_member();
+	be_answered_after(w, 0);
+	CU_ASSERT_EQUAL(w->nodes[0].answers, 1);
+	end_world(w);
+}
+
+/* ---- datagrams that come before the clock was looked at ---------------------------------------------------------------- */
+
+static void after_a_pause_no_grant_is_taken_before_the_first_look(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	let_pass(w, 600 * MS);
+	be_answered_after(w, 600 * MS);
+	CU_ASSERT_EQUAL(node->events[CLUSTER_WAS_PAUSED], 1);
+	CU_ASSERT_EQUAL(node->answers, 0);
+	end_world(w);
+}
+
+static void who_has_just_died_gets_nothing(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	say_beat(puppet, node, 1, 1);
+	run_for(w, ALIVE - 100);
+	CU_ASSERT_TRUE(is_alive_for(node, 2));
+	let_pass(w, 101);
+	CU_ASSERT_EQUAL(given_to(w, 1, 5), 0);
+	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	end_world(w);
+}
+
+/* Node 1 listens. What it hears at 600 ms has no echo of its. How long the node is quiet then, since it was born. */
+static uint64_t quiet_after_a_stranger_said(unsigned master)
+{
+	struct world *w = make_pair(1, 2, 50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	uint64_t born_us = clock_of(node);
+	run_for(w, 600 * MS);
+	struct cluster_message message = beat_of(puppet, node, master, 0);
+	message.is.heartbeat.echo_count = 0;
+	say(puppet, node, &message);
+	run_for(w, 100 * MS);
+	CU_ASSERT_EQUAL(master_of(node), 1);
+	uint64_t quiet_us = report_of(node).quiet_until_us - born_us;
+	end_world(w);
+	return quiet_us;
+}
+
+static void a_master_that_a_newcomer_heard_and_never_met_may_have_given_until_then(void)
+{
+	CU_ASSERT_EQUAL(quiet_after_a_stranger_said(2), 600 * MS + QUIET);
+	CU_ASSERT_EQUAL(quiet_after_a_stranger_said(0), QUIET);
+}
+
+static void a_candidate_asks_50_milliseconds_after_it_asked_last_whenever_heartbeats_are_due(void)
+{
+	struct world *w = make_two_masters(50);
+	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	time_to_send(node, CLUSTER_HEARTBEAT, SECOND);
+	let_pass(w, 2 * MS);
+	say_beat(puppet, node, 3, 1);
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_TAKEOVER], 1);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_HEARTBEAT, SECOND), 3 * MS);
+	CU_ASSERT_EQUAL(time_to_send(node, CLUSTER_TAKEOVER, SECOND), 47 * MS);
+	end_world(w);
+}
+
+/* Node 2 is a member when its threshold is raised. Long after that it takes over a ring that is all free. */
+static void a_member_makes_its_ring_larger_when_it_is_told(void)
+{
+	struct world *w = make_pair(2, 1, 5);
+	struct peer *node = &w->nodes[0], *master = &w->nodes[1], *other = add_puppet(w, 3);
+	run_for(w, 10 * MS);
+	run_with_puppet(master, node, 1, 5, SECOND);
+	struct cluster_options options = options_of(2, 10);
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	run_with_puppet(master, node, 1, 5, 2 * SECOND);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 5 };
+	say_beat(other, node, 0, 5);
+	struct cluster_message claim = beat_of(other, node, 3, 5), ring = { .kind = CLUSTER_HANDOVER, .epoch = 5 };
+	struct cluster_place place = { .bytes = { 1 } };
+	leave.id = 1;
+	leave.incarnation = master->incarnation;
+	cluster_receive(node->cluster, &leave, &place, clock_of(node));
+	say(other, node, &claim);
+	CU_ASSERT_EQUAL_FATAL(node->sent[CLUSTER_TAKEOVER], 1);
+	ring.is.handover = (struct cluster_handover){ .bucket_us = CLUSTER_BUCKET_US, .bucket_count = 1, .buckets = { 10 } };
+	ring.is.handover.nonce = node->last_sent[CLUSTER_TAKEOVER].is.takeover.nonce;
+	say(other, node, &ring);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	let_wait(node, 10, false);
+	run_for(w, 20 * MS);
+	CU_ASSERT_EQUAL(w->start_count, 10);
+	end_world(w);
+}
+
+/* ---- the report -------------------------------------------------------------------------------------------------------- */
+
+static void the_report_is_by_id_and_a_member_tells_of_no_grants(void)
+{
+	struct world *w = make_member();
+	struct peer *node = &w->nodes[0];
+	static const unsigned ids[] = { 9, 4, 7, 12, 5 }, sorted[] = { 2, 1, 4, 5, 7, 9, 12 };
+	for (unsigned i = 0; i < LENGTH(ids); i++)
+		say_beat(add_puppet(w, ids[i]), node, 1, 5);
+	struct cluster_report report = report_of(node);
+	CU_ASSERT_EQUAL_FATAL(report.node_count, LENGTH(sorted));
+	for (unsigned i = 0; i < LENGTH(sorted); i++) {
+		CU_ASSERT_EQUAL(report.nodes[i].id, sorted[i]);
+		CU_ASSERT_EQUAL(report.nodes[i].granted, 0);
+	}
+	end_world(w);
+}
+
+static void of_two_lives_that_are_over_the_one_is_told_that_was_heard_last(void)
+{
+	struct world *w = make_lone(options_of(1, 5), 7 * SECOND);
+	struct peer *node = &w->nodes[0], *lives[2] = { add_puppet(w, 2), add_puppet(w, 2) };
+	say_beat(lives[0], node, 1, 1);
+	say_beat(lives[1], node, 1, 1);
+	run_for(w, 100 * MS);
+	say_beat(lives[0], node, 1, 1);
+	run_for(w, 2 * SECOND);
+	struct cluster_report report = report_of(node);
+	CU_ASSERT_EQUAL_FATAL(report.node_count, 2);
+	CU_ASSERT_EQUAL(report.nodes[1].state, CLUSTER_DEAD);
+	CU_ASSERT_EQUAL(report.nodes[1].age_us, 2 * SECOND);
+	end_world(w);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -1525,6 +2249,43 @@ int main(void)
 		TEST(who_has_anothers_place_has_nothing_of_it),
 		TEST(of_more_than_a_group_the_64_lowest_are_echoed),
 		TEST(many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for),
+		TEST(a_new_master_begins_without_a_burst),
+		TEST(who_was_paused_tells_nobody_of_its_ring),
+		TEST(after_the_handover_not_one_demand_is_answered),
+		TEST(a_master_takes_no_grants),
+		TEST(each_change_of_the_master_or_its_epoch_is_told_and_asked_anew),
+		TEST(a_member_says_at_once_that_it_follows_another),
+		TEST(a_ring_is_told_in_steps_of_10_milliseconds),
+		TEST(a_long_windows_ring_is_told_in_160_steps_at_most),
+		TEST(a_ring_that_tells_all_ends_the_quiet_and_with_strict_begins_it),
+		TEST(a_second_of_age_decides_between_twins_and_less_is_too_close_to_say),
+		TEST(twins_that_both_stay_for_more_than_a_second_are_told_apart_by_their_incarnation),
+		TEST(a_twin_that_asks_for_the_ring_is_not_given_it),
+		TEST(what_is_on_its_way_is_taken_off_for_350_milliseconds),
+		TEST(of_a_long_row_of_grants_each_is_on_its_way_until_it_was_seen),
+		TEST(who_wants_one_counts_beside_who_wants_all),
+		TEST(what_is_left_over_is_not_kept_for_who_wants_no_more),
+		TEST(of_two_that_are_left_over_the_second_gets_one),
+		TEST(slots_that_come_due_at_once_are_one_run),
+		TEST(what_is_left_over_goes_round_and_who_comes_new_is_soon_level),
+		TEST(a_round_trip_is_smoothed_and_told_with_twice_its_variation),
+		TEST(a_master_that_was_a_member_waits_for_nobodys_round_trip),
+		TEST(each_members_round_trip_counts),
+		TEST(one_of_200_that_died_is_forgotten_after_a_second_and_one_of_199_is_not),
+		TEST(l_narrows_once_a_second),
+		TEST(a_strict_group_of_one_is_whole_whoever_was_there),
+		TEST(starts_in_hand_are_not_asked_for),
+		TEST(a_line_that_was_empty_is_a_change),
+		TEST(a_master_asks_itself_as_often_as_it_likes),
+		TEST(a_late_start_is_no_news_when_the_master_has_heard_of_it),
+		TEST(an_answer_in_no_time_is_an_answer),
+		TEST(after_a_pause_no_grant_is_taken_before_the_first_look),
+		TEST(who_has_just_died_gets_nothing),
+		TEST(a_master_that_a_newcomer_heard_and_never_met_may_have_given_until_then),
+		TEST(a_candidate_asks_50_milliseconds_after_it_asked_last_whenever_heartbeats_are_due),
+		TEST(a_member_makes_its_ring_larger_when_it_is_told),
+		TEST(the_report_is_by_id_and_a_member_tells_of_no_grants),
+		TEST(of_two_lives_that_are_over_the_one_is_told_that_was_heard_last),
 	};
 
 	return unit_main("cluster_edges", tests, LENGTH(tests));
