@@ -1027,26 +1027,29 @@ static void slots_that_one_is_not_told_of_count_as_given_just_now(void)
 /* L is short again for a new master, whose ring has longer ones from its predecessor: each next one still tells of them. */
 static void a_ring_that_goes_on_keeps_its_longest_slot(void)
 {
-	struct world *w = make_two_masters(3);
-	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *lower = add_puppet(w, 1);
-	struct cluster_handover theirs = { .bucket_count = 109 };
-	theirs.buckets[0] = theirs.buckets[50] = theirs.buckets[108] = 1;
-	hand_over(puppet, node, theirs);
-	uint64_t handed_us = w->now_us;
-	let_wait(node, 1, false);
-	run_for(w, 20 * MS);
-	CU_ASSERT_EQUAL(w->start_count, 1);
-	say_beat(puppet, node, 2, 2);
-	say_beat(lower, node, 0, 2);
-	struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 2, .is.takeover = { .nonce = 5 } };
-	say(lower, node, &message);
-	CU_ASSERT_EQUAL_FATAL(node->sent[CLUSTER_HANDOVER], 1);
-	const struct cluster_handover *told = &node->last_sent[CLUSTER_HANDOVER].is.handover;
-	CU_ASSERT_EQUAL(told->bucket_us, CLUSTER_BUCKET_US);
-	CU_ASSERT_EQUAL(told->bucket_count, (1090 * MS - (w->now_us - handed_us) - 1) / CLUSTER_BUCKET_US + 1);
-	CU_ASSERT_EQUAL(told->buckets[told->bucket_count - 1], 2);
-	CU_ASSERT_EQUAL(told->buckets[48], 1);
-	end_world(w);
+	for (unsigned threshold = 2; threshold <= 3; threshold++) {
+		struct world *w = make_two_masters(threshold);
+		struct peer *node = &w->nodes[0], *puppet = &w->nodes[1], *lower = add_puppet(w, 1);
+		struct cluster_handover theirs = { .bucket_count = 109 };
+		theirs.buckets[0] = theirs.buckets[108] = 1;
+		theirs.buckets[50] = threshold - 2;
+		hand_over(puppet, node, theirs);
+		uint64_t handed_us = w->now_us;
+		let_wait(node, 1, false);
+		run_for(w, 20 * MS);
+		CU_ASSERT_EQUAL(w->start_count, 1);
+		say_beat(puppet, node, 2, 2);
+		say_beat(lower, node, 0, 2);
+		struct cluster_message message = { .kind = CLUSTER_TAKEOVER, .epoch = 2, .is.takeover = { .nonce = 5 } };
+		say(lower, node, &message);
+		CU_ASSERT_EQUAL_FATAL(node->sent[CLUSTER_HANDOVER], 1);
+		const struct cluster_handover *told = &node->last_sent[CLUSTER_HANDOVER].is.handover;
+		CU_ASSERT_EQUAL(told->bucket_us, CLUSTER_BUCKET_US);
+		CU_ASSERT_EQUAL(told->bucket_count, (1090 * MS - (w->now_us - handed_us) - 1) / CLUSTER_BUCKET_US + 1);
+		CU_ASSERT_EQUAL(told->buckets[told->bucket_count - 1], 2);
+		CU_ASSERT_EQUAL(told->buckets[48], threshold - 2);
+		end_world(w);
+	}
 }
 
 /* Puppet 2 has been master for as long as we hear it. Before, or beside it, there was another. */
@@ -1411,6 +1414,28 @@ static void those_go_first_that_never_proved_to_be_there_and_of_those_the_longes
 	CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 504);
 	CU_ASSERT_EQUAL(node->event_id[CLUSTER_FULL], 505);
 	end_world(w);
+}
+
+static void of_those_that_never_proved_it_the_longest_silent_goes_wherever_it_stands(void)
+{
+	for (unsigned later = 12; later <= 13; later++) {
+		struct world *w = make_pair(1, 2, 2);
+		struct peer *node = &w->nodes[0];
+		run_for(w, 3 * SECOND);
+		hear_of(node, 12, SECOND, false);
+		hear_of(node, 13, SECOND, false);
+		run_for(w, 10 * MS);
+		hear_of(node, later, SECOND, false);
+		for (unsigned id = 100; id < 100 + PLACES - 2; id++)
+			hear_of(node, id, SECOND, true);
+		hear_of(node, 501, SECOND, true);
+		struct cluster_message leave = { .kind = CLUSTER_LEAVE, .id = later, .incarnation = later, .epoch = 1 };
+		receive(node, 1, &leave);
+		hear_of(node, later, SECOND, true); /* it is still known, and has left: so it does not come */
+		CU_ASSERT_EQUAL(node->event_id[CLUSTER_NODE_CAME], 501);
+		CU_ASSERT_EQUAL(node->events[CLUSTER_FULL], 0);
+		end_world(w);
+	}
 }
 
 static void who_has_anothers_place_has_nothing_of_it(void)
@@ -1982,6 +2007,24 @@ static void a_strict_group_of_one_is_whole_whoever_was_there(void)
 	end_world(w);
 }
 
+static void of_a_smaller_part_all_may_start_that_were_free(void)
+{
+	struct cluster_options options = options_of(1, 10);
+	options.is_strict = true;
+	options.group_size = 2;
+	struct world *w = make_lone(options, 7 * SECOND);
+	struct peer *node = &w->nodes[0], *puppet = add_puppet(w, 2);
+	run_with_puppet(puppet, node, 1, 1, 3 * SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 10);
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = 1 };
+	say(puppet, node, &leave);
+	CU_ASSERT_EQUAL(report_of(node).slots, 5);
+	let_wait(node, 10, false);
+	run_for(w, 0);
+	CU_ASSERT_EQUAL(w->start_count, 5);
+	end_world(w);
+}
+
 /* ---- asking, again ----------------------------------------------------------------------------------------------------- */
 
 static void starts_in_hand_are_not_asked_for(void)
@@ -2246,6 +2289,7 @@ int main(void)
 		TEST(who_died_and_came_back_counts_beside_one_who_comes_later),
 		TEST(who_has_gone_keeps_its_place_for_700_milliseconds),
 		TEST(those_go_first_that_never_proved_to_be_there_and_of_those_the_longest_silent),
+		TEST(of_those_that_never_proved_it_the_longest_silent_goes_wherever_it_stands),
 		TEST(who_has_anothers_place_has_nothing_of_it),
 		TEST(of_more_than_a_group_the_64_lowest_are_echoed),
 		TEST(many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for),
@@ -2274,6 +2318,7 @@ int main(void)
 		TEST(one_of_200_that_died_is_forgotten_after_a_second_and_one_of_199_is_not),
 		TEST(l_narrows_once_a_second),
 		TEST(a_strict_group_of_one_is_whole_whoever_was_there),
+		TEST(of_a_smaller_part_all_may_start_that_were_free),
 		TEST(starts_in_hand_are_not_asked_for),
 		TEST(a_line_that_was_empty_is_a_change),
 		TEST(a_master_asks_itself_as_often_as_it_likes),
