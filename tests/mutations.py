@@ -362,6 +362,7 @@ class Bench:
         self.link(os.path.join(folder, 'weir'), [own, *shlex.split(self.arguments.weir)], self.arguments.libs)
         for other in ('server_demo', 'client_demo'):
             os.symlink(os.path.abspath(os.path.join(self.arguments.bin, other)), os.path.join(folder, other))
+        os.symlink(os.path.abspath(os.path.join(self.arguments.objects, 'tests')), os.path.join(folder, 'tests')) # faults.so
         with open(ROAD_TESTS) as file:
             names = [line.strip() for line in file if not line.startswith('#')]
         with open(program, 'w') as file:

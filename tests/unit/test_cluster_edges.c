@@ -151,11 +151,14 @@ static void in_the_first_moments_of_a_clock_nobody_is_alive_without_an_echo(void
 	node->options = options_of(1, 50);
 	node->offset_us = 2 - BEGIN_US;
 	start_node(node);
-	run_for(w, 10 * MS);
+	run_for(w, 20 * MS);
 	struct cluster_message message = beat_of(puppet, node, 1, 1);
 	message.is.heartbeat.echo_count = 0;
+	unsigned sent = node->sent[CLUSTER_HEARTBEAT];
 	say(puppet, node, &message);
 	CU_ASSERT_FALSE(is_alive_for(node, 2));
+	CU_ASSERT_EQUAL(node->sent[CLUSTER_HEARTBEAT], sent + 1);
+	CU_ASSERT_TRUE(node->last_sent[CLUSTER_HEARTBEAT].is.heartbeat.wants_answer);
 	CU_ASSERT_EQUAL(report_of(node).node_count, 1);
 	CU_ASSERT_EQUAL(node->events[CLUSTER_NODE_CAME], 0);
 	say_beat(puppet, node, 1, 1);
@@ -1302,6 +1305,10 @@ static void each_id_counts_once_however_often_it_restarts(void)
 	say_beat(third, node, 1, 1);
 	run_with_puppet(lives[2], node, 1, 1, SECOND);
 	CU_ASSERT_EQUAL(report_of(node).slots, 6); /* two of three */
+	for (unsigned i = 0; i < 2; i++)
+		say_beat(add_puppet(w, 2), node, 1, 1); /* with it and the master four lives, of two */
+	run_with_puppet(lives[2], node, 1, 1, SECOND);
+	CU_ASSERT_EQUAL(report_of(node).slots, 6);
 	end_world(w);
 }
 
@@ -1438,6 +1445,31 @@ static void of_those_that_never_proved_it_the_longest_silent_goes_wherever_it_st
 	}
 }
 
+static void who_has_the_place_of_one_who_died_owns_not_even_the_first_slot(void)
+{
+	struct world *w = make_world();
+	struct cluster_options options = options_of(1, 1);
+	options.window_us = 60 * SECOND;
+	struct peer *node = add_node_with(w, options), *puppet = add_puppet(w, 2);
+	run_for(w, 62 * SECOND);
+	say_beat(puppet, node, 1, 1);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 1, .waiting = 1 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 1);
+	run_for(w, SECOND);
+	for (unsigned id = 100; id < 100 + PLACES - 1; id++)
+		hear_of(node, id, SECOND, true);
+	CU_ASSERT_TRUE(is_known(node, 2));
+	hear_of(node, 50, SECOND, true);
+	CU_ASSERT_FALSE(is_known(node, 2));
+	options.threshold = 0; /* the slot is taken from its owner */
+	CU_ASSERT_EQUAL(cluster_configure(node->cluster, &options, clock_of(node)), 0);
+	struct cluster_report report = report_of(node);
+	const struct cluster_node_report *heir = find_report(&report, 50);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(heir);
+	CU_ASSERT_EQUAL(heir->granted, 0);
+	end_world(w);
+}
+
 static void who_has_anothers_place_has_nothing_of_it(void)
 {
 	struct world *w = make_crowd(PLACES - 1);
@@ -1547,7 +1579,7 @@ static void a_master_takes_no_grants(void)
 {
 	struct world *w = make_master(50);
 	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
-	struct cluster_message message = { .kind = CLUSTER_GRANT, .epoch = 1 };
+	struct cluster_message message = { .kind = CLUSTER_GRANT, .epoch = report_of(node).epoch };
 	message.is.grant = (struct cluster_grant){ .asked_us = clock_of(node), .number = 1, .late_us = 6000, .run_count = 1 };
 	message.is.grant.runs[0] = (struct cluster_run){ 0, 3 };
 	say(puppet, node, &message);
@@ -1767,6 +1799,8 @@ static void what_is_on_its_way_is_taken_off_for_350_milliseconds(void)
 	let_pass(w, 1);
 	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 4, .waiting = 8 });
 	CU_ASSERT_EQUAL(report_of(node).granted_total, 16);
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 5, .waiting = 8, .last_grant = 4 });
+	CU_ASSERT_EQUAL(report_of(node).granted_total, 24);
 	end_world(w);
 }
 
@@ -1774,10 +1808,11 @@ static void of_a_long_row_of_grants_each_is_on_its_way_until_it_was_seen(void)
 {
 	struct world *w = make_master(1000);
 	struct peer *node = &w->nodes[0], *puppet = &w->nodes[1];
+	say_demand(puppet, node, (struct cluster_demand){ .asked_us = 0 });
 	for (unsigned i = 0; i < 70; i++) {
-		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i });
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i + 1 });
 		CU_ASSERT_EQUAL(report_of(node).granted_total, 3 * (i + 1));
-		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i });
+		say_demand(puppet, node, (struct cluster_demand){ .asked_us = i, .waiting = 3, .last_grant = 2 * i + 1 });
 		CU_ASSERT_EQUAL(report_of(node).granted_total, 3 * (i + 1));
 	}
 	end_world(w);
@@ -2290,6 +2325,7 @@ int main(void)
 		TEST(who_has_gone_keeps_its_place_for_700_milliseconds),
 		TEST(those_go_first_that_never_proved_to_be_there_and_of_those_the_longest_silent),
 		TEST(of_those_that_never_proved_it_the_longest_silent_goes_wherever_it_stands),
+		TEST(who_has_the_place_of_one_who_died_owns_not_even_the_first_slot),
 		TEST(who_has_anothers_place_has_nothing_of_it),
 		TEST(of_more_than_a_group_the_64_lowest_are_echoed),
 		TEST(many_lives_of_one_id_get_no_more_echoes_than_there_is_room_for),
