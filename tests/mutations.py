@@ -19,7 +19,9 @@ tests, and then this ends with 1; so it does when a reason is there for a change
 Locks are left alone: that one is missing is clang's to find (make lint). Tests that run many threads are left out, for what
 they notice depends on the machine.
 
---every N tries each N-th only, beginning with the S-th. What has a reason is not tried, but for --survivors: those alone. Deadlines are of processor time, by what the unchanged file takes.
+--every N tries one of N, by a number made of the change itself, and S: the same ones as long as their lines are the same. --quick has
+them judged by the quick tests only, and tells of more survivors. What has a reason is not tried, but for --survivors: those alone.
+Deadlines are of processor time, by what the unchanged file takes.
 """
 import argparse
 import concurrent.futures
@@ -33,6 +35,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 REASONS = os.path.join(HERE, 'mutations.txt')
@@ -98,8 +101,8 @@ class Mutant:
         self.line = text.count('\n', 0, start) + 1
         self.before = text[line_start:line_end].strip()
         self.after = (text[line_start:start] + put + text[end:line_end]).strip()
-        self.again = 1 + text[text.rfind('\n{\n', 0, start):line_start].split('\n').count(text[line_start:line_end]) \
-            if function else 1
+        above = text[text.rfind('\n{\n', 0, start):line_start].split('\n')
+        self.again = 1 + [line.strip() for line in above].count(self.before) if function else 1
 
     def key(self):
         return (self.file, self.function, self.again, self.before, self.after)
@@ -451,7 +454,7 @@ def try_file(file, arguments, reasons, scratch):
         every = list(mutants_of(file, source.read()))
     tried = [each for each in every if (each.key() in reasons) == arguments.survivors
              and (not arguments.functions or each.function in arguments.functions)]
-    tried = tried[arguments.seed % arguments.every::arguments.every]
+    tried = [each for each in tried if zlib.crc32(repr(each.key()).encode()) % arguments.every == arguments.seed % arguments.every]
     bench = Bench(file, tried, arguments, scratch)
     counts = {'broken': 0, 'noticed': 0, 'survived': 0}
     unexplained = 0

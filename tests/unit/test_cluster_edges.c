@@ -2145,6 +2145,18 @@ static void after_a_pause_no_grant_is_taken_before_the_first_look(void)
 	end_world(w);
 }
 
+static void a_goodbye_deposes_nobody(void)
+{
+	struct world *w = make_master(50);
+	struct peer *node = &w->nodes[0];
+	uint64_t epoch = report_of(node).epoch;
+	struct cluster_message leave = { .kind = CLUSTER_LEAVE, .epoch = epoch + 5 };
+	say(&w->nodes[1], node, &leave);
+	CU_ASSERT_EQUAL(report_of(node).epoch, epoch);
+	CU_ASSERT_TRUE(report_of(node).is_giving);
+	end_world(w);
+}
+
 static void who_has_just_died_gets_nothing(void)
 {
 	struct world *w = make_master(50);
@@ -2361,6 +2373,7 @@ int main(void)
 		TEST(a_late_start_is_no_news_when_the_master_has_heard_of_it),
 		TEST(an_answer_in_no_time_is_an_answer),
 		TEST(after_a_pause_no_grant_is_taken_before_the_first_look),
+		TEST(a_goodbye_deposes_nobody),
 		TEST(who_has_just_died_gets_nothing),
 		TEST(a_master_that_a_newcomer_heard_and_never_met_may_have_given_until_then),
 		TEST(a_candidate_asks_50_milliseconds_after_it_asked_last_whenever_heartbeats_are_due),
