@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """mutations.py: change the ideas in one small place at a time, and see that a test notices.
 
-    mutations.py --objects BUILD --bin FOLDER --compile "CC FLAGS" --link "CC FLAGS" --libs "..." --weir "OBJECTS" [--every N] [--seed S] [--list] [FILE ...]
+    mutations.py --objects BUILD --bin FOLDER --compile "CC FLAGS" --link "CC FLAGS" --libs "..." --weir "OBJECTS"
+                 [--every N] [--seed S] [--functions NAME,NAME] [--quick] [--survivors] [--list] [FILE ...]
 
 Coverage tells which lines the tests ran, not whether a test would have minded had they done something else. So each
-comparison, constant, sign and connective of balancer.c, limiter.c and cluster.c is changed here, and each statement
-taken away, one at a time:
+comparison, constant, sign and connective of balancer.c, limiter.c, cluster.c and proxy.c is changed here, and each
+statement taken away, one at a time:
 
     <  becomes <= and >=     ==  !=      &&  ||      +  -      *  /      ++  --      +=  -=      true  false
     n  becomes n + 1 and 0   if (x) becomes if (!(x))           !x becomes x                     f(x); and a = b; go
 
 All mutants of a file are compiled into one program with the file's own unit tests: each function is there once for each of its
-mutants, and the environment says which of them is called. For cluster.c a little of the simulation is run, too. Those that
-nobody notices are survivors. Each must stand, with a reason, in mutations.txt beside this script: a change that is no fault (of two
+mutants, and the environment says which of them is called. For cluster.c a little of the simulation is run, too; proxy.c is judged
+by system tests of a weir with its mutants in it. Those that nobody notices are survivors. Each must stand, with a reason, in mutations.txt beside this script: a change that is no fault (of two
 equal ones it does not matter which), or one that only a person can judge. A survivor without a reason is a hole in the
 tests, and then this ends with 1; so it does when a reason is there for a change that can't be made any more.
 

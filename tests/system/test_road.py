@@ -10,7 +10,8 @@ def a_refused_request_whose_body_came_with_it_leaves_the_connection_open(t):
     t.equal(client.ask().status, 200)
     for body in (b'x', b'12345'):
         client.send(request(method='POST', body=body))
-        t.equal(client.response().status, 429)
+        response = client.response()
+        t.equal([response.status, response.get('connection')], [429, None]) # HTTP/1.1 stays without being told
     client.send(request(method='POST', body=b'12345')[:-1]) # its end is yet to come: nobody waits for it
     t.equal(client.response().get('connection'), 'close')
 
@@ -54,6 +55,20 @@ def each_request_of_a_connection_is_counted_as_what_became_of_it(t):
 def a_request_that_found_no_target_takes_nothing_from_the_threshold(t):
     client = t.client(t.weir(t.refused(), threshold='2/h'))
     t.equal([client.ask().status for _ in range(5)], [500] * 5)
+
+
+def how_long_a_tunnel_lasted_is_no_requests_duration(t):
+    def handler(conn):
+        if conn.head() is not None:
+            conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
+    weir = t.weir(t.origin(handler=handler), admin=0)
+    admin = Admin(t, weir)
+    client = t.client(weir)
+    client.send(request(fields=['Connection: Upgrade', 'Upgrade: x']))
+    t.equal(client.response().status, 101)
+    client.close()
+    t.until(lambda: admin.service()['requests_total'] == 1, 10, 'the end of the tunnel')
+    t.equal(admin.metrics()['weir_request_duration_seconds_count{service="reverse"}'], 0.0)
 
 
 def why_a_tunnel_ended_is_in_the_log(t):
