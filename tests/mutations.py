@@ -13,9 +13,10 @@ statement taken away, one at a time:
 
 All mutants of a file are compiled into one program with the file's own unit tests: each function is there once for each of its
 mutants, and the environment says which of them is called. For cluster.c a little of the simulation is run, too; proxy.c is judged
-by system tests of a weir with its mutants in it. Those that nobody notices are survivors. Each must stand, with a reason, in mutations.txt beside this script: a change that is no fault (of two
-equal ones it does not matter which), or one that only a person can judge. A survivor without a reason is a hole in the
-tests, and then this ends with 1; so it does when a reason is there for a change that can't be made any more.
+by system tests of a weir with its mutants in it. Those that nobody notices are survivors. Each must stand, with a reason, in
+mutations.txt beside this script: a change that is no fault (of two equal ones it does not matter which), or one that only a person
+can judge. A survivor without a reason is a hole in the tests, and then this ends with 1; so it does when a reason is there for a
+change that can't be made any more.
 
 Locks are left alone: that one is missing is clang's to find (make lint). Tests that run many threads are left out, for what
 they notice depends on the machine.
@@ -72,6 +73,7 @@ JUDGES = {
 }
 ROAD_TESTS = os.path.join(HERE, 'mutations_road.txt')
 ROAD_AT_ONCE = 8        # they mostly wait
+ROAD_TRIES = 3          # of the unchanged file
 SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-fno-inline']
 SIMULATED = ['--hours', '1', '--seed', '1', '--jobs', '1']
 MEMORY_BYTES = 2 << 30
@@ -296,7 +298,9 @@ class Bench:
         for judge in self.judges:
             program = self.program_of(judge, self.folder)
             began = resource.getrusage(resource.RUSAGE_CHILDREN)
-            word = self.judge(judge, program, 0, 0)
+            word = self.judge(judge, program, 0, 0) or ''
+            for _ in range(ROAD_TRIES - 1 if judge[0] == ROAD else 0): # they watch clocks, on machines that others use, too
+                word = word and self.judge(judge, program, 0, 0)
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
             if word:
                 sys.exit(f'mutations.py: {file} as it is does not pass {judge}: {word}')
