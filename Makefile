@@ -303,8 +303,9 @@ endef
 # MUTATIONS="--every 10 --seed 3 limiter.c": see the top of the script
 define run_mutations
 	deploy/prerequisites.sh test
-	+$(make_flavour) $(O)/tests/sim/sim unit_tests
-	python3 tests/mutations.py --objects '$(O)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)' $(MUTATIONS)
+	+$(make_flavour) $(O)/tests/sim/sim unit_tests $(PROGRAMS) $(FAULTS)
+	python3 tests/mutations.py --objects '$(O)' --bin '$(BIN)' --compile '$(COMPILE)' --link '$(LINK)' --libs '$(LIBS)' \
+		--weir '$(WEIR_OBJECTS) $(LIBRARY)' $(MUTATIONS)
 endef
 
 MINUTES = 5

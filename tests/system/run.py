@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs the system tests: every function in tests/system/test_*.py whose name does not begin with an underscore.
 
-    tests/system/run.py --bin DIR [--slow-factor X] [-k SUBSTRING] [-j N] [--list]
+    tests/system/run.py --bin DIR [--slow-factor X] [-k SUBSTRING[,SUBSTRING]] [-j N] [--stop] [--list]
 
 DIR holds weir, server_demo and client_demo. Each test runs in a process of its own, in a process group of its own and
 with a directory of its own, so that a test that hangs is ended with everything it started. The last line is "N
@@ -38,7 +38,7 @@ MOST_AGAIN = 3
 UNFORGIVEN = re.compile(contract.SANITIZER.pattern + '|a sanitizer spoke|ended by itself|left with -|exit -')
 
 
-def collect(substring):
+def collect(substrings):
     tests = []
     for path in sorted(glob.glob(os.path.join(HERE, 'test_*.py'))):
         name = os.path.basename(path)[:-3]
@@ -47,7 +47,7 @@ def collect(substring):
             if callable(value) and not attribute.startswith('_') and getattr(value, '__module__', '') == name \
                     and not isinstance(value, type):
                 full = f'{name}: {attribute}'
-                if substring in full or substring in full.replace('_', ' '):
+                if any(each in full or each in full.replace('_', ' ') for each in substrings):
                     tests.append((full, value))
     return tests
 
@@ -127,13 +127,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--bin', required=True, help='directory of the programs under test')
     parser.add_argument('--slow-factor', type=float, default=1.0, help='stretches every deadline (sanitizer builds)')
-    parser.add_argument('-k', default='', metavar='SUBSTRING', help='only tests whose name contains this')
+    parser.add_argument('-k', default='', metavar='SUBSTRING', help='only tests whose name contains this, or one of these')
     parser.add_argument('-j', type=int, default=2 * (os.cpu_count() or 1) + 2, metavar='N', help='tests at once')
+    parser.add_argument('--stop', action='store_true', help='end at the first that fails')
     parser.add_argument('--list', action='store_true', help='print the names and leave')
     options = parser.parse_args()
     options.bin = os.path.abspath(options.bin)
 
-    tests = collect(options.k)
+    tests = collect(options.k.split(','))
     if options.list:
         for name, _ in tests:
             print(name.replace('_', ' '))
@@ -151,7 +152,7 @@ def main():
     waiting = sorted(tests, key=lambda pair: -harness.limit_of(pair[1]))
     running = {}
     try:
-        while waiting or running:
+        while (waiting or running) and not (options.stop and failed):
             while waiting and len(running) < max(1, options.j):
                 child = Running(*waiting.pop(0), options, scratch)
                 running[child.handle] = child
@@ -169,7 +170,7 @@ def main():
                 tell(child, verdict, report)
                 if verdict == 'failed':
                     failed.append([child.name, child.test, report])
-        if len(failed) <= MOST_AGAIN and not os.environ.get('STRICT'):
+        if len(failed) <= MOST_AGAIN and not options.stop and not os.environ.get('STRICT'):
             unsteady = [one for one in failed if not UNFORGIVEN.search(one[2]) and passes_alone(one, options, scratch)]
             failed = [one for one in failed if one not in unsteady]
             counts['failed'] -= len(unsteady)

@@ -37,7 +37,7 @@ struct peer {
 	uint64_t incarnation, offset_us, next_us, paused_until_us;
 	struct cluster_options options;
 	/* Its line. */
-	unsigned waiting;
+	unsigned waiting, held;
 	bool is_endless;     /* waiting never falls */
 	uint64_t lag_us;     /* a start is so much after its moment */
 	uint64_t late_us;    /* the next start is so much later than it may be */
@@ -176,6 +176,7 @@ static inline void on_line(void *context, uint64_t now_us, struct cluster_line *
 	const struct peer *node = context;
 	(void)now_us;
 	*out = (struct cluster_line){ .waiting = node->waiting,
+		                      .held = node->held,
 		                      .used_total = node->used,
 		                      .died_total = node->died,
 		                      .late_us_total = node->late_us_total,

@@ -355,6 +355,26 @@ static void a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter(void)
 	limiter_destroy(l);
 }
 
+static void of_two_lines_of_one_length_one_is_the_longest_when_the_other_shrinks(void)
+{
+	struct limiter *l = make_fair(1, 4);
+	unsigned wakes[6] = { 0 };
+	struct limiter_ticket t[6] = { { .owner = NULL } };
+	static const uint64_t clients[6] = { 1, 1, 2, 2, 3, 4 };
+
+	starts(l, 0);
+	for (size_t i = 0; i < 6; i++) {
+		t[i] = (struct limiter_ticket){ .owner = &wakes[i] };
+		if (i == 4)
+			limiter_cancel(l, &t[3], 1); /* the second's line is one long now, the first's still two */
+		CU_ASSERT_EQUAL(limiter_enter(l, &t[i], clients[i], 1), LIMITER_WAIT);
+	}
+	CU_ASSERT_EQUAL(turn(l, &t[1], 1), LIMITER_FULL); /* it gave way to the fourth's first */
+	for (size_t i = 0; i < 6; i++)
+		limiter_cancel(l, &t[i], 1);
+	limiter_destroy(l);
+}
+
 static void clients_that_wait_for_one_request_each_do_not_push_each_other_out(void)
 {
 	struct limiter *l = make_fair(1, 2);
@@ -485,6 +505,19 @@ static void a_burst_of_one_spaces_starts_evenly(void)
 		count++;
 	}
 	CU_ASSERT_EQUAL(count, 50);
+	limiter_destroy(l);
+}
+
+/* A round of 1,004,000 us has room for a million, one each microsecond. */
+static void the_largest_threshold_has_an_even_flow_too(void)
+{
+	struct limiter_options options = options_of(LIMITER_THRESHOLD_MAX, 0);
+	struct limiter *l;
+
+	options.burst = 1;
+	l = limiter_create(&options, count_wake);
+	CU_ASSERT_EQUAL(count_starts(l, 5, SECOND), 1);
+	CU_ASSERT_EQUAL(count_starts(l, 5, SECOND + 1), 1);
 	limiter_destroy(l);
 }
 
@@ -661,6 +694,53 @@ static void a_promise_is_behind_those_that_wait(void)
 	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 1), 3 * SECOND); /* three in line take 1, 1 and 2 rounds */
 	for (size_t i = 0; i < 3; i++)
 		limiter_cancel(l, &t[i], 1);
+	limiter_destroy(l);
+}
+
+static struct limiter *make_slow(unsigned threshold, unsigned backlog)
+{
+	struct limiter_options options = { .threshold = threshold, .window_us = 60 * SECOND, .backlog = backlog };
+
+	return limiter_create(&options, count_wake);
+}
+
+static void a_promise_is_of_the_slot_behind_those_of_the_line(void)
+{
+	struct limiter *l = make_slow(3, 1);
+	struct limiter_ticket ticket = { .owner = NULL };
+
+	for (unsigned i = 0; i < 3; i++)
+		CU_ASSERT_TRUE(starts(l, 20 * i * SECOND + 1));
+	CU_ASSERT_EQUAL(limiter_enter(l, &ticket, 0, 41 * SECOND), LIMITER_WAIT); /* for the first, at 60 s */
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 41 * SECOND), 40 * SECOND); /* the second, at 80.004 s */
+	limiter_cancel(l, &ticket, 41 * SECOND);
+	limiter_destroy(l);
+}
+
+static void a_promise_of_a_slot_in_flight_is_a_window_from_now(void)
+{
+	struct limiter *l = make_slow(2, 1);
+	struct limiter_ticket flies = { .owner = NULL }, waits = { .owner = NULL };
+
+	CU_ASSERT_TRUE(starts(l, 10 * SECOND));
+	CU_ASSERT_EQUAL(limiter_enter(l, &flies, 0, 20 * SECOND), LIMITER_GO);
+	CU_ASSERT_EQUAL(limiter_enter(l, &waits, 0, 41 * SECOND), LIMITER_WAIT);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, 41 * SECOND), 61 * SECOND);
+	limiter_cancel(l, &flies, 41 * SECOND);
+	limiter_cancel(l, &waits, 41 * SECOND);
+	limiter_destroy(l);
+}
+
+static void without_a_burst_no_promise_waits_for_the_even_flow_that_was(void)
+{
+	struct limiter_options options = { .threshold = 2, .window_us = 60 * SECOND, .burst = 1 };
+	struct limiter *l = limiter_create(&options, count_wake);
+
+	CU_ASSERT_TRUE(starts(l, 1));
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, SECOND), 30 * SECOND);
+	options.burst = 0;
+	CU_ASSERT_EQUAL(limiter_configure(l, &options, SECOND), 0);
+	CU_ASSERT_EQUAL(limiter_retry_after_us(l, SECOND), SECOND);
 	limiter_destroy(l);
 }
 
@@ -1360,6 +1440,7 @@ int main(void)
 		TEST(one_call_serves_everybody_whose_slot_is_free),
 		TEST(fair_clients_take_turns_and_a_single_request_is_not_held_up_by_a_thousand),
 		TEST(a_full_fair_line_takes_from_the_longest_to_give_to_a_shorter),
+		TEST(of_two_lines_of_one_length_one_is_the_longest_when_the_other_shrinks),
 		TEST(clients_that_wait_for_one_request_each_do_not_push_each_other_out),
 		TEST(who_is_exempt_is_not_pushed_out_for_a_shorter_line),
 		TEST(thousands_of_clients_each_keep_their_own_place),
@@ -1367,6 +1448,7 @@ int main(void)
 		TEST(another_burst_goes_on_where_the_even_flow_was),
 		TEST(of_a_burst_of_one_each_that_is_refused_is_told_another_second),
 		TEST(a_burst_of_one_spaces_starts_evenly),
+		TEST(the_largest_threshold_has_an_even_flow_too),
 		TEST(a_burst_is_spent_at_once_and_comes_back_with_time),
 		TEST(what_is_in_the_window_is_told_whatever_the_burst),
 		TEST(a_burst_that_is_set_later_is_not_a_gift),
@@ -1374,6 +1456,9 @@ int main(void)
 		TEST(of_thirty_refused_at_once_all_get_in_when_they_come_back_as_told),
 		TEST(whenever_a_client_was_refused_it_gets_in_when_it_obeys),
 		TEST(a_promise_is_behind_those_that_wait),
+		TEST(a_promise_is_of_the_slot_behind_those_of_the_line),
+		TEST(a_promise_of_a_slot_in_flight_is_a_window_from_now),
+		TEST(without_a_burst_no_promise_waits_for_the_even_flow_that_was),
 		TEST(promises_reach_up_to_a_horizon_and_are_forgotten_with_time),
 		TEST(a_raised_threshold_adds_only_the_difference),
 		TEST(a_lowered_threshold_keeps_the_latest_starts),

@@ -128,12 +128,31 @@ static void out_of_memory_the_line_takes_nobody_and_goes_on(void)
 	limiter_destroy(l);
 }
 
+static void clients_that_come_and_go_take_no_more_memory(void)
+{
+	struct limiter_options options = options_of(1, LIMITER_FAIR);
+	struct limiter *l = limiter_create(&options, woken);
+	struct limiter_ticket first = { .owner = NULL }, ticket = { .owner = NULL };
+
+	CU_ASSERT_PTR_NOT_NULL_FATAL(l);
+	CU_ASSERT_EQUAL(limiter_enter(l, &first, 0, 1), LIMITER_GO);
+	allocations_left = 0; /* there is the client that was made in advance */
+	for (unsigned client = 1; client < 5; client++) {
+		CU_ASSERT_EQUAL(limiter_enter(l, &ticket, client, 1), LIMITER_WAIT);
+		limiter_cancel(l, &ticket, 1);
+	}
+	allocations_left = -1ul;
+	limiter_cancel(l, &first, 1);
+	limiter_destroy(l);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
 		TEST(out_of_memory_no_limiter_is_made),
 		TEST(out_of_memory_the_old_limits_stay),
 		TEST(out_of_memory_the_line_takes_nobody_and_goes_on),
+		TEST(clients_that_come_and_go_take_no_more_memory),
 	};
 
 	return unit_main("limiter_memory", tests, sizeof(tests) / sizeof(tests[0]));
