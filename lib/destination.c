@@ -294,10 +294,11 @@ static bool is_localhost(const struct destination *to)
 	       (length == name_length || to->host[length - name_length - 1] == '.');
 }
 
-/* The host as an address in any spelling that some resolver takes for one: "127.1", "0x7f000001", with the root's dot or without. */
+/* The host as an address in any spelling that some resolver takes for one: "127.1", "0x7f000001", with the root's dot or without.
+   Zeros may stand before each number, so it may be as long as a name. */
 static bool read_any_address(const struct destination *to, struct address *address)
 {
-	char text[INET6_ADDRSTRLEN];
+	char text[NAME_LENGTH_MAX + 1];
 	struct destination shorter = *to;
 	if (shorter.length > 0 && shorter.host[shorter.length - 1] == '.')
 		shorter.length--;

@@ -86,7 +86,8 @@ static void what_is_no_entry_is_refused_with_a_reason(void)
 	static const char *const bad[] = { "", ":", "*", "example.com", "example.com:", "example.com:0", "example.com:65536", "a:-1",
 		                           "a:80x", "a: 80", "[::1]", "[::1", "::1:80", "[]:80", "[127.0.0.1]:80", "[a]:80", "10.0.0.1/8:80",
 		                           "10.0.0.0/33:80", "300.1.1.1:80", ".example.com:80", "*.:80", "*example.com:80", "a..b:80", "a..:80", "*.a..:80", "a b:80",
-		                           "a/b:80", ":80", "a*b:80", "*.*:80", "**:80", "a:**" };
+		                           "a/b:80", ":80", "a*b:80", "*.*:80", "**:80", "a:**",
+		                           "[2001:db8::0000000000000000000000000000000000000000000000000000000000000001]:80" };
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
 		struct destination_entry entry;
 		const char *why = destination_parse(bad[i], strlen(bad[i]), &entry);
@@ -225,6 +226,10 @@ static void a_parent_is_asked_for_names_and_for_no_address_that_is_not_allowed(v
 		{ "10.0.0.0/8:*", "10.1", DESTINATION_ALLOWED },   { "*.test:*", "a.test", DESTINATION_ALLOWED },
 		{ "*.test:*", "a.example", DESTINATION_NOT_LISTED }, { "*:443", "a.test", DESTINATION_NOT_LISTED },
 		{ "", "a.test", DESTINATION_ALLOWED },             { "", "10.0.0.1", DESTINATION_SPECIAL },
+		{ "*.test:*", "a-name-that-is-longer-than-every-usual-spelling-of-an-address.test", DESTINATION_ALLOWED },
+		{ "*:*", "000000000000000000000000000000000000000000000000000177.1", DESTINATION_SPECIAL },
+		{ "*:*", "0x000000000000000000000000000000000000000000000007f000001.", DESTINATION_SPECIAL },
+		{ "*.test:*", ".", DESTINATION_NOT_LISTED },       { "*.test:*", "", DESTINATION_NOT_LISTED },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		struct destinations list = make_list(cases[i].allowed);
