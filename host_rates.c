@@ -14,7 +14,8 @@
  *
  * Changing the rates of all hosts takes memory for each, and may fail in the middle. What was changed stays changed: a
  * window is kept either way, and the error says that the old settings are still wanted. The caller then puts those in
- * force again.
+ * force again. Rates that become smaller are changed before those that grow: who stands first in the table is a matter
+ * of chance, and must not decide whether there is room.
  *
  * Collisions: names are hashed with a secret (siphash.h), so that nobody can choose names that share a bucket.
  */
@@ -268,23 +269,34 @@ static int change_rate(struct host_rates *rates, struct host_rates_entry *entry,
 	return 0;
 }
 
+/* Those hosts whose rate grows, or all others. */
+static int change_rates(struct host_rates *rates, bool are_growing, uint64_t now_us) REQUIRES(host_rates_mutex)
+{
+	int result = 0;
+	for (size_t bucket = 0; bucket < BUCKETS; bucket++) {
+		for (struct host_rates_entry *entry = rates->buckets[bucket]; entry != NULL; entry = entry->next) {
+			bool grows = rate_of(&rates->rules, entry->name).count > entry->rate.count;
+			if (grows == are_growing && change_rate(rates, entry, now_us) != 0)
+				result = -1;
+		}
+	}
+	return result;
+}
+
 int host_rates_configure(struct host_rates *rates, const struct host_rates_options *options, uint64_t now_us)
 {
 	struct rules rules;
-	int result = 0;
 	if (copy_rules(options, &rules) != 0)
 		return -1;
 	host_rates_lock(rates);
 	struct rules old = rates->rules;
 	rates->rules = rules;
 	sweep(rates, now_us);
-	for (size_t bucket = 0; bucket < BUCKETS; bucket++)
-		for (struct host_rates_entry *entry = rates->buckets[bucket]; entry != NULL; entry = entry->next)
-			if (change_rate(rates, entry, now_us) != 0)
-				result = -1;
+	bool are_smaller_in_force = change_rates(rates, false, now_us) == 0;
+	bool are_larger_in_force = change_rates(rates, true, now_us) == 0;
 	host_rates_unlock(rates);
 	free_rules(&old);
-	return result;
+	return are_smaller_in_force && are_larger_in_force ? 0 : -1;
 }
 
 struct host_rates *host_rates_create(const struct host_rates_options *options, void (*wake)(struct limiter_ticket *))

@@ -12,6 +12,7 @@
 #define SENDER UINT64_C(0x1122334455667788)
 #define RECEIVER UINT64_C(0x99aabbccddeeff00)
 #define SECOND_US UINT64_C(1000000)
+#define SEQUENCE_END 40 /* of the number of a datagram, in its head */
 
 static struct cluster_wire *create_wire(const char *group, const char *secret, uint64_t incarnation)
 {
@@ -370,6 +371,12 @@ static void what_could_not_be_read_is_not_written(void)
 	m.is.grant.run_count = 2;
 	m.is.grant.runs[0].count = CLUSTER_THRESHOLD_MAX;
 	CU_ASSERT_EQUAL(cluster_wire_write(from, &m, 0, bytes), 0);
+	m = message_of(CLUSTER_LEAVE);
+	m.kind = (enum cluster_kind)(CLUSTER_HANDOVER + 1); /* that of a version to come */
+	CU_ASSERT_EQUAL(cluster_wire_write(from, &m, 0, bytes), 0);
+	/* Nor has any of them taken a number: the first that can be read is the first. */
+	CU_ASSERT_TRUE(write_kind(from, CLUSTER_LEAVE, bytes) > SEQUENCE_END);
+	CU_ASSERT_EQUAL(bytes[SEQUENCE_END - 1], 1);
 	cluster_wire_destroy(from);
 }
 

@@ -224,6 +224,69 @@ static void the_backlog_is_worth_so_many_seconds_of_the_rate(void)
 	host_rates_destroy(rates);
 }
 
+/* Four of these fill the table, as far as another such goes. */
+#define LARGE 1000000u
+#define LARGE_FIT (HOST_RATES_SLOTS_MAX / LARGE)
+
+static unsigned count_of(struct host_rates *rates, const char *name)
+{
+	struct host_rates_hold hold;
+	CU_ASSERT_EQUAL_FATAL(host_rates_take(rates, name, T, &hold), HOST_RATES_HELD);
+	struct limiter_report report;
+	limiter_report(hold.limiter, T, &report);
+	CU_ASSERT_EQUAL(report.threshold, hold.rate.count);
+	host_rates_release(rates, &hold);
+	return report.threshold;
+}
+
+static void a_rate_that_all_hosts_have_no_room_for_is_refused_and_can_be_put_back(void)
+{
+	struct host_rates_options too_much = { .rate = { LARGE, US_PER_S } };
+	struct host_rates *rates = make(1, US_PER_S);
+	struct host_rates_report report;
+	static const char *const names[] = { "a", "b", "c", "d", "e" };
+	unsigned large = 0;
+	for (unsigned i = 0; i < 5; i++)
+		CU_ASSERT_TRUE(start(rates, names[i], T));
+	CU_ASSERT_EQUAL(host_rates_configure(rates, &too_much, T), -1);
+	for (unsigned i = 0; i < 5; i++)
+		large += count_of(rates, names[i]) == LARGE;
+	CU_ASSERT_EQUAL(large, LARGE_FIT); /* no more than there is room for … */
+	set_rate(rates, 1, US_PER_S, T);   /* … and who asked puts the old one back */
+	for (unsigned i = 0; i < 5; i++)
+		CU_ASSERT_FALSE(start(rates, names[i], T));
+	host_rates_report(rates, &report);
+	CU_ASSERT_EQUAL(report.slots, 5);
+	CU_ASSERT_EQUAL(host_rates_configure(rates, &too_much, T + 2 * US_PER_S), 0); /* hosts that matter no more make room */
+	CU_ASSERT_EQUAL(hosts_of(rates), 0);
+	host_rates_destroy(rates);
+}
+
+/* Which host stands before which in the table is a matter of chance: so it is done often. */
+static void what_one_host_gives_up_is_there_for_another_in_any_order(void)
+{
+	struct settings_host_rate before[] = { { "a", { LARGE, US_PER_S } }, { "b", { LARGE, US_PER_S } }, { "c", { LARGE, US_PER_S } },
+		                               { "d", { LARGE, US_PER_S } } };
+	struct settings_host_rate after[] = { { "b", { LARGE, US_PER_S } }, { "c", { LARGE, US_PER_S } }, { "d", { LARGE, US_PER_S } },
+		                              { "e", { LARGE, US_PER_S } } };
+	struct settings_host_rates old = { before, LARGE_FIT }, new = { after, LARGE_FIT };
+	struct host_rates_options options[] = { { .rate = { 1, US_PER_S }, .overrides = &old }, { .rate = { 1, US_PER_S }, .overrides = &new } };
+	static const char *const names[] = { "a", "b", "c", "d", "e" };
+	for (unsigned round = 0; round < 20; round++) {
+		struct host_rates *rates = host_rates_create(&options[0], no_wake);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(rates);
+		for (unsigned i = 0; i < 5; i++)
+			CU_ASSERT_TRUE(start(rates, names[i], T));
+		CU_ASSERT_EQUAL(host_rates_configure(rates, &options[1], T), 0);
+		CU_ASSERT_EQUAL(count_of(rates, "a"), 1);
+		CU_ASSERT_EQUAL(count_of(rates, "e"), LARGE);
+		CU_ASSERT_EQUAL(host_rates_configure(rates, &options[0], T), 0);
+		CU_ASSERT_EQUAL(count_of(rates, "a"), LARGE);
+		CU_ASSERT_EQUAL(count_of(rates, "e"), 1);
+		host_rates_destroy(rates);
+	}
+}
+
 static void *crowd_body(void *argument)
 {
 	struct host_rates *rates = argument;
@@ -265,6 +328,8 @@ int main(void)
 		TEST(a_shorter_window_in_between_refills_no_longer_one),
 		TEST(an_override_that_changes_is_that_of_its_host_alone),
 		TEST(the_backlog_is_worth_so_many_seconds_of_the_rate),
+		TEST(a_rate_that_all_hosts_have_no_room_for_is_refused_and_can_be_put_back),
+		TEST(what_one_host_gives_up_is_there_for_another_in_any_order),
 		TEST(many_threads_leave_nothing_behind),
 	};
 	return unit_main("host_rates", tests, sizeof tests / sizeof tests[0]);

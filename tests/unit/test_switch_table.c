@@ -143,6 +143,27 @@ static void a_server_that_failed_is_out_until_it_sets_itself_up_again(void)
 	end(&s);
 }
 
+static void a_drained_server_gets_no_turn_until_the_drain_ends(void)
+{
+	struct stage s;
+	begin(&s);
+	set_up(&s, "a", "111", 1);
+	set_up(&s, "b", "111", 2);
+	set_up(&s, "c", "112", 1); /* at the address of a: one drain for both */
+	CU_ASSERT_FALSE(packet_switch_drain(s.sw, "127.0.0.1:3", true));
+	CU_ASSERT_TRUE(packet_switch_drain(s.sw, "127.0.0.1:1", true));
+	CHECK_TURNS(&s, "111", 2, NULL, "b b ");
+	CHECK_TURNS(&s, "112", 1, NULL, "- ");
+	CU_ASSERT_FALSE(packet_switch_drain(s.sw, "127.0.0.1:3", false));
+	CU_ASSERT_TRUE(packet_switch_drain(s.sw, "127.0.0.1:1", false));
+	CU_ASSERT_EQUAL(packet_switch_presence(s.sw, "112"), SWITCH_SOMEBODY);
+	CHECK_TURNS(&s, "112", 1, NULL, "c ");
+	char turned[512];
+	turns(&s, "111", 4, NULL, turned);
+	CU_ASSERT_TRUE(strcmp(turned, "a b a b ") == 0 || strcmp(turned, "b a b a ") == 0);
+	end(&s);
+}
+
 static void a_server_that_changes_its_policy_leaves_the_old_one(void)
 {
 	struct stage s;
@@ -210,6 +231,7 @@ int main(void)
 		TEST(an_unchanged_setup_does_not_disturb_the_turns),
 		TEST(a_server_at_another_address_keeps_its_place_and_the_old_one_gets_no_more),
 		TEST(a_server_that_failed_is_out_until_it_sets_itself_up_again),
+		TEST(a_drained_server_gets_no_turn_until_the_drain_ends),
 		TEST(a_server_that_changes_its_policy_leaves_the_old_one),
 		TEST(a_turn_may_be_given_back_after_its_server_was_replaced),
 		TEST(the_table_is_bounded_and_an_empty_policy_is_used_again),
