@@ -9,6 +9,9 @@
  *
  * The last one waiting. waiting is counted down after accept() returned. Whoever takes it to zero starts another thread. When
  * the system refuses (EAGAIN), every worker tries again after its connection, and at each rest: see keep_one_waiting().
+ *
+ * And one end that is later than it looks: see struct thread_end. A worker counts in total until the one that ended before
+ * it is gone altogether, so when total is zero one thread at most is left, and crew_wait() joins that one.
  */
 #include "crew.h"
 
@@ -47,6 +50,7 @@ struct crew {
 	struct worker *workers GUARDED_BY(crew_mutex);
 	unsigned leaving GUARDED_BY(crew_mutex); /* workers counted in total that end because the limit was lowered */
 	bool cut GUARDED_BY(crew_mutex);
+	struct thread_end last_end GUARDED_BY(crew_mutex);
 };
 
 LOCK_VERBS(crew, mutex, crew_mutex)
@@ -95,7 +99,8 @@ static void keep_one_waiting(struct crew *crew)
 		give_place_back(crew, false);
 		return;
 	}
-	int error = thread_start_detached(work, crew);
+	pthread_t thread;
+	int error = thread_start(&thread, work, crew);
 	if (error != 0) {
 		atomic_fetch_sub(&crew->waiting, 1);
 		give_place_back(crew, false);
@@ -148,7 +153,7 @@ static void join_crew(struct worker *worker)
 		cut_now(&worker->cut);
 }
 
-static void leave_crew(struct worker *worker)
+static struct thread_end leave_crew(struct worker *worker)
 {
 	struct crew *crew = worker->crew;
 	crew_lock(crew);
@@ -158,8 +163,10 @@ static void leave_crew(struct worker *worker)
 		worker->previous->next = worker->next;
 	else
 		crew->workers = worker->next;
+	struct thread_end before = thread_note_end(&crew->last_end);
 	crew_unlock(crew);
 	cut_destroy(&worker->cut);
+	return before;
 }
 
 /* Has the limit been lowered to below what we are? Then as many end as are over it, and not one more. */
@@ -209,7 +216,7 @@ static void *work(void *argument)
 	atomic_fetch_sub(&crew->waiting, 1);
 	if (state != NULL)
 		crew->job.end(state);
-	leave_crew(&worker);
+	thread_join_end(leave_crew(&worker));
 	give_place_back(crew, surplus);
 	return NULL;
 }
@@ -264,7 +271,13 @@ bool crew_wait(struct crew *crew, uint64_t deadline_us)
 	while (atomic_load(&crew->total) > 0 && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&crew->ended, &crew->mutex, &deadline);
 	bool all_ended = atomic_load(&crew->total) == 0;
+	struct thread_end last = { .is_there = false };
+	if (all_ended) {
+		last = crew->last_end;
+		crew->last_end.is_there = false;
+	}
 	crew_unlock(crew);
+	thread_join_end(last);
 	return all_ended;
 }
 

@@ -49,7 +49,7 @@ void crew_retire(struct crew *crew);
 /* Nobody accepts any more; connections that are idle are closed; workers see worker_is_draining() and close theirs after the
    request in hand. Does not wait. */
 void crew_drain(struct crew *crew);
-/* Waits for all workers to end: true, or false at the deadline. */
+/* Waits for all workers to end: true when their threads are gone, or false at the deadline. */
 bool crew_wait(struct crew *crew, uint64_t deadline_us);
 /* Cuts every connection, of clients and of targets. Returns how many of the clients' had something in hand. */
 unsigned crew_cut(struct crew *crew);

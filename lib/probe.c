@@ -27,6 +27,7 @@ struct prober {
 	bool stopping GUARDED_BY(probe_mutex);
 	unsigned under_way GUARDED_BY(probe_mutex);
 	struct run *runs GUARDED_BY(probe_mutex);
+	struct thread_end last_end GUARDED_BY(probe_mutex);
 };
 
 /* One probe under way. */
@@ -109,6 +110,11 @@ static void *probe(void *argument)
 	tls_release(run->job.tls);
 
 	prober_lock(prober);
+	struct thread_end before = thread_note_end(&prober->last_end);
+	prober_unlock(prober);
+	thread_join_end(before);
+
+	prober_lock(prober);
 	if (run->next != NULL)
 		run->next->previous = run->previous;
 	if (run->previous != NULL)
@@ -139,7 +145,8 @@ static void begin(struct prober *prober, const struct probe_job *job)
 		prober->runs = run;
 		prober->under_way++;
 		prober_unlock(prober);
-		if (thread_start_detached(probe, run) == 0)
+		pthread_t thread;
+		if (thread_start(&thread, probe, run) == 0)
 			return;
 		prober_lock(prober);
 		prober->runs = run->next;
@@ -187,7 +194,9 @@ static void *run_prober(void *argument)
 		cut_now(&run->cut);
 	while (prober->under_way > 0)
 		pthread_cond_wait(&prober->changed, &prober->mutex);
+	struct thread_end last = prober->last_end;
 	prober_unlock(prober);
+	thread_join_end(last);
 	return NULL;
 }
 

@@ -48,6 +48,19 @@ int thread_start_detached(void *(*body)(void *), void *argument)
 	return start(&thread, body, argument, PTHREAD_CREATE_DETACHED);
 }
 
+struct thread_end thread_note_end(struct thread_end *last)
+{
+	struct thread_end before = *last;
+	*last = (struct thread_end){ .thread = pthread_self(), .is_there = true };
+	return before;
+}
+
+void thread_join_end(struct thread_end end)
+{
+	if (end.is_there)
+		pthread_join(end.thread, NULL);
+}
+
 void thread_name(const char *name)
 {
 	pthread_setname_np(pthread_self(), name);

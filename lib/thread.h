@@ -7,6 +7,7 @@
 #define WEIR_THREAD_H
 
 #include <pthread.h>
+#include <stdbool.h>
 
 /* Deep enough for the deepest road (getaddrinfo and printf are the hungry ones), with a guard page below. */
 #define THREAD_STACK_BYTES (256u * 1024u)
@@ -15,8 +16,22 @@
    is joined with pthread_join(). Returns 0 or an errno number (EAGAIN: the system has no room for another). Any thread. */
 int thread_start(pthread_t *thread, void *(*body)(void *), void *argument);
 
-/* The same; nobody will join it. */
+/* The same; nobody will join it: for a thread that may hang in the C library, and uses no other. */
 int thread_start_detached(void *(*body)(void *), void *argument);
+
+/* The thread of a group that ended last. The threads of the group end when they like and nobody keeps a list of them, so each one that
+   ends joins the one that ended before it, and whoever waits for the group joins the last. Counting them out is not enough:
+   a thread that was counted is there for a moment still and runs what libraries keep for its end (OpenSSL does), which
+   neither exit() nor dlclose() may overtake. Zeroed: none has ended yet. The group's mutex guards it. */
+struct thread_end {
+	pthread_t thread;
+	bool is_there;
+};
+
+/* Makes the calling thread the last, which has little left to do but thread_join_end() with what this returns: the one before. */
+struct thread_end thread_note_end(struct thread_end *last);
+/* Waits until that thread is gone, if there is one. With no lock held. */
+void thread_join_end(struct thread_end end);
 
 /* Names the calling thread, for top -H, gdb and /proc: a program that has weir in it can tell its own threads from these. At most 15 bytes. */
 void thread_name(const char *name);

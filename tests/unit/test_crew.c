@@ -29,10 +29,10 @@ static int scarce_accept4(int fd, struct sockaddr *address, socklen_t *length, i
 	return -1;
 }
 
-static int scarce_thread_start_detached(void *(*body)(void *), void *argument)
+static int scarce_thread_start(pthread_t *thread, void *(*body)(void *), void *argument)
 {
 	int error = atomic_load(&lack.thread_error);
-	return error != 0 ? error : thread_start_detached(body, argument);
+	return error != 0 ? error : thread_start(thread, body, argument);
 }
 
 static void *scarce_calloc(size_t count, size_t size)
@@ -41,11 +41,11 @@ static void *scarce_calloc(size_t count, size_t size)
 }
 
 #define accept4 scarce_accept4
-#define thread_start_detached scarce_thread_start_detached
+#define thread_start scarce_thread_start
 #define calloc scarce_calloc
 #include "lib/crew.c"
 #undef accept4
-#undef thread_start_detached
+#undef thread_start
 #undef calloc
 
 #include "lib/listener.h"
@@ -60,6 +60,9 @@ static struct {
 	const char *complained; /* of what, the first time, and with which error */
 	int error;
 	unsigned beginnings_that_fail;
+	bool keeps_something; /* of each thread, until after its end */
+	pthread_key_t key;
+	atomic_uint forgotten;
 	bool rests; /* the job is idle while it listens; set before the crew starts */
 } seen = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -75,7 +78,17 @@ static void *begin_state(void *context, struct worker *worker)
 	seen.begun += !fails;
 	pthread_cond_broadcast(&seen.changed);
 	pthread_mutex_unlock(&seen.mutex);
+	if (seen.keeps_something)
+		pthread_setspecific(seen.key, worker);
 	return fails ? NULL : worker;
+}
+
+/* As OpenSSL does: what a library keeps for each thread goes when the thread does, after weir's last line in it. */
+static void forget(void *kept)
+{
+	(void)kept;
+	poll(NULL, 0, 50);
+	atomic_fetch_add(&seen.forgotten, 1);
 }
 
 static void end_state(void *state)
@@ -274,6 +287,25 @@ static void a_cut_ends_everything(void)
 	close(fd);
 }
 
+static void the_wait_is_over_when_all_threads_are_gone_and_not_before(void)
+{
+	int fds[8];
+	CU_ASSERT_EQUAL_FATAL(pthread_key_create(&seen.key, forget), 0);
+	seen.keeps_something = true;
+	struct crew *crew = start(100, false);
+	for (int i = 0; i < 8; i++)
+		fds[i] = connected();
+	for (int i = 0; i < 8; i++)
+		CU_ASSERT_EQUAL(greeting(fds[i], 0), '4');
+	for (int i = 0; i < 8; i++)
+		close(fds[i]);
+	finish(crew);
+	CU_ASSERT_EQUAL(atomic_load(&seen.forgotten), seen.begun);
+	CU_ASSERT_TRUE(seen.begun >= 8);
+	seen.keeps_something = false;
+	pthread_key_delete(seen.key);
+}
+
 static void a_retired_crew_accepts_nobody_and_goes_on_with_those_it_has(void)
 {
 	struct crew *crew = start(10, true);
@@ -455,6 +487,7 @@ int main(void)
 		TEST(a_raised_limit_lets_those_that_wait_in),
 		TEST(a_drain_ends_what_rests_at_once_and_waits_for_what_does_not),
 		TEST(a_cut_ends_everything),
+		TEST(the_wait_is_over_when_all_threads_are_gone_and_not_before),
 		TEST(a_retired_crew_accepts_nobody_and_goes_on_with_those_it_has),
 		TEST(a_lowered_limit_ends_as_many_threads_as_are_over_it_and_not_one_more),
 		TEST(of_many_idle_threads_those_end_that_are_of_no_use),

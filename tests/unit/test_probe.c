@@ -3,6 +3,7 @@
  *
  * probe.c is compiled here once more with memory and threads that are lacking when the test says so. */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -28,20 +29,13 @@ static int scarce_thread_start(pthread_t *thread, void *(*body)(void *), void *a
 	return atomic_load(&lack.threads) ? EAGAIN : thread_start(thread, body, argument);
 }
 
-static int scarce_thread_start_detached(void *(*body)(void *), void *argument)
-{
-	return atomic_load(&lack.threads) ? EAGAIN : thread_start_detached(body, argument);
-}
-
 #define calloc scarce_calloc
 #define thread_start scarce_thread_start
-#define thread_start_detached scarce_thread_start_detached
 #define begin begin_probe
 #define probe probe_body
 #include "lib/probe.c"
 #undef calloc
 #undef thread_start
-#undef thread_start_detached
 #undef begin
 #undef probe
 
@@ -55,6 +49,9 @@ static struct {
 	bool was_good;
 	char why[200];
 	struct probe_job job;
+	bool keeps_something; /* of each thread that probes, until after its end */
+	pthread_key_t key;
+	atomic_uint kept, forgotten;
 } seen = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
 
 static int listener;
@@ -84,12 +81,22 @@ static void has_ended(void *context, const struct probe_job *job, bool good, con
 {
 	(void)context;
 	(void)job;
+	if (seen.keeps_something && pthread_setspecific(seen.key, &seen) == 0)
+		atomic_fetch_add(&seen.kept, 1);
 	pthread_mutex_lock(&seen.mutex);
 	seen.done++;
 	seen.was_good = good;
 	snprintf(seen.why, sizeof seen.why, "%s", why);
 	pthread_cond_broadcast(&seen.changed);
 	pthread_mutex_unlock(&seen.mutex);
+}
+
+/* As OpenSSL does: what a library keeps for each thread goes when the thread does, after weir's last line in it. */
+static void forget(void *kept)
+{
+	(void)kept;
+	poll(NULL, 0, 50);
+	atomic_fetch_add(&seen.forgotten, 1);
 }
 
 static const struct probe_caller caller = { .due = is_due, .done = has_ended };
@@ -281,6 +288,24 @@ static void so_many_probes_are_under_way_and_no_more_and_they_end_in_any_order(v
 	seen.due = 0;
 }
 
+static void stopping_is_over_when_the_threads_of_all_probes_are_gone(void)
+{
+	int fds[4];
+	CU_ASSERT_EQUAL_FATAL(pthread_key_create(&seen.key, forget), 0);
+	seen.keeps_something = true;
+	begin();
+	order_many("/health", 3600 * US_PER_S, 4);
+	for (int i = 0; i < 4; i++)
+		fds[i] = accept_asking();
+	end();
+	CU_ASSERT_EQUAL(atomic_load(&seen.kept), 4);
+	CU_ASSERT_EQUAL(atomic_load(&seen.forgotten), 4);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+	seen.keeps_something = false;
+	pthread_key_delete(seen.key);
+}
+
 static void without_memory_or_a_thread_a_probe_fails_and_the_next_may_succeed(void)
 {
 	begin();
@@ -349,6 +374,7 @@ int main(void)
 		TEST(a_target_that_hangs_is_given_up_at_the_deadline),
 		TEST(stopping_does_not_wait_for_a_target_that_hangs),
 		TEST(so_many_probes_are_under_way_and_no_more_and_they_end_in_any_order),
+		TEST(stopping_is_over_when_the_threads_of_all_probes_are_gone),
 		TEST(without_memory_or_a_thread_a_probe_fails_and_the_next_may_succeed),
 		TEST(without_memory_or_a_thread_there_is_no_prober),
 		TEST(a_request_that_does_not_fit_is_not_sent),
