@@ -291,8 +291,11 @@ static enum step answer_as_last_hop(struct road *r)
 	int length = snprintf(r->body, sizeof r->body, "TRACE %.*s HTTP/1.%u\r\nHost: %.*s\r\nMax-Forwards: 0\r\n\r\n",
 	                      (int)request->target.length, request->target.at, request->minor_version,
 	                      (int)request->host.length, request->host.at);
-	if (length < 0 || length >= 400)
-		return road_refuse(r, 405, "http_request_denied", "TRACE of a long target is not answered");
+	if (length < 0 || length >= 400) {
+		step = road_refuse(r, 405, "http_request_denied", "TRACE of a long target is not answered");
+		r->answer.fields = "Allow: GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS\r\n";
+		return step;
+	}
 	r->answer.body = r->body;
 	r->answer.content_type = "message/http";
 	return step;

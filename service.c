@@ -538,7 +538,11 @@ static bool configure_forward(struct proxy *proxy, const struct settings *settin
 	struct hosts_settings hosts = hosts_settings(settings);
 	if (!read_auth(settings, &auth, error, error_size))
 		return false;
-	if (hosts_configure(proxy->hosts, &hosts) != 0 || host_rates_configure(proxy->host_rates, &rates, clock_us()) != 0) {
+	bool has_caps = hosts_configure(proxy->hosts, &hosts) == 0;
+	if (!has_caps || host_rates_configure(proxy->host_rates, &rates, clock_us()) != 0) {
+		if (has_caps)
+			snprintf(error, error_size,
+			         "host_rate, host_rates: no memory or room for such rates of all hosts that were asked lately");
 		put_caps_and_rates_back(proxy);
 		auth_release(auth);
 		return false;
@@ -878,6 +882,7 @@ bool service_url(struct proxy *proxy, char out[SERVICE_URL_MAX])
 	proxy_unlock(proxy);
 	if (!listens)
 		return false;
+	address_unmap(&address);
 	prefer_loopback(&address);
 	address_text(&address, text);
 	bool is_unix = address.any.sa_family == AF_UNIX;

@@ -141,7 +141,10 @@ def what_is_no_plain_request_to_a_host_is_400(t):
             ('GET', 'http://example.test:0/'), ('GET', 'http://example.test:65536/'), ('GET', 'http://a..b/'),
             ('GET', 'http://exa%6dple.test/'), ('GET', 'http://[fe80::1%25eth0]/'), ('GET', 'http://[::1/'),
             ('CONNECT', 'example.test'), ('CONNECT', 'example.test:'), ('CONNECT', 'example.test:0'),
-            ('CONNECT', '/'), ('CONNECT', 'http://example.test:443'), ('CONNECT', 'user@example.test:443'))
+            ('GET', f'http://{"a" * 300}/'), ('GET', f'http://{"a" * 60}.{"b" * 60}.{"c" * 60}.{"d" * 60}.{"e" * 60}/'),
+            ('GET', 'http://example.test:99999999999999999999999/'), ('CONNECT', f'{"a" * 300}:443'),
+            ('CONNECT', 'example.test:99999999999999999999999'), ('CONNECT', '/'),
+            ('CONNECT', 'http://example.test:443'), ('CONNECT', 'user@example.test:443'))
     for method, target in rows:
         response = t.get(weir, target, method)
         t.equal([response.status, response.get('connection')], [400, 'close'], f'{method} {target}')
@@ -840,6 +843,30 @@ def a_client_is_told_407_before_where_it_may_go(t):
     t.equal(client.ask(target='http://127.0.0.1:1/').status, 407)
     response = client.ask(target='http://127.0.0.1:1/', fields=[_basic('ann', 'secret')])
     t.equal(response.status, 403, 'on the same connection')
+
+
+@takes(60)
+def who_guesses_is_told_to_come_later_and_who_knows_is_not(t):
+    origin = t.origin()
+    weir = _forward(t, auth_file=_auth_file(t, ('ann', 'secret'), ('bob', 'hidden')))
+    client = t.client(weir)
+
+    def ask(user, password):
+        return client.ask(target=_url(origin), fields=[_basic(user, password)])
+    t.equal(ask('ann', 'secret').status, 200)
+    guesses = []
+    for number in range(500):       # one a second comes for free: on a slow machine it takes more than five
+        guesses.append(ask('ann', f'guess {number}'))
+        if guesses[-1].status != 407:
+            break
+    t.equal({guess.status for guess in guesses[:-1]}, {407})
+    t.equal(guesses[-1].status, 503)
+    t.check(1 <= int(guesses[-1].get('retry-after')) <= 2, guesses[-1].get('retry-after'))
+    t.check('too many passwords to check' in guesses[-1].get('proxy-status'), guesses[-1].get('proxy-status'))
+    t.check(len(guesses) > 5, f'{len(guesses)} guesses')
+    t.equal(guesses[-1].get('proxy-authenticate'), None)
+    t.equal([ask('ann', 'secret').status, ask('bob', 'hidden').status], [200] * 2, 'who is known, and another')
+    t.equal(len(origin.requests), 3)
 
 
 @takes(45)

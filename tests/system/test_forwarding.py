@@ -162,6 +162,24 @@ def max_forwards_is_counted_down_and_answered_at_0(t):
     t.check(seen is not None, 'GET with Max-Forwards: 0 must pass')
 
 
+def a_trace_of_a_long_target_is_405_and_says_what_is_allowed(t):
+    origin = t.origin()
+    weir = t.weir(origin)
+    client = t.client(weir)
+    short, long = '/' + 'a' * 300, '/' + 'a' * 2000
+    response = client.ask('TRACE', short, ['Max-Forwards: 0'])
+    t.equal([response.status, response.get('content-type')], [200, 'message/http'])
+    t.check(response.body.startswith(f'TRACE {short} HTTP/1.1\r\n'.encode()), response.body)
+    response = client.ask('TRACE', long, ['Max-Forwards: 0'])
+    t.equal(response.status, 405)
+    t.check('TRACE of a long target is not answered' in response.get('proxy-status'), response.get('proxy-status'))
+    allowed = (response.get('allow') or '').split(', ')     # RFC 9110 section 15.5.6: a 405 has one
+    t.check('GET' in allowed and 'TRACE' not in allowed, f'Allow: {allowed}')
+    t.check(b'aaaa' not in response.body, 'the target is told after all')
+    t.equal(client.ask('TRACE', long, ['Max-Forwards: 1']).status, 200, 'the next hop may')
+    t.equal([seen.target for seen in origin.requests], [long])
+
+
 # Fields of the response
 
 def hop_by_hop_fields_of_a_response_are_removed(t):

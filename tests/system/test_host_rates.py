@@ -204,6 +204,53 @@ def a_reload_keeps_the_window(t):
     t.equal(ask(), 429, 'taken away and brought back: not refilled')
 
 
+LARGE = '1000000/h'     # four hosts with such a rate are as many as there is room for
+
+
+def a_host_that_there_is_no_room_for_is_told_to_come_again(t):
+    origins = [t.origin() for _ in range(5)]
+    weir = _forward(t, host_rate=LARGE)
+    t.equal([t.get(weir, _url(origin)).status for origin in origins[:4]], [200] * 4)
+    refused = t.get(weir, _url(origins[4]))
+    t.equal([refused.status, refused.get('retry-after')], [503, '1'])
+    t.check('too many hosts to keep the rate of' in refused.get('proxy-status'), refused.get('proxy-status'))
+    t.equal(_connect(t, weir, origins[4].address)[1], 503)
+    t.equal(len(origins[4].connections), 0)
+    t.equal([t.get(weir, _url(origin)).status for origin in origins[:4]], [200] * 4, 'those that are known')
+
+
+def _listeners(weir):
+    """How many sockets weir listens on."""
+    listening = set()
+    for table in ('tcp', 'tcp6'):
+        with open(f'/proc/{weir.pid}/net/{table}', encoding='ascii') as file:
+            listening |= {line.split()[9] for line in list(file)[1:] if line.split()[3] == '0A'}
+    found = 0
+    for number in os.listdir(f'/proc/{weir.pid}/fd'):
+        try:
+            found += os.readlink(f'/proc/{weir.pid}/fd/{number}')[len('socket:['):-1] in listening
+        except OSError:
+            pass
+    return found
+
+
+def rates_that_there_is_no_room_for_are_refused_whole(t):
+    """With all else that the same settings say: the address to listen on has been opened by then."""
+    origins = [t.origin() for _ in range(5)]
+    weir, change = _reloadable(t, 'host_rate = 1/h\n')
+    ask = lambda: [t.get(weir, _url(origin)).status for origin in origins]
+    t.equal(ask(), [200] * 5)
+    listeners = _listeners(weir)
+    change(f'bind = 127.0.0.1\nhost_rate = {LARGE}\n')
+    weir.wait_log('error not all new settings are in force: .* host_rate, host_rates: no memory or room for such rates')
+    t.equal(_listeners(weir), listeners, 'sockets that listen')
+    t.equal(ask(), [429] * 5, 'the rate of before')
+    seen = len(weir.log.lines)
+    change('bind = 127.0.0.1\nhost_rate = 2/h\n')
+    weir.wait_log('settings are in force', after=seen)
+    t.equal([ask(), ask()], [[200] * 5, [429] * 5], 'one more than before')
+
+
 @takes(60)
 def those_that_wait_are_let_in_when_a_reload_takes_the_limit_away(t):
     origin = t.origin()

@@ -36,8 +36,8 @@ def _bytes(value, **more):
 class _Talk(Wire):
     """A client on one connection: sends bytes, reads one JSON object after the other."""
 
-    def __init__(self, t, port, seconds=10):
-        sock = socket.create_connection(('127.0.0.1', port), t.s(seconds))
+    def __init__(self, t, port, seconds=10, host='127.0.0.1'):
+        sock = socket.create_connection((host, port), t.s(seconds))
         super().__init__(sock, t.s(seconds))
         t.cleanup(self.close)
         self.decoder = json.JSONDecoder()
@@ -72,7 +72,8 @@ class _Server:
     """A server of the switch. reply(message) gives the object to answer with; handler(server, connection) takes over
     all of a connection. serial: one connection after the other, as many of this exercise are."""
 
-    def __init__(self, t, weir=None, id=100, policy=111, reply=None, handler=None, serial=False, port=0, backlog=128):
+    def __init__(self, t, weir=None, id=100, policy=111, reply=None, handler=None, serial=False, port=0, backlog=128,
+                 host='127.0.0.1'):
         self.t, self.id, self.policy = t, id, policy
         self.reply = reply or (lambda message: self.hash_of(message))
         self.handler = handler
@@ -80,9 +81,10 @@ class _Server:
         self.messages = []      # parsed
         self.raw = []           # as they came
         self.connections = 0
-        self.listener = socket.socket()
+        self.host = host
+        self.listener = socket.socket(socket.AF_INET6 if ':' in host else socket.AF_INET)
         self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.listener.bind(('127.0.0.1', port))
+        self.listener.bind((host, port))
         self.listener.listen(backlog)
         self.port = self.listener.getsockname()[1]
         self.serial = serial
@@ -97,7 +99,7 @@ class _Server:
         return {'type': '2', 'srcid': self.id, 'destid': message['srcid'], 'payloadsize': len(digest), 'payload': digest}
 
     def set_up(self, weir, **changes):
-        _set_up(self.t, weir, **{'id': self.id, 'policy': self.policy, 'port': self.port, **changes})
+        _set_up(self.t, weir, **{'id': self.id, 'policy': self.policy, 'port': self.port, 'host': self.host, **changes})
 
     def _accept(self):
         while True:
@@ -170,9 +172,9 @@ def _switch(t, *arguments, **settings):
     return Weir(t, ['packet', '--port', 0, '--bind', '127.0.0.1', *arguments])
 
 
-def _set_up(t, weir, id=100, policy=111, port=0, raw=None):
+def _set_up(t, weir, id=100, policy=111, port=0, raw=None, host='127.0.0.1'):
     """Sets a server up and waits until the switch has read it: it closes the connection after us."""
-    talk = _Talk(t, weir.port)
+    talk = _Talk(t, weir.port, host=host)
     talk.send(raw if raw is not None else _bytes({'type': 1, 'id': id, 'privPolyId': policy, 'listenport': port}))
     talk.finish()
     talk.closed()
@@ -315,6 +317,32 @@ def a_setup_that_makes_no_sense_is_told_so(t):
 
 
 @takes(60)
+def a_server_is_where_it_speaks_from_over_ipv6_too(t):
+    weir = Weir(t, ['packet', '--port', 0, '--bind', '::1'])
+    server = _Server(t, weir, host='::1')
+    weir.wait_log(rf'received a setup message from server id 100 .*\(\[::1\]:{server.port}\)')
+    t.equal(_Talk(t, weir.port, host='::1').ask(_message('six'))['payload'], _sha1('six'))
+    talk = _Talk(t, weir.port, host='::1')
+    _is_error(t, talk.ask({'type': 1, 'id': 101, 'privPolyId': 111, 'listenport': weir.port}), "this switch's own")
+
+
+def a_server_that_speaks_over_a_unix_socket_listens_on_this_machine(t):
+    path = os.path.join(t.tmp, 'switch')
+    Weir(t, ['packet', '--bind', 'unix:' + path]).wait_log('listens on')
+    server = _Server(t)
+
+    def say(value):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.settimeout(t.s(10))
+            sock.connect(path)
+            sock.sendall(_bytes(value))
+            sock.shutdown(socket.SHUT_WR)
+            return sock.makefile().read()
+    t.equal(say({'type': 1, 'id': 100, 'privPolyId': 111, 'listenport': server.port}), '')
+    t.equal(json.loads(say(_message('here')))['payload'], _sha1('here'))
+    t.equal(len(server.messages), 1)
+
+
 def the_number_of_servers_is_bounded(t):
     weir = _switch(t)
     talk = _Talk(t, weir.port)
@@ -371,6 +399,21 @@ def a_message_that_is_cut_off_or_never_ends_is_told_so(t):
     _is_error(t, talk.answer(), 'idle_timeout')
     t.check(talk.closed(), 'closed')
     t.check(_Talk(t, weir.port).closed(), 'one that says nothing is closed')
+
+
+def a_message_whose_client_hangs_up_in_the_middle_is_nobodys(t):
+    """There is nobody to be told; it is no message, and is not counted as one."""
+    weir = _switch(t)
+    _Server(t, weir)
+    talk = _Talk(t, weir.port)
+    t.equal(talk.ask(_message())['type'], '2')
+    talk.send(b'{"type":')
+    t.read_by_peer(talk)
+    talk.abort()
+    t.equal(_Talk(t, weir.port).ask(_message())['type'], '2')
+    weir.stop()
+    weir.wait_log('requests=3 answered_here=0 ')
+    t.check('sending an error' not in weir.log.text(), weir.log.text())
 
 
 def a_client_that_has_finished_sending_gets_its_answers(t):
@@ -438,6 +481,18 @@ def a_probe_brings_a_server_back_and_it_keeps_its_place(t):
     t.equal([ask() for _ in range(6)], [1, 2, 3, 1, 2, 3])
     t.check(len(again.messages) >= 2, 'messages to the one that came back')
     t.equal((first.connections, third.connections), (len(first.messages), len(third.messages)), 'no probe of those that are in')
+
+
+def each_probe_is_in_the_debug_log(t):
+    weir = _switch(t, probe_interval=0.05, probe_rise=2, log_level='debug')
+    server = _Server(t, weir)
+    server.die()
+    _is_error(t, _Talk(t, weir.port).ask(_message()), 'all servers for privacy policy 111 are off')
+    weir.wait_log(r'debug .*probe of server 100 .*: (?!good).*refused')
+    _Server(t, port=server.port)
+    weir.wait_log('is back in the rotation')
+    lines = [line for line in weir.log.lines if 'probe of server' in line or 'back in the rotation' in line]
+    t.check(re.search('probe of server 100 .*: good$', lines[-2]) and 'back' in lines[-1], f'{lines[-3:]}')
 
 
 def setting_up_again_brings_a_server_back_at_once(t):
@@ -513,6 +568,17 @@ def a_try_that_was_sent_takes_a_slot_of_its_own(t):
     talk = _Talk(t, weir.port)
     t.equal([talk.ask(_message())['type'] for _ in range(3)], ['2', '2', '3'])
     t.equal((len(bad.messages), len(good.messages)), (1, 2))
+
+
+def a_second_try_that_is_over_the_threshold_is_refused_as_such(t):
+    weir = _switch(t, threshold='1/h', probe_interval=3600)
+    bad, good = _Server(t, weir, 1, handler=_dies_after_reading), _Server(t, weir, 2)
+    talk = _Talk(t, weir.port)
+    answer = talk.ask(_message())
+    _is_error(t, answer, 'over threshold')
+    t.equal(answer.get('overLimit', {}).get('code'), 429)
+    t.equal((len(bad.messages), len(good.messages)), (1, 0))
+    _is_error(t, talk.ask(b'{}'), 'type is missing', 'the connection goes on')
 
 
 def clients_have_limits_of_their_own_and_may_be_kept_out(t):

@@ -320,6 +320,35 @@ def retries_1_gives_each_request_a_second_target_and_no_third(t):
     t.check(statuses[0] >= 500 and statuses[1:] == [200] * 3, f'{statuses}')
 
 
+def a_last_target_that_fails_is_an_outage_with_retries_0_too(t):
+    weir = t.weir(t.refused(), retries=0, probe_interval=30)
+    for _ in range(2):      # it is asked, and is out then
+        response = t.get(weir)
+        t.equal([response.status, response.body], [500, b'All servers is off'])
+
+
+def a_get_to_a_silent_target_is_504_when_retries_are_used_up(t):
+    """While another target is in: it might have answered, and was not to be asked."""
+    hung, good = t.origin(handler=_reads_then(lambda conn: conn.rest())), t.origin(name='good')
+    weir = t.weir(hung, good, retries=0, response_timeout=0.5, probe_interval=30)
+    response = t.get(weir)
+    t.equal(response.status, 504)
+    t.check('the target was silent, and retries are used up' in response.get('proxy-status'), response.get('proxy-status'))
+    t.equal(len(good.requests), 0)
+    t.equal(t.get(weir).body, b'good')
+
+
+def a_second_try_that_is_over_the_threshold_is_refused_as_such(t):
+    """Each try that starts takes a slot: the first has taken the last one."""
+    bad, good = t.origin(handler=_reads_then(lambda conn: conn.abort())), t.origin(name='good')
+    weir = t.weir(bad, good, threshold='1/h', probe_interval=30)
+    response = t.get(weir)
+    t.equal(response.status, 429)
+    t.check('over threshold' in response.get('proxy-status'), response.get('proxy-status'))
+    t.check(int(response.get('retry-after')) >= 1, 'Retry-After')
+    t.equal([bad.whole_requests, len(good.requests)], [1, 0])
+
+
 # Probes
 
 class _Health:

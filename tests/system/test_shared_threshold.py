@@ -2,6 +2,7 @@
 import signal
 import threading
 
+from client import request
 from harness import takes
 from test_forward import _Redis
 
@@ -69,3 +70,29 @@ def a_share_stays_a_share_when_settings_are_read_again_without_redis(t):
     one.signal(signal.SIGHUP)
     one.wait_log('new settings are in force')
     t.equal([t.get(one).status for _ in range(5)], [429] * 5, 'after the reload')
+
+
+@takes(60)
+def a_client_that_hangs_up_while_the_fleet_has_no_start_left_is_let_go(t):
+    redis = _Redis(t)
+    origin = t.origin()
+    one, two = [t.weir(origin, threshold='1/h', backlog=86400, redis_addr=redis.address, access_log='-') for _ in range(2)]
+    t.equal(t.get(one).status, 200)
+    client = t.client(two)
+    client.send(request())      # its own worker has a start for it, the fleet has none for an hour
+    client.close()
+    t.check(two.out.wait(lambda lines: any('client went away while it waited' in line for line in lines), t.s(10)),
+            two.out.text())
+    t.equal(len(origin.requests), 1)
+
+
+@takes(60)
+def a_start_that_was_not_made_goes_back_to_the_fleet(t):
+    redis = _Redis(t)
+    origin = t.origin()
+    settings = {'threshold': '1/h', 'redis_addr': redis.address}
+    broken, good = t.weir(t.refused(), **settings), t.weir(origin, **settings)
+    t.equal(t.get(broken).status, 500)
+    t.until(lambda: t.get(good).status == 200, 10, 'the one start of this hour')
+    t.equal([t.get(good).status for _ in range(2)], [429] * 2)
+    t.equal(len(origin.requests), 1)

@@ -466,6 +466,26 @@ static void several_of_all_kinds_live_in_one_process(void)
 	origin_stop(&other);
 }
 
+/* An address that stands for all of the machine's is not one to connect to: what the URL says in its place is. */
+static void a_url_can_be_connected_to_wherever_weir_listens(void)
+{
+	static const char *const binds[] = { "bind=127.0.0.1", "bind=0.0.0.0", "bind=::", "bind=::ffff:0.0.0.0" };
+	struct origin origin;
+	char endpoint[64], url[64];
+	origin_start(&origin);
+	snprintf(endpoint, sizeof endpoint, "endpoint = 127.0.0.1:%u", origin.port);
+	for (size_t i = 0; i < sizeof binds / sizeof binds[0]; i++) {
+		const char *const settings[] = { "port=0", binds[i], endpoint, "drain_timeout=60", NULL };
+		struct weir *weir = run(settings);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(weir);
+		snprintf(url, sizeof url, "http://127.0.0.1:%u", weir_port(weir));
+		CU_ASSERT_STRING_EQUAL(weir_url(weir), url);
+		CU_ASSERT_EQUAL(get(weir_port(weir)), 200);
+		weir_destroy(weir);
+	}
+	origin_stop(&origin);
+}
+
 /* ---- limits --------------------------------------------------------------------------------------------------------- */
 
 static void a_limit_holds_for_the_next_connection_and_is_read_back(void)
@@ -997,6 +1017,7 @@ int main(void)
 		TEST(null_is_an_error_and_never_a_crash),
 		TEST(the_environment_is_the_programs_own),
 		TEST(several_of_all_kinds_live_in_one_process),
+		TEST(a_url_can_be_connected_to_wherever_weir_listens),
 		TEST(a_limit_holds_for_the_next_connection_and_is_read_back),
 		TEST(a_list_of_limits_replaces_the_one_before_or_changes_nothing),
 		TEST(a_reverse_proxy_has_no_limits_for_hosts_and_counts_its_requests),
