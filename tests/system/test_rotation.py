@@ -330,7 +330,7 @@ def a_last_target_that_fails_is_an_outage_with_retries_0_too(t):
 def a_get_to_a_silent_target_is_504_when_retries_are_used_up(t):
     """While another target is in: it might have answered, and was not to be asked."""
     hung, good = t.origin(handler=_reads_then(lambda conn: conn.rest())), t.origin(name='good')
-    weir = t.weir(hung, good, retries=0, response_timeout=0.5, probe_interval=30)
+    weir = t.weir(hung, good, retries=0, response_timeout=1, probe_interval=30)
     response = t.get(weir)
     t.equal(response.status, 504)
     t.check('the target was silent, and retries are used up' in response.get('proxy-status'), response.get('proxy-status'))

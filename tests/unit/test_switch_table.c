@@ -1,11 +1,14 @@
 /* test_switch_table.c: the message switch table: who is in it, and whose turn it is.
  *
- * No server listens anywhere: the table believes what it is told. Probes are an hour away.
+ * No server listens anywhere, but where it is said: the table believes what it is told. Probes are an hour away.
  */
 #include "switch.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include "lib/clock.h"
 #include "unit.h"
@@ -164,6 +167,52 @@ static void a_drained_server_gets_no_turn_until_the_drain_ends(void)
 	end(&s);
 }
 
+/* A listener of a server that sets itself up: who connects to it is a probe. */
+static int listen_as(struct stage *s, const char *id, const char *policy, char text[ADDRESS_TEXT_MAX])
+{
+	struct address here = { .length = sizeof here.storage };
+	struct sockaddr_in loopback = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CU_ASSERT_FATAL(listener >= 0 && bind(listener, (struct sockaddr *)&loopback, sizeof loopback) == 0);
+	CU_ASSERT_FATAL(listen(listener, 8) == 0 && getsockname(listener, &here.any, &here.length) == 0);
+	address_text(&here, text);
+	CU_ASSERT_EQUAL(packet_switch_set_up(s->sw, id, policy, &here), SWITCH_SET_UP);
+	return listener;
+}
+
+static int was_probed(int listener, int within_ms)
+{
+	struct pollfd knock = { .fd = listener, .events = POLLIN };
+	return poll(&knock, 1, within_ms);
+}
+
+/* Two fail, and the first is drained: the probe of the second says that its own would have been due. Then nobody is left to be probed,
+   and nothing but the end of the drain wakes the thread that does it. */
+static void a_server_whose_probe_is_due_is_probed_when_its_drain_ends(void)
+{
+	struct stage s;
+	struct balancer_tried tried;
+	struct switch_turn turn;
+	char text[ADDRESS_TEXT_MAX], other[ADDRESS_TEXT_MAX];
+	begin(&s);
+	memset(&tried, 0, sizeof tried);
+	s.settings.probe_interval_us = 20 * US_PER_MS;
+	packet_switch_configure(s.sw, &s.settings);
+	int drained = listen_as(&s, "a", "111", text), probed = listen_as(&s, "b", "112", other);
+	CU_ASSERT_TRUE_FATAL(packet_switch_pick(s.sw, "111", &tried, &turn));
+	CU_ASSERT_TRUE(packet_switch_drain(s.sw, text, true));
+	packet_switch_failed(s.sw, &turn);
+	packet_switch_done(s.sw, &turn);
+	CHECK_TURNS(&s, "112", 1, "b", "b ");
+	CU_ASSERT_EQUAL(was_probed(probed, 30000), 1);
+	CU_ASSERT_EQUAL(was_probed(drained, 0), 0);
+	CU_ASSERT_TRUE(packet_switch_drain(s.sw, text, false));
+	CU_ASSERT_EQUAL(was_probed(drained, 30000), 1);
+	end(&s);
+	close(drained);
+	close(probed);
+}
+
 static void a_server_that_changes_its_policy_leaves_the_old_one(void)
 {
 	struct stage s;
@@ -232,6 +281,7 @@ int main(void)
 		TEST(a_server_at_another_address_keeps_its_place_and_the_old_one_gets_no_more),
 		TEST(a_server_that_failed_is_out_until_it_sets_itself_up_again),
 		TEST(a_drained_server_gets_no_turn_until_the_drain_ends),
+		TEST(a_server_whose_probe_is_due_is_probed_when_its_drain_ends),
 		TEST(a_server_that_changes_its_policy_leaves_the_old_one),
 		TEST(a_turn_may_be_given_back_after_its_server_was_replaced),
 		TEST(the_table_is_bounded_and_an_empty_policy_is_used_again),
