@@ -137,6 +137,23 @@ static void a_file_that_is_not_there_a_user_twice_and_a_nul_are_refused(void)
 	unlink(whole);
 }
 
+static void a_users_name_has_at_most_255_bytes(void)
+{
+	char error[256] = "", hash[128], text[512], name[AUTH_USER_MAX + 1], pair[AUTH_USER_MAX + 2];
+	hash_of("x", "$6$rounds=1000$saltsalt$", hash);
+	memset(name, 'n', AUTH_USER_MAX);
+	name[AUTH_USER_MAX] = '\0';
+	snprintf(text, sizeof text, "%s:%s\n", name, hash);
+	CU_ASSERT_PTR_NULL(make_auth(text, error, sizeof error));
+	CU_ASSERT_PTR_NOT_NULL(strstr(error, ":1: the user's name is too long: at most 255 bytes"));
+	snprintf(text, sizeof text, "%s:%s\n", name + 1, hash);
+	struct auth *auth = make_auth(text, error, sizeof error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(auth);
+	snprintf(pair, sizeof pair, "%s:x", name + 1);
+	CU_ASSERT_EQUAL(try(auth, pair, 1), AUTH_GOOD);
+	auth_release(auth);
+}
+
 static void every_kind_of_hash_that_crypt_makes_is_taken(void)
 {
 	static const char *const kinds[] = { "$y$", "$2b$", "$6$", "$5$", "$1$", "$gy$", "$7$", "$sha1" };
@@ -382,6 +399,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 		TEST(lines_that_are_wrong_are_refused_with_file_and_line),
 		TEST(a_file_that_is_not_there_a_user_twice_and_a_nul_are_refused),
+		TEST(a_users_name_has_at_most_255_bytes),
 		TEST(every_kind_of_hash_that_crypt_makes_is_taken),
 		TEST(basic_credentials_are_read_strictly),
 		TEST(what_does_not_fit_is_refused),

@@ -317,6 +317,14 @@ static void fields_of_framing_routing_and_access_have_no_place_in_trailers(void)
 	}
 }
 
+/* Heads know them, and yet they decide nothing: whoever sends them late is heard. */
+static void fields_that_heads_know_and_that_decide_nothing_are_kept_in_trailers(void)
+{
+	const struct outcome *o = chunked("0\r\nUser-Agent: a\r\nTE: x\r\nReferer: http://b/\r\n\r\n");
+	CU_ASSERT_EQUAL(o->end, BODY_END);
+	CU_ASSERT(trailers_are(o, "User-Agent: a\r\nReferer: http://b/\r\n"));
+}
+
 static void trailers_obey_the_grammar_of_heads(void)
 {
 	static const char *const list[] = {
@@ -404,6 +412,7 @@ int main(void)
 		TEST(a_flood_of_extensions_is_cut_off),
 		TEST(trailers_are_kept_ready_to_send),
 		TEST(fields_of_framing_routing_and_access_have_no_place_in_trailers),
+		TEST(fields_that_heads_know_and_that_decide_nothing_are_kept_in_trailers),
 		TEST(trailers_obey_the_grammar_of_heads),
 		TEST(trailers_are_bounded_on_the_wire_kept_or_not),
 		TEST(a_chunk_head_is_the_length_in_hex),

@@ -1,6 +1,8 @@
 /* Tests of lib/conn.c: a byte stream with deadlines. The peer is the other end of a socket pair; a deadline that is to
  * pass has passed already, or passes while the connection itself waits for it. */
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -119,6 +121,7 @@ static void a_full_buffer_is_said_to_be_full(void)
 	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
 	CU_ASSERT_EQUAL(conn_available(&conn), sizeof buffer);
 	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_FULL);
+	CU_ASSERT_EQUAL(conn_try_fill(&conn), CONN_FULL);
 	conn_use(&conn, 1);
 	CU_ASSERT_EQUAL(conn_fill(&conn, SOON), CONN_OK);
 	CU_ASSERT_EQUAL(conn_available(&conn), sizeof buffer);
@@ -254,6 +257,43 @@ static void a_port_where_nobody_listens_refuses(void)
 	close(listener);
 }
 
+/* A unix socket's connect() waits for room in the line, and has no way to be asked for its outcome later. */
+static void a_unix_socket_that_takes_nobody_in_is_waited_for_until_the_deadline(void)
+{
+	char folder[] = "/tmp/weir-test-conn-XXXXXX", path[64];
+	struct address address;
+	int clients[8], count = 0;
+	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
+	snprintf(path, sizeof path, "%s/socket", folder);
+	CU_ASSERT_TRUE_FATAL(address_unix(path, &address));
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CU_ASSERT_EQUAL_FATAL(bind(listener, &address.any, address.length), 0);
+	CU_ASSERT_EQUAL_FATAL(listen(listener, 0), 0);
+	for (bool is_full = false; !is_full && count < 8; count += !is_full) {
+		clients[count] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		is_full = connect(clients[count], &address.any, address.length) != 0;
+		if (is_full)
+			close(clients[count]);
+	}
+	CU_ASSERT_TRUE_FATAL(count > 0 && count < 8);
+	int fd = conn_socket(&address);
+	uint64_t begun_us = clock_us();
+	errno = 0;
+	CU_ASSERT_EQUAL(conn_connect(fd, &address, begun_us + 20 * US_PER_MS), CONN_TIMEOUT);
+	CU_ASSERT_EQUAL(errno, ETIMEDOUT);
+	CU_ASSERT_TRUE(clock_us() >= begun_us + 20 * US_PER_MS);
+	close(fd);
+	close(accept(listener, NULL, NULL));
+	fd = conn_socket(&address);
+	CU_ASSERT_EQUAL(conn_connect(fd, &address, SOON), CONN_OK);
+	close(fd);
+	while (count > 0)
+		close(clients[--count]);
+	close(listener);
+	unlink(path);
+	rmdir(folder);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -270,6 +310,7 @@ int main(void)
 		TEST(an_idle_connection_is_good_only_while_it_is_open_and_silent),
 		TEST(a_client_with_something_to_read_has_not_hung_up),
 		TEST(a_port_where_nobody_listens_refuses),
+		TEST(a_unix_socket_that_takes_nobody_in_is_waited_for_until_the_deadline),
 	};
 	return unit_main("conn", tests, sizeof tests / sizeof tests[0]);
 }

@@ -1,5 +1,6 @@
 /* Tests of lib/exchange.c: one request and its answer. Both peers are ends of socket pairs, and what they will say is
  * written before it is asked for: no thread is needed, and nothing depends on who is faster. */
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -299,6 +300,70 @@ static void ambiguous_answers_are_bad_before_anything_is_sent(void)
 	}
 }
 
+/* What weir adds to a head (Via, Date, ...) has to find room, or nothing of it leaves. */
+static void a_head_that_grows_beyond_its_room_is_sent_to_nobody(void)
+{
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	x.head_capacity = 20;
+	CU_ASSERT_EQUAL(exchange_send(&x, &how), EXCHANGE_CLIENT_BAD);
+	CU_ASSERT_STRING_EQUAL(x.why, "the head grew too long");
+	CU_ASSERT_STRING_EQUAL(told(target), "");
+	end();
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	say(target, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+	CU_ASSERT_EQUAL(exchange_send(&x, &how), EXCHANGE_OK);
+	CU_ASSERT_EQUAL(exchange_await_head(&x, "weir-1"), EXCHANGE_OK);
+	x.head_capacity = 40;
+	CU_ASSERT_EQUAL(exchange_relay(&x, "weir-1", true), EXCHANGE_TARGET_BAD);
+	CU_ASSERT_STRING_EQUAL(x.why, "the head of the target's answer grew too long");
+	CU_ASSERT_STRING_EQUAL(told(client), "");
+	end();
+}
+
+static void an_interim_answer_that_finds_no_room_is_left_out(void)
+{
+	char answer[600];
+	snprintf(answer, sizeof answer, "HTTP/1.1 103 Early Hints\r\nLink: </%0400d>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 0);
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	x.head_capacity = 300;
+	CU_ASSERT_EQUAL(run(answer), EXCHANGE_OK);
+	CU_ASSERT_TRUE(begins_with(told(client), "HTTP/1.1 204 "));
+	end();
+}
+
+/* Both would be written where the request's head still waits for the target to take it. */
+static void an_interim_answer_to_a_head_that_waits_is_left_out(void)
+{
+	static char junk[4096];
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	for (size_t length = sizeof junk; length > 0;)
+		if (send(x.upstream.fd, junk, length, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			length /= 2;
+	CU_ASSERT_EQUAL(run("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+	                EXCHANGE_OK);
+	CU_ASSERT_EQUAL(x.sent_bytes, 0);
+	CU_ASSERT_TRUE(begins_with(told(client), "HTTP/1.1 200 "));
+	CU_ASSERT_PTR_NOT_NULL(strstr(seen, "Connection: close\r\n"));
+	CU_ASSERT_TRUE(ends_with(seen, "\r\n\r\nok"));
+	CU_ASSERT_FALSE(exchange_upstream_is_reusable(&x));
+	end();
+}
+
+/* The client has some of it by then, and must not take the answer for a whole one. */
+static void an_answer_whose_body_goes_bad_later_is_cut_short(void)
+{
+	char answer[400];
+	snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n%0256d\r\nfive\r\nhello\r\n0\r\n\r\n", 1);
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	x.upstream.capacity = 200; /* less than the first chunk: the second is not seen together with it */
+	CU_ASSERT_EQUAL(run(answer), EXCHANGE_TARGET_CUT);
+	CU_ASSERT_STRING_EQUAL(x.why, "malformed chunk size");
+	CU_ASSERT_TRUE(begins_with(told(client), "HTTP/1.1 200 "));
+	CU_ASSERT_TRUE(ends_with(seen, "00\r\n")); /* a piece of the first chunk, and no last one behind it */
+	CU_ASSERT_FALSE(exchange_upstream_is_reusable(&x));
+	end();
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -318,6 +383,10 @@ int main(void)
 		TEST(whose_turn_it_is_is_who_was_silent),
 		TEST(a_client_that_ends_in_the_middle_of_its_body_is_gone),
 		TEST(ambiguous_answers_are_bad_before_anything_is_sent),
+		TEST(a_head_that_grows_beyond_its_room_is_sent_to_nobody),
+		TEST(an_interim_answer_that_finds_no_room_is_left_out),
+		TEST(an_interim_answer_to_a_head_that_waits_is_left_out),
+		TEST(an_answer_whose_body_goes_bad_later_is_cut_short),
 	};
 	return unit_main("exchange", tests, sizeof tests / sizeof tests[0]);
 }

@@ -164,6 +164,23 @@ static void the_number_of_values_is_bounded(void)
 	}
 }
 
+/* Brackets without a comma between them are no JSON, and that is only found out when the message is whole: until then they count. */
+static void brackets_count_as_values_too(void)
+{
+	for (unsigned values = PACKET_VALUES_MAX; values <= PACKET_VALUES_MAX + 1; values++) {
+		static char stream[3 * PACKET_VALUES_MAX], out[EVENTS_BYTES];
+		size_t at = 0;
+		stream[at++] = '[';
+		for (unsigned i = 1; i < values; i++) {
+			stream[at++] = '{';
+			stream[at++] = '}';
+		}
+		snprintf(stream + at, sizeof stream - at, "]{}");
+		read_all(stream, strlen(stream), strlen(stream), PACKET_BYTES_MAX, out);
+		CU_ASSERT_EQUAL(strcmp(out, "!the message has too many values<{}>") == 0, values > PACKET_VALUES_MAX);
+	}
+}
+
 static void length_is_bounded_without_the_blanks_and_the_stream_goes_on_behind(void)
 {
 	static char out[EVENTS_BYTES];
@@ -296,6 +313,7 @@ static void what_is_wrong_is_said(void)
 		{ "{\"type\":0,\"type\":1}", "bad JSON: " },
 		{ "{\"type\":0,}", "bad JSON: " },
 		{ "{type:0}", "bad JSON: " },
+		{ "{\"a\":1,\xc3\xa9:2}", "near '\?\?'" },
 		{ "{\"a\":\"\xff\"}", "bad JSON: " },
 		{ "{\"a\":\"\\ud800\"}", "bad JSON: " },
 		{ "{\"a\":99999999999999999999}", "bad JSON: " },
@@ -423,6 +441,7 @@ int main(void)
 		TEST(depth_is_bounded_and_the_stream_goes_on_behind),
 		TEST(the_fault_is_told_at_once_and_not_at_the_end),
 		TEST(the_number_of_values_is_bounded),
+		TEST(brackets_count_as_values_too),
 		TEST(length_is_bounded_without_the_blanks_and_the_stream_goes_on_behind),
 		TEST(a_payload_of_a_mebibyte_fits_however_it_is_spelt),
 		TEST(numbers_are_read_as_numbers_and_as_texts),

@@ -372,6 +372,10 @@ static void an_ipv6_host_is_the_same_in_every_spelling(void)
 	CU_ASSERT_TRUE(matches(&rule, "GET /", "Host: [2001:DB8:0:0::1]:8000\r\n"));
 	CU_ASSERT_FALSE(matches(&rule, "GET /", "Host: [2001:db8::2]:8000\r\n"));
 	CU_ASSERT_FALSE(matches(&rule, "GET /", "Host: 2001\r\n"));
+	CU_ASSERT_FALSE(matches(&rule, "GET /", "Host: a-name-that-is-longer-than-every-spelling-of-an-address.example\r\n"));
+	/* 46 bytes, one more than an address can have: no part of it is compared. */
+	struct http_head made = { .host = text_of("[2001:db8::100000000000000000000000000000000000]") };
+	CU_ASSERT_FALSE(rules_match(&rule, &made, text_of("/")));
 }
 
 static void headers_are_matched_by_their_whole_value(void)
