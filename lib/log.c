@@ -342,6 +342,8 @@ static bool leave_terminal(struct sink *sink)
 		return false;
 	dup3(nowhere, sink->fd, O_CLOEXEC);
 	close(nowhere);
+	/* send() to what is no socket any more would fail, and each line be told as lost in the next file. */
+	sink->is_socket = sink->is_pipe = sink->is_terminal = sink->may_block = false;
 	return true;
 }
 
@@ -577,7 +579,9 @@ void log_trace(struct log *log, const char *service, uint64_t number, uint64_t a
 		put_time(&line);
 		put_text(&line, "\",\"level\":\"trace\",\"service\":\"", (struct http_text){ service, strlen(service) }, true, "\"");
 		put_f(&line, ",\"request\":%llu,\"after_us\":%llu", (unsigned long long)number, (unsigned long long)after_us);
-		put_text(&line, ",\"message\":\"", (struct http_text){ message.bytes, message.length }, true, "\"}");
+		put(&line, ",\"message\":\"");
+		put_escaped(&line, message.bytes, message.length, true);
+		put(&line, "\"}");
 	} else {
 		put_f(&line, "trace %s #%llu +%.6f ", service, (unsigned long long)number, (double)after_us / 1e6);
 		put_plain(&line, message.bytes, message.length);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -113,6 +114,67 @@ static void a_json_line_is_one_object_in_ascii(void)
 	remove_folder();
 }
 
+static void an_access_line_says_what_the_shadow_did(void)
+{
+	struct log_access access = access_of_a_get;
+	access.shadow = "503";
+	make_folder();
+	for (int json = 0; json < 2; json++) {
+		struct log *log = open_log(&(struct log_options){ .path = other_path, .access_path = path, .json = json == 1 });
+		log_access(log, &access);
+		log_access(log, &access_of_a_get);
+		content_of(path);
+		const char *told = json == 1 ? ",\"shadow\":\"503\",\"outcome\":" : " shadow=503 outcome=";
+		const char *first = strstr(text, told);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(first);
+		CU_ASSERT_PTR_NULL(strstr(first + strlen(told), "shadow")); /* a request without one says nothing of it */
+		log_destroy(log);
+		unlink(path);
+	}
+	remove_folder();
+}
+
+/* Room for it all would have to be found on each thread's stack. */
+static void a_message_is_cut_at_two_kibibytes(void)
+{
+	static char message[3000], wanted[2100];
+	memset(message, 'm', sizeof message - 1);
+	make_folder();
+	for (int json = 0; json < 2; json++) {
+		struct log *log = open_log(&(struct log_options){ .path = path, .level = LOG_LEVEL_INFO, .json = json == 1 });
+		log_write(log, LOG_LEVEL_INFO, NULL, "<%s", message);
+		snprintf(wanted, sizeof wanted, "<%.2047s%s\n", message, json == 1 ? "\"}" : "");
+		CU_ASSERT_TRUE(says(path, wanted));
+		log_trace(log, "main", 1, 0, ">%s", message);
+		wanted[0] = '>';
+		CU_ASSERT_TRUE(says(path, wanted));
+		log_destroy(log);
+		unlink(path);
+	}
+	remove_folder();
+}
+
+static void a_trace_says_which_request_and_when(void)
+{
+	make_folder();
+	for (int json = 0; json < 2; json++) {
+		struct log *log = open_log(&(struct log_options){ .path = path, .traces = true, .json = json == 1 });
+		CU_ASSERT_TRUE(log_wants_traces(log));
+		log_trace(log, "main", 7, 1500020, "asks \"%s\"", "a\n");
+		content_of(path);
+		if (json == 1) {
+			CU_ASSERT_EQUAL(strncmp(text, "{\"time\":\"2", 10), 0);
+			CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z\",\"level\":\"trace\",\"service\":\"main\",\"request\":7,\"after_us\":1500020,"
+			                                    "\"message\":\"asks \\\"a\\u000a\\\"\"}\n"));
+		} else {
+			CU_ASSERT_STRING_EQUAL(text, "trace main #7 +1.500020 asks \"a\\x0a\"\n");
+		}
+		log_destroy(log);
+		unlink(path);
+	}
+	remove_folder();
+}
+
 static void reopening_follows_the_name(void)
 {
 	make_folder();
@@ -188,6 +250,121 @@ static void lines_that_a_full_pipe_has_no_room_for_are_counted(void)
 		close(reader);
 		remove_folder();
 	}
+}
+
+/* A log that writes to the standard error stream, which is this while it is made. */
+static struct log *open_log_on_stderr(int as_stderr)
+{
+	int own = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	CU_ASSERT_FATAL(own >= 0);
+	dup2(as_stderr, STDERR_FILENO);
+	struct log *log = log_create(&(struct log_options){ .level = LOG_LEVEL_INFO }, error, sizeof error);
+	dup2(own, STDERR_FILENO);
+	close(own);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(log);
+	return log;
+}
+
+/* systemd gives a service a socket as its standard error stream. */
+static void lines_to_a_socket_wait_for_nobody(void)
+{
+	int ends[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	CU_ASSERT_EQUAL_FATAL(fcntl(ends[0], F_SETFL, 0), 0);
+	struct log *log = open_log_on_stderr(ends[0]);
+	log_write(log, LOG_LEVEL_INFO, NULL, "one");
+	drain(ends[1]);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z info  one\n"));
+	for (int i = 0; i < 5000; i++)
+		log_write(log, LOG_LEVEL_INFO, NULL, "unit.c ends a test that hangs here: nobody reads");
+	drain(ends[1]);
+	log_write(log, LOG_LEVEL_INFO, NULL, "last");
+	drain(ends[1]);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, " lines were lost: nobody was reading\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z info  last\n"));
+	close(ends[1]);
+	log_write(log, LOG_LEVEL_INFO, NULL, "a SIGPIPE would end the program here");
+	log_destroy(log);
+	close(ends[0]);
+}
+
+/* Nobody wants to hear it. And no file or connection may get the number of that stream: what is said there would go into it. */
+static void a_log_without_a_standard_stream_writes_nowhere(void)
+{
+	int own = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
+	CU_ASSERT_FATAL(own >= 0);
+	make_folder();
+	close(STDERR_FILENO);
+	struct log *log = log_create(&(struct log_options){ .level = LOG_LEVEL_INFO }, error, sizeof error);
+	int other = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	CU_ASSERT_PTR_NOT_NULL(log);
+	CU_ASSERT_TRUE(other > STDERR_FILENO);
+	if (log != NULL)
+		log_write(log, LOG_LEVEL_ERROR, NULL, "into nothing");
+	fputs("into nothing", stderr);
+	CU_ASSERT_STRING_EQUAL(content_of(path), "");
+	log_destroy(log);
+	if (other > STDERR_FILENO)
+		close(other);
+	dup2(own, STDERR_FILENO);
+	close(own);
+	remove_folder();
+}
+
+/* Who has started weir is gone by then. */
+static void a_log_that_leaves_the_terminal_writes_there_no_more(void)
+{
+	int ends[2];
+	make_folder();
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+	struct log *log = open_log_on_stderr(ends[0]);
+	log_write(log, LOG_LEVEL_INFO, NULL, "before");
+	CU_ASSERT_TRUE(log_leave_terminal(log));
+	log_write(log, LOG_LEVEL_INFO, NULL, "behind");
+	drain(ends[1]);
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "before"));
+	CU_ASSERT_PTR_NULL(strstr(text, "behind"));
+	/* To write nowhere is no loss. */
+	CU_ASSERT_TRUE(log_configure(log, &(struct log_options){ .path = path, .level = LOG_LEVEL_INFO }, error, sizeof error));
+	log_write(log, LOG_LEVEL_INFO, NULL, "in a file");
+	CU_ASSERT_TRUE(says(path, "in a file") && !says(path, "lost"));
+	CU_ASSERT_FALSE(log_leave_terminal(log));
+	log_write(log, LOG_LEVEL_INFO, NULL, "still there");
+	CU_ASSERT_TRUE(says(path, "still there"));
+	log_destroy(log);
+	close(ends[0]);
+	close(ends[1]);
+	remove_folder();
+}
+
+static void take_line(void *context, enum log_level level, const char *service, const char *line)
+{
+	(void)level;
+	(void)service;
+	snprintf(context, 64, "%s", line);
+}
+
+/* A program that has weir in it takes the lines: its own standard stream is none of weir's business. */
+static void a_file_that_is_no_longer_named_is_left_to_who_takes_the_lines(void)
+{
+	char taken[64] = "";
+	make_folder();
+	struct log_options options = { .path = path, .level = LOG_LEVEL_INFO, .take = take_line, .take_context = taken };
+	struct log *log = open_log(&options);
+	log_write(log, LOG_LEVEL_INFO, NULL, "one");
+	CU_ASSERT_TRUE(says(path, "one"));
+	options.path = NULL;
+	CU_ASSERT_TRUE(log_configure(log, &options, error, sizeof error));
+	log_write(log, LOG_LEVEL_INFO, NULL, "two");
+	CU_ASSERT_STRING_EQUAL(taken, "two");
+	CU_ASSERT_FALSE(says(path, "two"));
+	options.path = path;
+	CU_ASSERT_TRUE(log_configure(log, &options, error, sizeof error));
+	log_write(log, LOG_LEVEL_INFO, NULL, "three");
+	CU_ASSERT_STRING_EQUAL(taken, "three");
+	CU_ASSERT_TRUE(says(path, "three"));
+	log_destroy(log);
+	remove_folder();
 }
 
 static void the_last_lines_are_kept_whatever_level_is_written(void)
@@ -292,10 +469,17 @@ int main(void)
 		TEST(nobody_can_begin_a_line_of_his_own),
 		TEST(an_access_line_is_the_combined_format_and_more),
 		TEST(a_json_line_is_one_object_in_ascii),
+		TEST(an_access_line_says_what_the_shadow_did),
+		TEST(a_message_is_cut_at_two_kibibytes),
+		TEST(a_trace_says_which_request_and_when),
 		TEST(reopening_follows_the_name),
 		TEST(what_cannot_be_opened_keeps_its_old_file),
 		TEST(a_pipe_that_nobody_opened_is_an_error),
 		TEST(lines_that_a_full_pipe_has_no_room_for_are_counted),
+		TEST(lines_to_a_socket_wait_for_nobody),
+		TEST(a_log_without_a_standard_stream_writes_nowhere),
+		TEST(a_log_that_leaves_the_terminal_writes_there_no_more),
+		TEST(a_file_that_is_no_longer_named_is_left_to_who_takes_the_lines),
 		TEST(threads_that_write_to_a_terminal_together_lose_no_line),
 		TEST(a_terminal_that_nobody_reads_is_waited_for_once),
 	};
