@@ -68,6 +68,7 @@ struct tls_stream {
 
 	/* the stream */
 	size_t unfinished_bytes; /* of the record that got stuck */
+	bool is_greeted;         /* the handshake has succeeded; of a connection that has failed OpenSSL no longer knows it */
 	bool has_read;           /* data has come */
 	bool has_said_end;
 	bool is_broken;       /* nothing more can be read */
@@ -340,7 +341,7 @@ static void note_protocol_error(struct tls_stream *stream)
 	stream->was_refused = !stream->is_server && !stream->has_read && refuses_handshake(alert);
 	stream->why[0] = '\0'; /* a reset says less */
 	add(stream->why, "%s %s the TLS handshake: alert %d, %s", stream->is_server ? "the client" : "it",
-	    stream->was_refused || !SSL_is_init_finished(stream->ssl) ? "refused" : "broke off after", alert,
+	    stream->was_refused || !stream->is_greeted ? "refused" : "broke off after", alert,
 	    word != NULL ? word + 6 : "unknown");
 }
 
@@ -531,7 +532,8 @@ struct tls_stream *tls_connect(struct tls *tls, int fd, const char *host, struct
 	if (sessions != NULL)
 		resume_session(stream);
 	int code = SSL_connect(stream->ssl);
-	if (code == 1)
+	stream->is_greeted = code == 1;
+	if (stream->is_greeted)
 		return stream;
 	*timed_out = outcome(stream, code, false) == TLS_LATER;
 	if (*timed_out)
@@ -577,7 +579,8 @@ enum tls_greeting tls_accept(struct tls *tls, int fd, const char *early, size_t 
 	} else if (code != 1) {
 		greeting = judge_greeting(stream, code, why);
 	}
-	if (greeting == TLS_GREETED)
+	stream->is_greeted = greeting == TLS_GREETED;
+	if (stream->is_greeted)
 		*out = stream;
 	else
 		tls_free(stream);

@@ -19,9 +19,10 @@
 
 #define SOON (clock_us() + 20 * US_PER_S)
 #define HOST "host.example"
+#define EARLY_S (10 * 24 * 3600) /* a certificate that is good in ten days */
 
 static char folder[] = "/tmp/weir-test-tls-XXXXXX";
-static char keyfile[64], crtfile[64], other_keyfile[64];
+static char keyfile[64], crtfile[64], early_crtfile[64], other_keyfile[64];
 static char client_buffer[40000], server_buffer[40000];
 static struct conn client, server;
 static struct tls *client_tls, *server_tls;
@@ -38,22 +39,23 @@ static void write_key(const char *path, EVP_PKEY *key)
 	fclose(out);
 }
 
-static void write_certificate(EVP_PKEY *key)
+/* Good for two hours, which begin so many seconds from now. A URI is no name that a host could have. */
+static void write_certificate(const char *path, EVP_PKEY *key, long from_s)
 {
 	X509 *x = X509_new();
 	X509_NAME *name = X509_get_subject_name(x);
 	X509_set_version(x, X509_VERSION_3);
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
-	X509_gmtime_adj(X509_getm_notBefore(x), -3600);
-	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
+	X509_gmtime_adj(X509_getm_notBefore(x), from_s);
+	X509_gmtime_adj(X509_getm_notAfter(x), from_s + 7200);
 	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)HOST, -1, -1, 0);
 	X509_set_issuer_name(x, name);
 	X509_set_pubkey(x, key);
-	X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "DNS:" HOST);
+	X509_EXTENSION *names = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, "URI:http://" HOST "/,DNS:" HOST);
 	X509_add_ext(x, names, -1);
 	X509_EXTENSION_free(names);
 	X509_sign(x, key, EVP_sha256());
-	FILE *out = fopen(crtfile, "w");
+	FILE *out = fopen(path, "w");
 	CU_ASSERT_PTR_NOT_NULL_FATAL(out);
 	PEM_write_X509(out, x);
 	fclose(out);
@@ -67,11 +69,13 @@ static void make_files(void)
 	CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(folder));
 	snprintf(keyfile, sizeof keyfile, "%s/key", folder);
 	snprintf(crtfile, sizeof crtfile, "%s/crt", folder);
+	snprintf(early_crtfile, sizeof early_crtfile, "%s/early", folder);
 	snprintf(other_keyfile, sizeof other_keyfile, "%s/other", folder);
 	EVP_PKEY *key = EVP_EC_gen("P-256"), *other = EVP_EC_gen("P-256");
 	write_key(keyfile, key);
 	write_key(other_keyfile, other);
-	write_certificate(key);
+	write_certificate(crtfile, key, -3600);
+	write_certificate(early_crtfile, key, EARLY_S);
 	EVP_PKEY_free(key);
 	EVP_PKEY_free(other);
 }
@@ -80,6 +84,7 @@ static void remove_files(void)
 {
 	unlink(keyfile);
 	unlink(crtfile);
+	unlink(early_crtfile);
 	unlink(other_keyfile);
 	rmdir(folder);
 }
@@ -429,6 +434,55 @@ static void the_name_that_is_wanted_is_checked(void)
 	end();
 }
 
+static void a_name_with_the_roots_dot_is_the_same_name(void)
+{
+	make_tls();
+	tls_release(client_tls);
+	client_tls = make_client(HOST ".");
+	open_pair();
+	CU_ASSERT_TRUE(shake_hands());
+	CU_ASSERT_STRING_EQUAL(client_why, "");
+	end();
+}
+
+static void a_certificate_that_is_not_good_yet_is_told_with_its_day(void)
+{
+	struct tls_server_options early = { .keyfiles = keyfile, .crtfiles = early_crtfile, .speaks_http = true };
+	struct tls_client_options trusting = { .cafile = early_crtfile, .verify = true };
+	struct tls_fault fault;
+	char wanted[TLS_WHY_MAX], days[2][16];
+	make_tls();
+	tls_release(server_tls);
+	tls_release(client_tls);
+	server_tls = tls_create_server(&early, NULL, NULL, &fault);
+	client_tls = tls_create_client(&trusting, NULL, NULL, &fault);
+	CU_ASSERT_FATAL(server_tls != NULL && client_tls != NULL);
+	open_pair();
+	CU_ASSERT_FALSE(shake_hands());
+	/* It was written some seconds ago: midnight may have passed since. */
+	for (int i = 0; i < 2; i++) {
+		time_t day = time(NULL) + EARLY_S - i * 600;
+		struct tm at;
+		strftime(days[i], sizeof days[i], "%Y-%m-%d", gmtime_r(&day, &at));
+	}
+	snprintf(wanted, sizeof wanted, "its certificate is refused: certificate is not yet valid on %s; wanted was " HOST,
+	         strstr(client_why, days[0]) != NULL ? days[0] : days[1]);
+	CU_ASSERT_STRING_EQUAL(client_why, wanted);
+	end();
+}
+
+/* Asking another target helps against the one, and may do harm after the other: it may have read the request. */
+static void an_alert_that_answers_a_record_is_no_refusal_of_the_handshake(void)
+{
+	begin();
+	CU_ASSERT_EQUAL(send(client.fd, "\x17\x03\x03\x00\x14" "forged forged forged", 25, MSG_NOSIGNAL), 25);
+	CU_ASSERT_EQUAL(conn_fill(&server, SOON), CONN_BROKEN);
+	CU_ASSERT_EQUAL(conn_fill(&client, SOON), CONN_BROKEN);
+	CU_ASSERT_STRING_EQUAL(conn_why(&client), "it broke off after the TLS handshake: alert 20, bad record mac");
+	CU_ASSERT_FALSE(tls_was_refused(client.tls));
+	end();
+}
+
 static void a_text_is_answered_as_a_text(void)
 {
 	make_tls();
@@ -561,6 +615,9 @@ int main(void)
 		TEST(a_session_is_resumed_under_the_same_settings_only),
 		TEST(a_connection_outlives_the_settings_it_was_made_with),
 		TEST(the_name_that_is_wanted_is_checked),
+		TEST(a_name_with_the_roots_dot_is_the_same_name),
+		TEST(a_certificate_that_is_not_good_yet_is_told_with_its_day),
+		TEST(an_alert_that_answers_a_record_is_no_refusal_of_the_handshake),
 		TEST(a_text_is_answered_as_a_text),
 		TEST(a_handshake_may_begin_with_what_was_read_already),
 		TEST(files_that_do_not_fit_are_told_by_setting),
