@@ -7,11 +7,84 @@
 
 #include <crypt.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+/* ---- a gate before each hash, and a clock that can be watched ------------------------------------------------------- */
+
+static struct {
+	pthread_mutex_t mutex;
+	pthread_cond_t changed;
+	bool is_shut;
+	unsigned came;
+} gate = { .mutex = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
+
+/* Instead of the library's. */
+char *crypt_r(const char *phrase, const char *setting, struct crypt_data *data)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.came++;
+	pthread_cond_broadcast(&gate.changed);
+	while (gate.is_shut)
+		pthread_cond_wait(&gate.changed, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+	return crypt_rn(phrase, setting, data, sizeof *data);
+}
+
+static void shut_gate(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.is_shut = true;
+	gate.came = 0;
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+/* Until somebody stands before it. */
+static void await_hash(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	while (gate.came == 0)
+		pthread_cond_wait(&gate.changed, &gate.mutex);
+	pthread_mutex_unlock(&gate.mutex);
+}
+
+static unsigned hashes_made(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	unsigned came = gate.came;
+	pthread_mutex_unlock(&gate.mutex);
+	return came;
+}
+
+/* How many have come to it. */
+static unsigned open_gate(void)
+{
+	pthread_mutex_lock(&gate.mutex);
+	gate.is_shut = false;
+	pthread_cond_broadcast(&gate.changed);
+	pthread_mutex_unlock(&gate.mutex);
+	return hashes_made();
+}
+
+static _Thread_local bool looks_are_counted;
+static _Thread_local time_t clock_is_behind_s;
+static atomic_uint looks;
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	long result = syscall(SYS_clock_gettime, clock, now);
+	now->tv_sec -= clock_is_behind_s;
+	if (looks_are_counted)
+		atomic_fetch_add(&looks, 1);
+	return (int)result;
+}
+
+/* ---- files and users ------------------------------------------------------------------------------------------------ */
 
 /* A file with this text; unlink() it. */
 static char *make_file(const char *text, size_t length)
@@ -394,6 +467,72 @@ static void many_at_once_with_one_pair_cost_one_hash(void)
 	auth_release(together.auth);
 }
 
+struct caller {
+	struct auth *auth;
+	enum auth_answer answer;
+	bool is_watched; /* its looks at the clock are counted */
+};
+
+static void *caller_body(void *argument)
+{
+	struct caller *caller = argument;
+	looks_are_counted = caller->is_watched;
+	caller->answer = try(caller->auth, "alice:wonderland", 1000);
+	return NULL;
+}
+
+/* A check of alice's password by another thread is held up in its hash. */
+static pthread_t begin_slow_check(struct caller *caller)
+{
+	pthread_t thread;
+	shut_gate();
+	CU_ASSERT_EQUAL_FATAL(thread_start(&thread, caller_body, caller), 0);
+	await_hash();
+	return thread;
+}
+
+static void who_waits_for_a_check_of_the_same_pair_gets_its_answer(void)
+{
+	struct caller first = { .auth = make_users() }, second = { .auth = first.auth, .is_watched = true };
+	pthread_t thread, waiting;
+	atomic_store(&looks, 0);
+	thread = begin_slow_check(&first);
+	CU_ASSERT_EQUAL_FATAL(thread_start(&waiting, caller_body, &second), 0);
+	/* At its beginning, and when it goes to sleep: it holds the lock then, and whoever has the lock next knows that it sleeps. */
+	while (atomic_load(&looks) < 2)
+		sched_yield();
+	CU_ASSERT_EQUAL(report_of(first.auth).good_total, 0);
+	CU_ASSERT_EQUAL(open_gate(), 1);
+	pthread_join(thread, NULL);
+	pthread_join(waiting, NULL);
+	CU_ASSERT_EQUAL(first.answer, AUTH_GOOD);
+	CU_ASSERT_EQUAL(second.answer, AUTH_GOOD);
+	CU_ASSERT_EQUAL(report_of(first.auth).remembered_total, 1);
+	CU_ASSERT_EQUAL(hashes_made(), 1);
+	auth_release(first.auth);
+}
+
+/* It came three seconds ago by its clock, and two are as long as anybody waits. */
+static void who_has_waited_too_long_for_a_check_is_told_to_come_again(void)
+{
+	struct caller first = { .auth = make_users() };
+	char field[2048];
+	uint64_t retry_after_us = 0;
+	pthread_t thread = begin_slow_check(&first);
+	encode("alice:wonderland", field);
+	clock_is_behind_s = 3;
+	CU_ASSERT_EQUAL(auth_check(first.auth, field, strlen(field), 1000, NULL, &retry_after_us), AUTH_LATER);
+	clock_is_behind_s = 0;
+	CU_ASSERT_EQUAL(retry_after_us, US_PER_S);
+	CU_ASSERT_EQUAL(report_of(first.auth).later_total, 1);
+	CU_ASSERT_EQUAL(open_gate(), 1);
+	pthread_join(thread, NULL);
+	CU_ASSERT_EQUAL(first.answer, AUTH_GOOD);
+	CU_ASSERT_EQUAL(try(first.auth, "alice:wonderland", 1000), AUTH_GOOD);
+	CU_ASSERT_EQUAL(hashes_made(), 1);
+	auth_release(first.auth);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -410,6 +549,8 @@ int main(void)
 		TEST(guesses_at_many_users_are_bounded_together),
 		TEST(wrong_passwords_do_not_drive_good_ones_out_of_memory),
 		TEST(many_at_once_with_one_pair_cost_one_hash),
+		TEST(who_waits_for_a_check_of_the_same_pair_gets_its_answer),
+		TEST(who_has_waited_too_long_for_a_check_is_told_to_come_again),
 	};
 	return unit_main("auth", tests, sizeof tests / sizeof tests[0]);
 }

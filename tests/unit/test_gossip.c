@@ -239,6 +239,48 @@ static void a_node_that_its_list_does_not_name_listens_on_all_addresses(void)
 	end(&other);
 }
 
+static bool has_ipv6(void)
+{
+	struct address loopback;
+	int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	bool has = fd >= 0 && address_parse("::1", 0, &loopback) && bind(fd, &loopback.any, loopback.length) == 0;
+	if (fd >= 0)
+		close(fd);
+	return has;
+}
+
+static void a_peer_finds_its_entry_by_an_ipv6_address_too(void)
+{
+	struct gossip_peer peers[] = { { "2001:db8::77", free_port() }, { "::1", free_port() } };
+	struct gossip_options options = { .way = GOSSIP_PEERS, .peers = peers, .peer_count = 2 };
+	struct end one;
+	struct address source;
+	char error[256];
+	struct gossip_sockets *sockets = gossip_open(&options, NULL, error, sizeof error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(sockets);
+	CU_ASSERT_EQUAL(gossip_is_listed(sockets), has_ipv6());
+	gossip_close(sockets);
+	if (!has_ipv6())
+		return;
+	begin(&one, &options);
+	CU_ASSERT_TRUE(is_heard(&one, NULL, &one, "it is me", &source));
+	CU_ASSERT_EQUAL(address_port(&source), peers[1].port);
+	end(&one);
+}
+
+static void a_port_that_another_node_has_on_all_addresses_is_said_to_be_taken(void)
+{
+	struct gossip_peer peers[] = { { "192.0.2.77", free_port() } };
+	struct gossip_options options = { .way = GOSSIP_PEERS, .peers = peers, .peer_count = 1 };
+	struct end one;
+	char error[256] = "", wanted[256];
+	begin(&one, &options);
+	CU_ASSERT_PTR_NULL(gossip_open(&options, NULL, error, sizeof error));
+	snprintf(wanted, sizeof wanted, "UDP port %u of peers can't be opened: Address already in use", peers[0].port);
+	CU_ASSERT_STRING_EQUAL(error, wanted);
+	end(&one);
+}
+
 static void peers_by_name_are_found(void)
 {
 	unsigned port = free_port();
@@ -309,6 +351,8 @@ int main(void)
 		TEST(groups_on_two_ports_do_not_hear_each_other),
 		TEST(peers_listen_each_at_its_own_entry),
 		TEST(a_node_that_its_list_does_not_name_listens_on_all_addresses),
+		TEST(a_peer_finds_its_entry_by_an_ipv6_address_too),
+		TEST(a_port_that_another_node_has_on_all_addresses_is_said_to_be_taken),
 		TEST(peers_by_name_are_found),
 		TEST(a_kick_brings_a_tick_and_none_is_lost),
 		TEST(a_tick_comes_when_it_was_asked_for),
