@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -39,6 +40,16 @@ static char *scarce_strdup(const char *text)
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* Instead of the system's, which would ask somebody elsewhere: there is no such name. */
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
+{
+	(void)node;
+	(void)service;
+	(void)hints;
+	*result = NULL;
+	return EAI_NONAME;
+}
 
 #define SOON_US (10 * US_PER_S) /* a deadline for what should come at once */
 #define WORKERS 3
@@ -494,6 +505,14 @@ static void keys_are_split_into_host_and_worker(void)
 	}
 }
 
+static void await_at_least(atomic_uint *count, unsigned wanted)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	while (atomic_load(count) < wanted && clock_us() < deadline_us)
+		a_moment();
+	CU_ASSERT_TRUE(atomic_load(count) >= wanted);
+}
+
 /* ---- Redis that goes away and comes back -------------------------------------------------------------------------------- */
 
 static void await(atomic_uint *count, unsigned wanted)
@@ -895,6 +914,41 @@ static void the_same_options_again_change_nothing(void)
 	end_server(server);
 }
 
+/* A user that may do everything but one thing. */
+static void a_redis_that_forbids_what_is_needed_is_down_and_says_what_it_was(const char *command, const char *why)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct heard heard = { .lost = 0 };
+	CU_ASSERT_EQUAL(ask(server, "ACL SETUSER default -%s", command), 1);
+	struct redis_store *store = make_store(&options, &heard);
+	await_at_least(&heard.lost, 1);
+	CU_ASSERT_EQUAL(strncmp(heard.first_why, why, strlen(why)), 0);
+	if (strncmp(heard.first_why, why, strlen(why)) != 0)
+		printf("       -%s: %s\n", command, heard.first_why);
+	CU_ASSERT_EQUAL(ask(server, "ACL SETUSER default +%s", command), 1);
+	CU_ASSERT_TRUE(take_until(store, "a", 1, REDIS_STORE_GRANTED, SOON_US));
+	redis_store_destroy(store);
+	end_server(server);
+}
+
+static void a_redis_without_subscribe_or_scan_is_down_and_says_so(void)
+{
+	a_redis_that_forbids_what_is_needed_is_down_and_says_what_it_was("subscribe", "SUBSCRIBE: NOPERM");
+	a_redis_that_forbids_what_is_needed_is_down_and_says_what_it_was("scan", "SCAN: NOPERM");
+}
+
+static void a_redis_whose_name_is_unknown_is_down_and_says_so(void)
+{
+	struct redis_store_options options = { .address = "no.test:6379", .deadline_us = 2 * US_PER_S };
+	struct heard heard = { .lost = 0 };
+	struct redis_store *store = make_store(&options, &heard);
+	await(&heard.lost, 1);
+	CU_ASSERT_STRING_EQUAL(heard.first_why, gai_strerror(EAI_NONAME));
+	CU_ASSERT_EQUAL(start_one(store, "svc"), REDIS_STORE_DOWN);
+	redis_store_destroy(store);
+}
+
 /* ---- starts --------------------------------------------------------------------------------------------------------- */
 
 struct starter {
@@ -1079,6 +1133,132 @@ static void *late_body(void *argument)
 	return NULL;
 }
 
+/* Until the other end is closed. */
+static bool is_closed_soon(int fd)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	char byte;
+	return poll(&poller, 1, (int)(SOON_US / US_PER_MS)) == 1 && recv(fd, &byte, 1, MSG_DONTWAIT) == 0;
+}
+
+/* A connection to this host is idle; the other end. */
+static int keep_one_idle(struct hosts *hosts, const char *name)
+{
+	uint64_t now_us = clock_us();
+	struct hosts_wish wish = { .name = name, .port = 80, .now_us = now_us, .wait_until_us = now_us + SOON_US, .client_fd = -1 };
+	struct hosts_lease held;
+	int pair[2];
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	CU_ASSERT_EQUAL_FATAL(hosts_lease(hosts, &wish, &held), HOSTS_PLACE);
+	hosts_keep(hosts, &held, pair[0], clock_us());
+	return pair[1];
+}
+
+/* The store hears of all workers' hosts, and somebody else may write to the channel, too. */
+static void what_is_said_of_unknown_hosts_or_makes_no_sense_is_passed_over(void)
+{
+	static const char *const events[] = { "wanted", "wanted other", "", " ", "free other unknown", "wanted other unknown",
+		                              "nonsense other a", "wanted other b" };
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct hosts *hosts = make_hosts(store, 2, HOSTS_FAIL_CLOSED);
+	struct redis_store_report report;
+	int a = keep_one_idle(hosts, "a"), b = keep_one_idle(hosts, "b");
+	redis_store_report(store, &report);
+	CU_ASSERT_EQUAL(ask(server, "PUBLISH " REDIS_EVENTS " %s%s%s", "wanted ", report.worker_id, " a"), 1); /* its own word */
+	for (size_t i = 0; i < sizeof events / sizeof events[0]; i++)
+		CU_ASSERT_EQUAL(ask(server, "PUBLISH " REDIS_EVENTS " %s", events[i]), 1);
+	CU_ASSERT_TRUE(is_closed_soon(b)); /* the last of them: all have been heard */
+	CU_ASSERT_EQUAL(hosts_open(hosts, "a"), 1);
+	CU_ASSERT_EQUAL(ask(server, "PUBLISH " REDIS_EVENTS " %s", "wanted other a"), 1);
+	CU_ASSERT_TRUE(is_closed_soon(a));
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	close(a);
+	close(b);
+	end_server(server);
+}
+
+/* Other workers need not be asked for what this one has itself. */
+static void an_own_idle_connection_gives_its_place_to_one_that_it_does_not_suit(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct hosts *hosts = make_hosts(store, 1, HOSTS_FAIL_CLOSED);
+	struct hosts_lease held;
+	struct hosts_wish wish = { .name = "a", .port = 443, .client_fd = -1, .idle_max_us = 60 * US_PER_S };
+	int idle = keep_one_idle(hosts, "a"); /* to port 80 */
+	wish.now_us = clock_us();
+	CU_ASSERT_EQUAL(hosts_lease(hosts, &wish, &held), HOSTS_PLACE);
+	CU_ASSERT_TRUE(is_closed_soon(idle));
+	CU_ASSERT_EQUAL(hosts_open(hosts, "a"), 1);
+	hosts_end(hosts, &held);
+	CU_ASSERT_EQUAL(ask(server, "KEYS proxy_rate_limiter:*"), 0);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	close(idle);
+	end_server(server);
+}
+
+/* Once Redis knows of it, who comes is held for it, whether it was refused in vain just now or not. */
+static void one_that_comes_is_held_for_a_connection_that_another_worker_is_known_to_keep_idle(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *stores[2] = { make_store(&options, NULL), make_store(&options, NULL) };
+	struct hosts *hosts[2] = { make_hosts(stores[0], 1, HOSTS_FAIL_CLOSED), make_hosts(stores[1], 1, HOSTS_FAIL_CLOSED) };
+	struct hosts_lease other;
+	struct redis_store_report report;
+	long long is_known = 0;
+	int idle = keep_one_idle(hosts[0], "a");
+	redis_store_report(stores[0], &report);
+	for (uint64_t deadline_us = clock_us() + SOON_US; is_known != 1 && clock_us() < deadline_us; a_moment())
+		is_known = ask(server, "EVAL %s 1 proxy_rate_limiter_index:a %s",
+		               "return string.match(redis.call('HGET', KEYS[1], ARGV[1]) or '', ' 1$') and 1 or 0", report.worker_id);
+	CU_ASSERT_EQUAL(is_known, 1);
+	CU_ASSERT_TRUE(redis_store_wait_up(stores[1], clock_us() + SOON_US));
+	enum hosts_answer answer = HOSTS_FULL;
+	for (uint64_t deadline_us = clock_us() + SOON_US; answer == HOSTS_FULL && clock_us() < deadline_us;)
+		answer = lease(hosts[1], 0, &other);
+	CU_ASSERT_EQUAL(answer, HOSTS_PLACE);
+	CU_ASSERT_TRUE(is_closed_soon(idle));
+	hosts_end(hosts[1], &other);
+	for (size_t i = 0; i < 2; i++) {
+		hosts_destroy(hosts[i]);
+		redis_store_destroy(stores[i]);
+	}
+	close(idle);
+	end_server(server);
+}
+
+/* Without a cap nobody counts; with one, what was opened before counts as well. */
+static void a_host_that_gets_a_cap_tells_redis_what_is_open_already(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL), *second = make_store(&options, NULL);
+	struct hosts *hosts = make_hosts(store, 0, HOSTS_FAIL_CLOSED);
+	struct hosts_lease held[2];
+	for (size_t i = 0; i < 2; i++)
+		CU_ASSERT_EQUAL(lease(hosts, 0, &held[i]), HOSTS_PLACE);
+	CU_ASSERT_TRUE(take_until(second, "a", 1, REDIS_STORE_GRANTED, SOON_US)); /* Redis knows nothing of the two */
+	redis_store_give(second, "a", 1);
+	CU_ASSERT_EQUAL(hosts_set_cap(hosts, "a", 3), 0);
+	CU_ASSERT_TRUE(take_until(second, "a", 2, REDIS_STORE_FULL, SOON_US));
+	CU_ASSERT_EQUAL(take(second, "a", 3), REDIS_STORE_GRANTED);
+	redis_store_give(second, "a", 1);
+	for (size_t i = 0; i < 2; i++)
+		hosts_end(hosts, &held[i]);
+	CU_ASSERT_TRUE(take_until(second, "a", 1, REDIS_STORE_GRANTED, SOON_US));
+	redis_store_give(second, "a", 1);
+	hosts_destroy(hosts);
+	redis_store_destroy(store);
+	redis_store_destroy(second);
+	end_server(server);
+}
+
 static void one_that_waits_hears_of_a_place_that_came_free_at_another_worker(void)
 {
 	struct server *server = make_server(NULL);
@@ -1229,10 +1409,16 @@ int main(void)
 		TEST(out_of_memory_for_the_password_nobody_logs_in_without_it),
 		TEST(a_number_that_is_not_in_a_reply_is_nought),
 		TEST(the_same_options_again_change_nothing),
+		TEST(a_redis_without_subscribe_or_scan_is_down_and_says_so),
+		TEST(a_redis_whose_name_is_unknown_is_down_and_says_so),
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
 		TEST(a_start_that_is_cancelled_gives_its_slot_back),
 		TEST(an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed),
 		TEST(workers_that_take_turns_at_a_cap_are_not_refused_for_what_lies_idle),
+		TEST(what_is_said_of_unknown_hosts_or_makes_no_sense_is_passed_over),
+		TEST(an_own_idle_connection_gives_its_place_to_one_that_it_does_not_suit),
+		TEST(one_that_comes_is_held_for_a_connection_that_another_worker_is_known_to_keep_idle),
+		TEST(a_host_that_gets_a_cap_tells_redis_what_is_open_already),
 		TEST(one_that_waits_hears_of_a_place_that_came_free_at_another_worker),
 		TEST(those_that_are_held_while_an_empty_redis_settles_are_served),
 		TEST(while_redis_is_down_closed_local_and_open_do_as_they_say),
