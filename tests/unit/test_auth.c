@@ -498,7 +498,7 @@ static void who_waits_for_a_check_of_the_same_pair_gets_its_answer(void)
 	atomic_store(&looks, 0);
 	thread = begin_slow_check(&first);
 	CU_ASSERT_EQUAL_FATAL(thread_start(&waiting, caller_body, &second), 0);
-	/* At its beginning, and when it goes to sleep: it holds the lock then, and whoever has the lock next knows that it sleeps. */
+	/* At its beginning, and when it goes to sleep: it holds the lock then, and lets go of it only in its sleep. */
 	while (atomic_load(&looks) < 2)
 		sched_yield();
 	CU_ASSERT_EQUAL(report_of(first.auth).good_total, 0);

@@ -323,7 +323,8 @@ static void a_head_that_grows_beyond_its_room_is_sent_to_nobody(void)
 static void an_interim_answer_that_finds_no_room_is_left_out(void)
 {
 	char answer[600];
-	snprintf(answer, sizeof answer, "HTTP/1.1 103 Early Hints\r\nLink: </%0400d>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 0);
+	snprintf(answer, sizeof answer,
+	         "HTTP/1.1 103 Early Hints\r\nLink: </%0400d>\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n", 0);
 	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	x.head_capacity = 300;
 	CU_ASSERT_EQUAL(run(answer), EXCHANGE_OK);
@@ -353,7 +354,8 @@ static void an_interim_answer_to_a_head_that_waits_is_left_out(void)
 static void an_answer_whose_body_goes_bad_later_is_cut_short(void)
 {
 	char answer[400];
-	snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n%0256d\r\nfive\r\nhello\r\n0\r\n\r\n", 1);
+	snprintf(answer, sizeof answer,
+	         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n100\r\n%0256d\r\nfive\r\nhello\r\n0\r\n\r\n", 1);
 	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
 	x.upstream.capacity = 200; /* less than the first chunk: the second is not seen together with it */
 	CU_ASSERT_EQUAL(run(answer), EXCHANGE_TARGET_CUT);

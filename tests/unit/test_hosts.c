@@ -91,8 +91,9 @@ static void every_spelling_of_a_host_has_one_name(void)
 
 static void what_is_no_host_has_no_name(void)
 {
-	static const char *const bad[] = { "", ".", "a..b", "a..", ".a", "a b", "a/b", "[::1", "::1]", "[]", "a:b", "ex\x01", "[127.0.0.1]", "%31",
-		                           "[2001:db8::100000000000000000000000000000000000]", "2001:db8::1000000000000000000000000000000000000" };
+	static const char *const bad[] = { "", ".", "a..b", "a..", ".a", "a b", "a/b", "[::1", "::1]", "[]", "a:b", "ex\x01",
+		                           "[127.0.0.1]", "%31", "[2001:db8::100000000000000000000000000000000000]",
+		                           "2001:db8::1000000000000000000000000000000000000" };
 	char name[HOSTS_NAME_MAX], longest[300];
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		CU_ASSERT_FALSE(hosts_name(bad[i], strlen(bad[i]), 80, name));

@@ -164,7 +164,8 @@ static void a_trace_says_which_request_and_when(void)
 		content_of(path);
 		if (json == 1) {
 			CU_ASSERT_EQUAL(strncmp(text, "{\"time\":\"2", 10), 0);
-			CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z\",\"level\":\"trace\",\"service\":\"main\",\"request\":7,\"after_us\":1500020,"
+			CU_ASSERT_PTR_NOT_NULL(strstr(text, "Z\",\"level\":\"trace\",\"service\":\"main\","
+			                                    "\"request\":7,\"after_us\":1500020,"
 			                                    "\"message\":\"asks \\\"a\\u000a\\\"\"}\n"));
 		} else {
 			CU_ASSERT_STRING_EQUAL(text, "trace main #7 +1.500020 asks \"a\\x0a\"\n");
@@ -288,7 +289,7 @@ static void lines_to_a_socket_wait_for_nobody(void)
 	close(ends[0]);
 }
 
-/* Nobody wants to hear it. And no file or connection may get the number of that stream: what is said there would go into it. */
+/* Nobody wants to hear it. And no file or connection may get that stream's number: what is said there would go into it. */
 static void a_log_without_a_standard_stream_writes_nowhere(void)
 {
 	int own = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);

@@ -164,7 +164,7 @@ static void the_number_of_values_is_bounded(void)
 	}
 }
 
-/* Brackets without a comma between them are no JSON, and that is only found out when the message is whole: until then they count. */
+/* Brackets without a comma between them are no JSON, and that is found out when the message is whole: until then they count. */
 static void brackets_count_as_values_too(void)
 {
 	for (unsigned values = PACKET_VALUES_MAX; values <= PACKET_VALUES_MAX + 1; values++) {
