@@ -1,8 +1,18 @@
-"""The steps of the road at their edges: what a connection is worth after an answer of weir's own, and what is counted and logged."""
+"""The steps of the road at their edges: what a connection is worth after an answer of weir's own, what is counted and logged, how a
+connection ends, and what a request leaves to the next one."""
+import errno
 import json
+import os
+import signal
+import threading
 
 from admin import Admin
+from certificates import Authority
 from client import request
+from faults import Faults
+from origin import answer
+from test_tls import _https, _local
+from wire import Cut
 
 
 def a_refused_request_whose_body_came_with_it_leaves_the_connection_open(t):
@@ -95,3 +105,258 @@ def why_a_tunnel_ended_is_in_the_log(t):
 
 def _entries(lines):
     return [json.loads(line) for line in lines if line.startswith('{') and '"outcome"' in line]
+
+
+# What a request leaves to the next one
+
+def who_leaves_the_line_is_noticed_though_somebody_before_him_had_sent_more(t):
+    """The end of a client's sending is no news when there is more before it; to the next request it is."""
+    weir = t.weir(t.origin(), admin=0, threshold='1/m', backlog=180)
+    admin = Admin(t, weir)
+    first = t.client(weir, seconds=20)
+    first.send(request() * 3)
+    first.finish()
+    t.equal(first.response().status, 200)
+    t.until(lambda: admin.service()['waiting'] == 1, 10, 'the second one waits')
+    t.equal(admin.put('/api/limits', {'threshold': 100}).status, 200)
+    t.equal([first.response().status for _ in range(2)], [200] * 2, 'what was sent before the end is served')
+    first.closed()
+    t.equal(admin.put('/api/limits', {'threshold': '1/m'}).status, 200)
+    for _ in range(3):      # the first may find a place that is free
+        leaving = t.client(weir)
+        leaving.send(request())
+        t.until(lambda leaving=leaving: admin.service()['waiting'] == 1 or not leaving.silent(0), 10, 'a place in line, or an answer')
+        if leaving.silent(0):
+            leaving.finish()
+            break
+    leaving.closed()
+    t.until(lambda: admin.service()['waiting'] == 0, 10, 'the end of its wait')
+
+
+def what_refused_a_request_is_not_said_of_the_next(t):
+    weir = t.weir(t.origin(), admin=0, threshold='1/h')
+    admin, client = Admin(t, weir), t.client(weir)
+    t.equal(client.ask().status, 200)
+
+    def shown():
+        return [(record['status'], record['refused_by']) for record in admin.get('/api/view')['services'][0]['requests']]
+    t.until(lambda: admin.service()['requests_total'] == 1, 10, 'the first is counted')
+    shown()     # from here on somebody looks
+    t.equal([client.ask().status, client.ask('OPTIONS', '*', ['Max-Forwards: 0']).status], [429, 200])
+    t.until(lambda: admin.service()['requests_total'] == 3, 10, 'all of them')
+    t.equal(shown(), [(429, 'threshold'), (200, '')])
+
+
+def what_could_not_be_read_is_logged_with_the_version_of_its_answer(t):
+    weir = t.weir(t.origin(), max_header=2048, access_log='-', log_format='json')
+    client = t.client(weir)
+    client.send(request(fields=['X: ' + 5000 * 'x']))
+    t.equal(client.response().status, 431)
+    t.check(weir.out.wait(_entries, t.s(10)), 'no line')
+    entry = _entries(weir.out.lines)[0]
+    t.equal((entry['status'], entry['protocol'], entry['method']), (431, 'HTTP/1.1', ''))
+
+
+def the_line_of_who_has_asked_nothing_shows_nothing_of_a_request_before_it(t):
+    """Whoever spoke no TLS where it is spoken, and whoever has too many connections."""
+    ca = Authority(t)
+    settings = {'client_connections': 1, 'access_log': '-', 'log_format': 'json'}
+    for weir, tls, status in ((t.weir(t.origin(), **settings, **_https(_local(ca))), ca.client(), 400),
+                              (t.weir(t.origin(), **settings), None, 429)):
+        first = t.client(weir, tls=tls, name='localhost' if tls else None)
+        t.equal(first.ask('POST', '/mine', body=b'x').status, 200)
+        if status == 400:
+            first.close()
+        t.until(lambda weir=weir, status=status: _told(t, weir) == status, 10, f'{status}')
+        t.check(weir.out.wait(lambda lines, status=status: _of_status(lines, status), t.s(10)), weir.out.text())
+        entry = _of_status(weir.out.lines, status)[0]
+        t.equal([entry[key] for key in ('method', 'uri', 'target', 'tries', 'bytes_in')], ['', '', '', 0, 0], f'{status}')
+
+
+def _told(t, weir):
+    """What a new connection that speaks no TLS is told; None when that is nothing."""
+    client = t.client(weir)
+    try:
+        client.send(request(target='/theirs'))
+        response = client.response()
+        return response.status
+    except (Cut, OSError):
+        return None
+    finally:
+        client.close()
+
+
+def _of_status(lines, status):
+    return [entry for entry in _entries(lines) if entry['status'] == status]
+
+
+def more_requests_than_a_buffer_holds_may_be_sent_together(t):
+    """Each gives back the room that its head had."""
+    weir = t.weir(t.refused(), max_header=2048, unavailable_status=503)
+    client = t.client(weir)
+    sent = b''.join(request(target=f'/{number}') for number in range(1000))
+    t.check(len(sent) > 2 * (2048 + 16384), 'more than twice the buffer')
+    client.send(sent)
+    t.equal({client.response().status for _ in range(1000)}, {503})
+
+
+def an_upload_that_is_cut_short_leaves_no_pipe_behind(t):
+    origin = t.origin()
+    weir = t.weir(origin)
+
+    def pipes():
+        folder = f'/proc/{weir.pid}/fd'
+        return sum(os.readlink(f'{folder}/{fd}').startswith('pipe:') for fd in os.listdir(folder) if os.path.islink(f'{folder}/{fd}'))
+    t.equal(t.get(weir).status, 200)
+    before = pipes()
+    for number in range(4):
+        client = t.client(weir)
+        client.send(request('POST', '/', ['Content-Length: 50000000']) + bytes(4000000))
+        origin.wait_requests(number + 2)
+        t.read_by_peer(client)
+        client.abort()
+        t.until(lambda: not origin.live, 10, 'the end of that connection')
+    t.until(lambda: pipes() <= before, 10, 'no pipe')
+
+
+def the_first_byte_of_a_head_begins_its_header_timeout_though_it_came_with_the_request_before(t):
+    client = t.client(t.weir(t.origin(), header_timeout=0.5, idle_timeout=600))
+    client.send(request() + b'G')
+    t.equal([client.response().status, client.response().status], [200, 408])
+
+
+# The end of a connection
+
+def _refuses(client):
+    """What is sent to it is answered by a reset: nobody listens there any more."""
+    try:
+        client.send(b'x')
+        return False
+    except OSError:
+        return True
+
+
+def _answers_when_told(t, data):
+    """An origin whose answer is this, when go is set, and its connection's end behind it."""
+    go = threading.Event()
+
+    def handler(conn):
+        if conn.request() is not None:
+            go.wait(t.s(20))
+            conn.send(data)
+    return t.origin(handler=handler), go
+
+
+def a_last_answer_is_not_taken_back_by_a_byte_that_nobody_will_read(t):
+    """A close with unread bytes is a reset. The client is listened to until it has seen the end."""
+    origin, go = _answers_when_told(t, answer(b'all of it'))
+    client = t.client(t.weir(origin))
+    client.send(request(fields=['Connection: close']))
+    origin.wait_requests(1)
+    client.send(b'x')
+    go.set()
+    t.equal(client.response().body, b'all of it')
+    t.check(client.closed() and not client.reset, 'a reset')
+    for _ in range(3):
+        client.send(b'x')
+        t.read_by_peer(client)
+
+
+def a_client_that_has_read_its_last_answer_is_listened_to_no_more(t):
+    client = t.client(t.weir(t.origin()))
+    t.equal(client.ask(fields=['Connection: close']).status, 200)
+    client.closed()
+    t.until(lambda: _refuses(client), 10, 'it is closed')
+
+
+def half_an_answer_ends_with_a_reset_though_a_byte_lies_there_unread(t):
+    origin, go = _answers_when_told(t, answer(b'5\r\nhello\r\n', fields=['Transfer-Encoding: chunked'], length=False))
+    client = t.client(t.weir(origin))
+    client.send(request(version='HTTP/1.0'))
+    origin.wait_requests(1)
+    client.send(b'x')
+    go.set()
+    client.rest()
+    t.check(client.reset, 'the client saw a clean end')
+
+
+def a_goodbye_that_finds_no_room_is_said_when_there_is_some(t):
+    ca, faults = Authority(t), Faults(t)
+    weir = t.weir(t.origin(), environment=faults.environment, idle_timeout=600, drain_timeout=600, **_https(_local(ca)))
+    client = t.client(weir, tls=ca.client(), name='localhost')
+    t.equal(client.ask().status, 200)
+    faults.always('send', errno.EAGAIN)
+    before = faults.always_fired('send')
+    weir.signal(signal.SIGTERM)
+    t.until(lambda: faults.always_fired('send') >= before + 10, 10, 'it tries again')
+    faults.always('send', 0)
+    t.check(client.closed() and not client.ragged, 'it ended without a goodbye')
+    t.equal(weir.wait_exit(), 0)
+
+
+def who_is_turned_away_is_not_listened_to(t):
+    """Else who opens connections all the time would have more places by being refused than it may have."""
+    weir = t.weir(t.origin(), client_connections=1)
+    t.equal(t.client(weir).ask().status, 200)
+    weir.signal(signal.SIGSTOP)     # so that they come together: one is told with care
+    crowd = [t.client(weir) for _ in range(2)]
+    for client in crowd:
+        client.send(b'x')
+    weir.signal(signal.SIGCONT)
+    t.until(lambda: any([_refuses(client) for client in crowd]), 10, 'the end of the other one')
+
+
+def a_connection_that_has_ended_gives_its_place_back_and_so_does_one_that_was_refused(t):
+    """Over TLS, where only who is told with care is told anything."""
+    ca = Authority(t)
+    weir = t.weir(t.origin(), client_connections=1, **_https(_local(ca)))
+
+    inside = []
+
+    def status():
+        """What a new connection is told; None when that is nothing."""
+        try:
+            client = t.client(weir, tls=ca.client(), name='localhost')
+            client.send(request())
+            told = client.response().status
+        except (Cut, OSError):
+            return None
+        if told == 200:
+            inside.append(client)
+        else:
+            client.close()
+        return told
+    for _ in range(2):
+        t.until(lambda: status() == 200, 10, 'a place')
+        for _ in range(2):
+            t.until(lambda: status() == 429, 10, 'a refusal that is told')
+        inside.pop().close()
+
+
+def who_goes_on_talking_after_a_failed_handshake_is_not_listened_to(t):
+    """For a second, so that it can read why; not for as long as somebody whose request was refused."""
+    ca = Authority(t)
+    weir = t.weir(t.origin(), **_https(_local(ca)))
+    client = t.client(weir)
+    weir.signal(signal.SIGSTOP)     # so that all of it lies there
+    client.send(b'\x16\x03\x01\x00\x04\x02\x00\x00\x00' + bytes(50000))
+    weir.signal(signal.SIGCONT)
+    t.equal(client.rest()[:2], b'\x15\x03', 'an alert')
+    t.check(not client.reset, 'a reset instead of an end')
+    t.until(lambda: _refuses(client), 10, 'it is closed')
+
+
+# A drain
+
+def a_body_that_is_still_coming_when_the_drain_begins_arrives_whole(t):
+    origin = t.origin(lambda req: answer(req.body))
+    weir = t.weir(origin, drain_timeout=60)
+    idle, client = t.client(weir), t.client(weir)
+    t.equal(idle.ask().status, 200)
+    client.send(request('POST', '/', ['Content-Length: 10']) + b'01234')
+    origin.wait_requests(2)
+    weir.signal(signal.SIGTERM)
+    idle.closed()
+    client.send(b'56789')
+    t.equal(client.response().body, b'0123456789')
+    t.equal(weir.wait_exit(), 0)
