@@ -3,6 +3,7 @@ connection ends, and what a request leaves to the next one."""
 import errno
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -31,7 +32,7 @@ def a_refused_request_whose_body_came_with_it_leaves_the_connection_open(t):
 
 
 def what_is_no_request_to_a_forward_proxy_ends_the_connection_and_its_answer_is_counted(t):
-    weir = _forward(t, {}, access_log='-', log_format='json')
+    weir = _forward(t, access_log='-', log_format='json')
     client = t.client(weir)
     response = client.ask()
     t.equal([response.status, response.get('connection')], [400, 'close'])
@@ -115,6 +116,30 @@ def why_a_tunnel_ended_is_in_the_log(t):
         outcomes.append(_entries(weir.out.lines)[-1])
     t.equal([entry['outcome'] for entry in outcomes], ['tunnel_timeout', 'ok'])
     t.equal([entry['bytes_in'] for entry in outcomes], [4, 4])
+
+
+def _tunnels(conn):
+    if conn.request() is not None:
+        conn.send(b'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n')
+        conn.hold()
+
+
+def an_answer_that_agrees_to_an_upgrade_says_by_whom_it_came(t):
+    for settings, wanted in (({}, r'1\.1 weir-[0-9a-f]{16}'), ({'forwarded': 'off'}, r'None')):
+        client = t.client(t.weir(t.origin(handler=_tunnels), **settings))
+        client.send(request(fields=['Connection: Upgrade', 'Upgrade: x']))
+        response = client.response()
+        t.check(response.status == 101 and re.fullmatch(wanted, str(response.get('via'))), f'{response}')
+
+
+def while_a_tunnel_is_open_it_holds_nothing_of_its_hosts_rate(t):
+    origin = t.origin(handler=_tunnels)
+    weir = _forward(t, admin=0, host_rate=100)
+    admin, client = Admin(t, weir), t.client(weir)
+    client.send(request(target=f'http://127.0.0.1:{origin.port}/', fields=['Connection: Upgrade', 'Upgrade: x']))
+    t.equal(client.response().status, 101)
+    t.until(lambda: admin.service()['host_rates']['hosts'] == 0, 20, 'its host is forgotten')
+    t.check(client.silent(0), 'the tunnel is open')
 
 
 def _entries(lines):
@@ -261,6 +286,26 @@ def the_first_byte_of_a_head_begins_its_header_timeout_though_it_came_with_the_r
     t.equal([client.response().status, client.response().status], [200, 408])
 
 
+def half_a_head_behind_a_request_ends_the_connection_with_its_sender(t):
+    client = t.client(t.weir(t.origin()))
+    t.equal(client.ask().status, 200)
+    client.send(b'GET / HTTP/1.1\r\nHo')
+    client.finish()
+    client.closed()
+
+
+def a_connection_that_names_one_client_to_the_target_is_closed_when_it_has_served_him(t):
+    def handler(conn):
+        conn.line('a PROXY header')
+        while conn.request() is not None:
+            conn.send(answer())
+    origin = t.origin(handler=handler)
+    client = t.client(t.weir(origin, send_proxy='v1'))
+    t.equal(client.ask().status, 200)
+    origin.wait(lambda: not origin.live, 10, 'the end of the connection')
+    t.check(client.silent(0), 'the client may ask again')
+
+
 # The end of a connection
 
 def _refuses(client, data=b'x'):
@@ -314,6 +359,15 @@ def half_an_answer_ends_with_a_reset_though_a_byte_lies_there_unread(t):
     go.set()
     client.rest()
     t.check(client.reset, 'the client saw a clean end')
+
+
+def half_an_answer_that_shows_it_by_itself_is_not_taken_back_by_a_reset(t):
+    for version, framing, data in (('HTTP/1.1', 'Transfer-Encoding: chunked', b'5\r\nhello\r\n'), ('HTTP/1.0', 'Content-Length: 10', b'hello')):
+        origin, go = _answers_when_told(t, answer(data, fields=[framing], length=False))
+        go.set()
+        client = t.client(t.weir(origin))
+        client.send(request(version=version))
+        t.check(client.rest().endswith(data) and not client.reset, f'{version}: a reset')
 
 
 def a_goodbye_that_finds_no_room_is_said_when_there_is_some(t):
