@@ -134,13 +134,22 @@ def without_memory_for_a_request_its_client_is_told_and_the_others_are_served(t)
         held.append(t.client(weir, seconds=20))
         held[-1].send(request(target='/held'))
         t.until(lambda: faults.fired or '/held' in origin.targets()[before:], what='a request that is held')
-        return held.pop().response() if faults.fired else None
+        return last_of(held.pop()) if faults.fired else None
+
+    def last_of(client):
+        response = client.response()
+        client.closed()
+        return response
 
     def refused(has_waited):
         """The answer of who gets no memory. What is held takes all that is free; after a while, for who has been answered gives
         its own back a moment later."""
         for _ in range(100):
-            response = hold() or (waiting.ask() if has_waited else None)
+            response = hold()
+            if response is None and has_waited:
+                response = waiting.ask()
+                if faults.fired:
+                    waiting.closed()
             if faults.fired:
                 return response
         return None

@@ -132,6 +132,36 @@ def an_answer_that_agrees_to_an_upgrade_says_by_whom_it_came(t):
         t.check(response.status == 101 and re.fullmatch(wanted, str(response.get('via'))), f'{response}')
 
 
+def an_upgrade_to_something_else_than_what_was_offered_is_502(t):
+    for fields in ('Connection: Upgrade\r\nUpgrade: y\r\n', ''):
+        handler = (lambda fields: lambda conn: conn.request() and conn.send(
+            b'HTTP/1.1 101 Switching Protocols\r\n' + fields.encode() + b'\r\n'))(fields)
+        t.equal(t.get(t.weir(t.origin(handler=handler)), fields=['Connection: Upgrade', 'Upgrade: x']).status, 502, fields)
+
+
+def the_time_of_the_target_lasts_until_its_answers_end(t):
+    go = threading.Event()
+
+    def handler(conn):
+        while conn.request() is not None:
+            conn.send(answer(b'begun', fields=['Content-Length: 9'], length=False))
+            go.wait(t.s(20))
+            conn.send(b' end')
+    weir = t.weir(t.origin(handler=handler), access_log='-', log_format='json')
+    client = t.client(weir)
+    client.send(request())
+    head = client.head()
+    t.equal(client.exactly(5), b'begun')
+    begun = time.monotonic()
+    t.check(client.silent(0.2), 'nothing yet')
+    waited_us = (time.monotonic() - begun) * 1e6
+    go.set()
+    t.equal((head.status, client.exactly(4)), (200, b' end'))
+    t.check(weir.out.wait(_entries, t.s(10)), 'no line')
+    entry = _entries(weir.out.lines)[0]
+    t.check(waited_us <= entry['upstream_us'] <= entry['total_us'], f'{waited_us} {entry}')
+
+
 def while_a_tunnel_is_open_it_holds_nothing_of_its_hosts_rate(t):
     origin = t.origin(handler=_tunnels)
     weir = _forward(t, admin=0, host_rate=100)
@@ -304,6 +334,22 @@ def a_connection_that_names_one_client_to_the_target_is_closed_when_it_has_serve
     t.equal(client.ask().status, 200)
     origin.wait(lambda: not origin.live, 10, 'the end of the connection')
     t.check(client.silent(0), 'the client may ask again')
+
+
+def who_comes_without_a_proxy_header_leaves_nothing_behind(t):
+    faults = Faults(t)
+    weir = t.weir(t.origin(), environment=faults.environment, proxy_protocol='on', trust_forwarded='127.0.0.1')
+
+    def come_and_go():
+        client = t.client(weir)
+        client.send(b'nonsense\r\n')
+        client.rest()
+        client.close()
+    come_and_go()
+    before = faults.get('blocks')
+    for _ in range(30):
+        come_and_go()
+    t.until(lambda: faults.get('blocks') < before + 20, 10, 'its memory is given back')
 
 
 # The end of a connection
