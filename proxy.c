@@ -265,7 +265,6 @@ static void begin_request(struct road *r)
 	r->has_request = false;
 	r->sleeper.client_has_more = false;
 	r->admission.limit_count = 0;
-	r->admission.refused_by = NULL;
 	r->refused_by = NULL;
 	r->ending = END_CLOSE;
 	r->traces = log_wants_traces(r->proxy->log);
@@ -427,7 +426,6 @@ static bool shake_hands(struct road *r, bool is_unwanted)
 static void refuse_too_many(struct road *r, bool is_told)
 {
 	begin_request(r);
-	r->admission.refused_by = "client_connections";
 	admit_refuse_over_limit(r, "client_connections", US_PER_S);
 	if (is_told)
 		send_answer(r);
