@@ -78,8 +78,11 @@ def each_request_of_a_connection_is_counted_as_what_became_of_it(t):
 
 
 def a_request_that_found_no_target_takes_nothing_from_the_threshold(t):
-    client = t.client(t.weir(t.refused(), threshold='2/h'))
+    weir = t.weir(t.refused(), threshold='2/h', admin=0)
+    admin, client = Admin(t, weir), t.client(weir)
     t.equal([client.ask().status for _ in range(5)], [500] * 5)
+    service = t.until(lambda: admin.service() if admin.service()['requests_total'] == 5 else None, 10, 'all of them')
+    t.equal([service['outstanding'], service['started_total'], service['available']], [0, 0, 2])
 
 
 def how_long_a_tunnel_lasted_is_no_requests_duration(t):
@@ -162,13 +165,14 @@ def the_time_of_the_target_lasts_until_its_answers_end(t):
     t.check(waited_us <= entry['upstream_us'] <= entry['total_us'], f'{waited_us} {entry}')
 
 
-def while_a_tunnel_is_open_it_holds_nothing_of_its_hosts_rate(t):
-    origin = t.origin(handler=_tunnels)
+def neither_an_open_tunnel_nor_a_request_that_has_ended_holds_anything_of_its_hosts_rate(t):
+    origin, other = t.origin(handler=_tunnels), t.origin()
     weir = _forward(t, admin=0, host_rate=100)
     admin, client = Admin(t, weir), t.client(weir)
     client.send(request(target=f'http://127.0.0.1:{origin.port}/', fields=['Connection: Upgrade', 'Upgrade: x']))
     t.equal(client.response().status, 101)
-    t.until(lambda: admin.service()['host_rates']['hosts'] == 0, 20, 'its host is forgotten')
+    t.equal(t.get(weir, f'http://127.0.0.1:{other.port}/').status, 200)
+    t.until(lambda: admin.service()['host_rates']['hosts'] == 0, 20, 'both hosts are forgotten')
     t.check(client.silent(0), 'the tunnel is open')
 
 
