@@ -1,7 +1,8 @@
 /* roads.c: see roads.h.
  *
- * The free roads are a stack under a mutex: the last one given back is the first one taken. More than FREE_MAX are not
- * kept, so that a burst of requests does not leave its memory behind for good.
+ * The free roads are a stack under a mutex: the last one given back is the first one taken. From time to time those are freed
+ * that nobody has needed since the time before: as many as the stack had left at its lowest. So a burst of requests does not
+ * leave its memory behind for good, and while it lasts no request pays for making and freeing its own.
  *
  * The invariant: a connection is in one place, in the seat or in the road; the other's descriptor is -1. The
  * descriptor that was told to worker_cut() stays the same, whichever it is in.
@@ -15,7 +16,6 @@
 #include "forward.h"
 #include "lib/ts.h"
 
-#define FREE_MAX 256
 /* Room for the fields we add to a head. */
 #define HEAD_ROOM (4u * 1024u)
 
@@ -24,6 +24,7 @@ struct roads {
 	pthread_mutex_t mutex;
 	struct road *free GUARDED_BY(roads_mutex);
 	unsigned free_count GUARDED_BY(roads_mutex);
+	unsigned least_free GUARDED_BY(roads_mutex); /* the lowest that free_count was since roads_trim() */
 };
 
 LOCK_VERBS(roads, mutex, roads_mutex)
@@ -119,6 +120,8 @@ static struct road *pop_free(struct roads *roads)
 		roads->free = r->next_free;
 		roads->free_count--;
 	}
+	if (roads->free_count < roads->least_free)
+		roads->least_free = roads->free_count;
 	roads_unlock(roads);
 	return r;
 }
@@ -142,15 +145,23 @@ struct road *roads_take(struct roads *roads, const struct seat *seat)
 void roads_give_back(struct roads *roads, struct road *r)
 {
 	roads_lock(roads);
-	bool is_kept = roads->free_count < FREE_MAX;
-	if (is_kept) {
-		r->next_free = roads->free;
-		roads->free = r;
-		roads->free_count++;
-	}
+	r->next_free = roads->free;
+	roads->free = r;
+	roads->free_count++;
 	roads_unlock(roads);
-	if (!is_kept)
+}
+
+void roads_trim(struct roads *roads)
+{
+	struct road *r;
+	roads_lock(roads);
+	unsigned surplus = roads->least_free;
+	roads_unlock(roads);
+	for (; surplus > 0 && (r = pop_free(roads)) != NULL; surplus--)
 		end_road(r);
+	roads_lock(roads);
+	roads->least_free = roads->free_count;
+	roads_unlock(roads);
 }
 
 struct road *roads_rise(struct roads *roads, struct seat *seat)

@@ -46,6 +46,9 @@ struct road *roads_take(struct roads *roads, const struct seat *seat);
 /* It holds nothing any more. */
 void roads_give_back(struct roads *roads, struct road *road);
 
+/* Frees the memory of those that nobody has needed since the last call. Any thread. */
+void roads_trim(struct roads *roads);
+
 /* Takes a road for what has come on the seat's connection, which moves to it. NULL when out of memory: it stays. */
 struct road *roads_rise(struct roads *roads, struct seat *seat);
 /* The connection is silent: it moves to the seat, and the road is given back. */

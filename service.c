@@ -207,6 +207,7 @@ static bool next_probe(void *context, uint64_t now_us, struct probe_job *job, ui
 	struct settings *settings = service_settings(proxy, &generation);
 	if (now_us >= proxy->reap_us) {
 		upstreams_reap(proxy->upstreams, settings->idle_timeout_us);
+		roads_trim(proxy->roads);
 		if (proxy->hosts != NULL)
 			hosts_reap(proxy->hosts, settings->idle_timeout_us, now_us);
 		if (proxy->host_rates != NULL)
