@@ -114,10 +114,9 @@ bool admit_client_has_more(void *context)
 	return client_has_sent_more(context);
 }
 
-/* What the answer of a line means for the request that stood there since begun_us. limit: the name of the line. */
-static enum step step_of(struct road *r, enum line_answer answer, const struct line_turn *turn, const char *limit, uint64_t begun_us)
+/* What the answer of a line means for the request that stood there. limit: the name of the line. */
+static enum step step_of(struct road *r, enum line_answer answer, const struct line_turn *turn, const char *limit)
 {
-	uint64_t waited_us = turn->waited ? clock_us() - begun_us : 0;
 	switch (answer) {
 	case LINE_FULL:
 		return admit_refuse_over_limit(r, limit, limiter_retry_after_us(turn->limiter, clock_us()));
@@ -129,8 +128,8 @@ static enum step step_of(struct road *r, enum line_answer answer, const struct l
 		break;
 	}
 	if (turn->waited) {
-		r->record.wait_us += waited_us;
-		road_trace(r, "wait     %.6f s in line, behind the %s", (double)waited_us / 1e6, limit);
+		r->record.wait_us += turn->waited_us;
+		road_trace(r, "wait     %.6f s in line, behind the %s", (double)turn->waited_us / 1e6, limit);
 	}
 	return STEP_ON;
 }
@@ -138,16 +137,14 @@ static enum step step_of(struct road *r, enum line_answer answer, const struct l
 /* Takes a slot of one limiter; waits for one if need be. */
 static enum step take_turn(struct road *r, struct line_turn *turn, const char *limit)
 {
-	uint64_t begun_us = clock_us();
 	r->sleeper.client_fd = r->exchange.client.fd;
-	return step_of(r, line_take(turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), turn, limit, begun_us);
+	return step_of(r, line_take(turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), turn, limit);
 }
 
 enum step admit_renew_slot(struct road *r)
 {
-	uint64_t begun_us = clock_us();
 	r->sleeper.client_fd = r->exchange.client.fd;
-	return step_of(r, line_renew(&r->turn, &r->sleeper), &r->turn, THRESHOLD, begun_us);
+	return step_of(r, line_renew(&r->turn, &r->sleeper), &r->turn, THRESHOLD);
 }
 
 /* The host's limiter is held from the first try to the end of the request: the answer tells the client what is left under it. */
@@ -260,10 +257,10 @@ enum step admit_take_slot(struct road *r)
 	return step;
 }
 
-void admit_use_slot(struct road *r)
+void admit_use_slot(struct road *r, uint64_t now_us)
 {
-	line_use(&r->host_turn);
-	line_use(&r->turn);
+	line_use(&r->host_turn, now_us);
+	line_use(&r->turn, now_us);
 	if (r->has_shared_start)
 		redis_store_started(r->proxy->store, &r->shared_start);
 	r->has_shared_start = false;
@@ -351,7 +348,8 @@ static enum step check_reverse(struct road *r)
 		request->keep_alive = false;
 		return step;
 	}
-	if (!balancer_any_in(r->proxy->balancer)) /* nobody should wait for nothing */
+	/* Nobody should wait for nothing. */
+	if (r->settings->threshold.count > 0 && !balancer_any_in(r->proxy->balancer))
 		return road_refuse_unavailable(r);
 	return STEP_ON;
 }

@@ -42,10 +42,10 @@ static struct rewrite_request how_to_send(const struct road *r, const char *targ
 }
 
 /* The slot is used if something left for the target, at the moment it had left. */
-static void settle_slot(struct road *r)
+static void settle_slot(struct road *r, uint64_t now_us)
 {
 	if (r->exchange.sent_bytes > 0)
-		admit_use_slot(r);
+		admit_use_slot(r, now_us);
 }
 
 enum attempt attempt_of(enum step step)
@@ -124,13 +124,14 @@ enum attempt attempt_send(struct road *r, const char *host, bool was_reused, con
 	if (r->turn.waited && !conn_is_quiet(x->upstream.fd, x->upstream.tls)) /* the target did not wait for us, and need not */
 		return ATTEMPT_FRESH;
 	enum exchange_result result = exchange_send(x, &how);
-	r->upstream_begun_us = clock_us();
+	uint64_t sent_us = clock_us();
 	road_trace(r, "send     %llu bytes to %s", (unsigned long long)x->sent_bytes, r->target_text);
-	settle_slot(r);
+	settle_slot(r, sent_us);
 	if (result == EXCHANGE_OK)
 		result = exchange_await_head(x, how.forwarded == REWRITE_OFF ? NULL : r->proxy->via);
-	settle_slot(r); /* nothing had left at first: the target took no byte until later */
-	r->record.upstream_us += clock_us() - r->upstream_begun_us;
+	r->upstream_begun_us = clock_us();
+	settle_slot(r, r->upstream_begun_us); /* nothing had left at first: the target took no byte until later */
+	r->record.upstream_us += r->upstream_begun_us - sent_us;
 	r->last_result = result;
 	return judge(r, result, was_reused, blame);
 }

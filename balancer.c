@@ -435,7 +435,8 @@ bool balancer_pick(struct balancer *b, uint64_t key_hash, struct balancer_tried 
 		tried->count++;
 		t->active++;
 		t->requests_total++;
-		*out = (struct balancer_pick){ .slot = t->slot, .stay = t->stay, .item = t->item };
+		*out = (struct balancer_pick){
+			.slot = t->slot, .stay = t->stay, .is_trial = t->is_on_trial, .item = t->item };
 	}
 	balancer_unlock(b);
 	return t != NULL;
@@ -469,6 +470,8 @@ void balancer_succeeded(struct balancer *b, const struct balancer_pick *pick)
 {
 	struct target *t;
 
+	if (!pick->is_trial) /* and none has begun in this stay: a trial begins when a target comes in */
+		return;
 	balancer_lock(b);
 	t = b->slots[pick->slot];
 	if (pick->stay == t->stay)

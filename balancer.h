@@ -48,6 +48,7 @@ struct balancer_entry {
 struct balancer_pick {
 	unsigned slot;
 	unsigned stay; /* in which of the target's stays in the rotation it was made: tells old news from new */
+	bool is_trial; /* a TCP probe brought the target back, and no request had succeeded since */
 	void *item;
 };
 

@@ -285,7 +285,7 @@ static int connect_to(struct road *r, const struct address *address, struct trou
 	trouble->error = trouble->result == CONN_OK ? 0 : errno;
 	/* The first packet of a tunnel is on its way: how long the host takes to answer it is no lateness of the start. */
 	if (r->exchange.request.method == HTTP_CONNECT && r->settings->parent == NULL && !never_left(trouble))
-		admit_use_slot(r);
+		admit_use_slot(r, clock_us());
 	if (trouble->result == CONN_OK) {
 		trouble->result = conn_await_connected(fd, address, deadline_us);
 		trouble->error = trouble->result == CONN_OK ? 0 : errno;

@@ -75,7 +75,7 @@ void line_close(struct line_sleeper *sleeper)
 	sleeper->wake_fd = -1;
 }
 
-/* Stands in line until the limiter says go. */
+/* Sleeps until the limiter says go. */
 static enum line_answer wait_for_turn(struct line_turn *turn, struct line_sleeper *sleeper)
 {
 	for (;;) {
@@ -96,6 +96,18 @@ static enum line_answer wait_for_turn(struct line_turn *turn, struct line_sleepe
 	}
 }
 
+/* The ticket is in the line: until it is out. */
+static enum line_answer stand_in_line(struct line_turn *turn, struct line_sleeper *sleeper)
+{
+	uint64_t begun_us = clock_us();
+	turn->has_slot = false;
+	turn->waited = true;
+	group_kick(turn->group);
+	enum line_answer answer = wait_for_turn(turn, sleeper);
+	turn->waited_us += clock_us() - begun_us;
+	return answer;
+}
+
 /* Asks for a slot, with something to be woken by should it be given a place in line instead. */
 static enum limiter_answer enter(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client)
 {
@@ -110,6 +122,7 @@ static enum limiter_answer enter(struct line_turn *turn, struct line_sleeper *sl
 enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper, uint64_t client, bool is_exempt)
 {
 	turn->waited = false;
+	turn->waited_us = 0;
 	if (turn->has_slot)
 		return LINE_GO;
 	turn->ticket.owner = sleeper;
@@ -123,16 +136,13 @@ enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper,
 	case LIMITER_WAIT:
 		break;
 	}
-	turn->waited = true;
-	if (sleeper->wake_fd < 0)
-		return LINE_NO_DESCRIPTOR;
-	group_kick(turn->group);
-	return wait_for_turn(turn, sleeper);
+	return sleeper->wake_fd < 0 ? LINE_NO_DESCRIPTOR : stand_in_line(turn, sleeper);
 }
 
 enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper)
 {
 	turn->waited = false;
+	turn->waited_us = 0;
 	if (!turn->has_slot || turn->ticket.until_us == UINT64_MAX) /* a slot of our own does not die */
 		return LINE_GO;
 	/* Before the question: from the answer "no" on the ticket is in line, and may be woken. */
@@ -141,10 +151,7 @@ enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper
 		return LINE_NO_DESCRIPTOR;
 	}
 	while (!limiter_may_start(turn->limiter, &turn->ticket, clock_us())) {
-		turn->has_slot = false;
-		turn->waited = true;
-		group_kick(turn->group);
-		enum line_answer answer = wait_for_turn(turn, sleeper);
+		enum line_answer answer = stand_in_line(turn, sleeper);
 		if (answer != LINE_GO)
 			return answer;
 	}
@@ -167,10 +174,10 @@ bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt)
 	return turn->has_slot;
 }
 
-void line_use(struct line_turn *turn)
+void line_use(struct line_turn *turn, uint64_t now_us)
 {
 	if (turn->has_slot)
-		limiter_started(turn->limiter, &turn->ticket, clock_us());
+		limiter_started(turn->limiter, &turn->ticket, now_us);
 	turn->has_slot = false;
 }
 

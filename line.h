@@ -45,7 +45,8 @@ struct line_turn {
 	struct group *group;
 	struct limiter_ticket ticket;
 	bool has_slot;
-	bool waited; /* the last line_take() or line_renew() was not answered at once */
+	bool waited; /* the last line_take() or line_renew() was not answered at once … */
+	uint64_t waited_us; /* … and this is how long it stood in line */
 };
 
 enum line_answer {
@@ -66,8 +67,8 @@ enum line_answer line_take(struct line_turn *turn, struct line_sleeper *sleeper,
 enum line_answer line_renew(struct line_turn *turn, struct line_sleeper *sleeper);
 /* line_take() without waiting: false when it could not start at once. */
 bool line_try(struct line_turn *turn, uint64_t client, bool is_exempt);
-/* The slot in hand is used up: the request's first bytes have left, just now. Without one: nothing. */
-void line_use(struct line_turn *turn);
+/* The slot in hand is used up: the request's first bytes have left, and since then it became now_us. Without one: nothing. */
+void line_use(struct line_turn *turn, uint64_t now_us);
 /* The slot in hand will not be used: it is the next one's. Without one: nothing. */
 void line_give_back(struct line_turn *turn);
 

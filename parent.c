@@ -57,7 +57,7 @@ static enum step send_question(struct road *r)
 	uint64_t deadline_us = clock_us() + r->settings->response_timeout_us;
 	enum conn_result result = conn_send(&x->upstream, &part, 1, deadline_us, &sent_bytes);
 	if (sent_bytes > 0)
-		admit_use_slot(r);
+		admit_use_slot(r, clock_us());
 	if (result == CONN_TIMEOUT)
 		return refuse_silence(r);
 	return result == CONN_OK ? STEP_ON : refuse_closed(r);

@@ -189,7 +189,6 @@ static enum step relay_answer(struct road *r)
 	struct exchange *x = &r->exchange;
 	const char *via = r->settings->forwarded == FORWARDED_OFF ? NULL : r->proxy->via;
 	bool keep_alive = x->request.keep_alive && !worker_is_draining(r->worker);
-	uint64_t begun_us = clock_us();
 	if (x->response.status == 101)
 		return x->request.upgrade.at != NULL && x->response.upgrade.at != NULL &&
 		                       http_upgrade_was_offered(x->request.upgrade, x->response.upgrade) ?
@@ -204,7 +203,7 @@ static enum step relay_answer(struct road *r)
 	if (result == EXCHANGE_TARGET_BAD)
 		return road_refuse(r, 502, "http_protocol_error", x->why);
 	r->record.status = x->response.status;
-	r->record.upstream_us += clock_us() - begun_us;
+	r->record.upstream_us += clock_us() - r->upstream_begun_us;
 	r->record.bytes_out = x->down.body.payload_bytes;
 	road_trace(r, "relay    %llu bytes to %s", (unsigned long long)r->record.bytes_out, r->peer_text);
 	if (result == EXCHANGE_OK) {
@@ -316,7 +315,7 @@ static bool wait_in(struct seat *seat, uint64_t patience_us)
 	/* What a client connects for is often there by now. */
 	enum conn_result result = seat->is_first_request || !may_wait ? conn_try_fill(&seat->client) : CONN_WOULD_BLOCK;
 	if (result == CONN_WOULD_BLOCK && may_wait)
-		result = conn_fill(&seat->client, clock_us() + patience_us);
+		result = conn_fill_within(&seat->client, patience_us);
 	if (result != CONN_OK)
 		return false;
 	worker_resume(seat->worker);

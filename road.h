@@ -80,7 +80,8 @@ struct road {
 	char details[HOSTS_NAME_MAX + 64]; /* why, when that is no fixed phrase */
 	char fields[RATELIMIT_MAX];
 	const char *refused_by; /* the limit that refused it, or NULL */
-	uint64_t begun_us, upstream_begun_us;
+	uint64_t begun_us;
+	uint64_t upstream_begun_us; /* since when a target has been busy with it, as far as record.upstream_us has not counted that */
 	bool traces;      /* each hop is written to the log: see road_trace() */
 	uint64_t number;  /* of this request, for its traces */
 };
@@ -115,8 +116,9 @@ bool admit_client_has_more(void *context);
 /* Right before the first byte of a try leaves: is the slot in hand still good? One that a group's master gave may have died while a
    connection was made; then this waits for another, at the front of the line. r->turn.waited tells that it did. */
 enum step admit_renew_slot(struct road *r);
-/* The slots in hand (the threshold's, its host's) are used up: the request's first bytes have left, just now. Without one: nothing. */
-void admit_use_slot(struct road *r);
+/* The slots in hand (the threshold's, its host's) are used up: the request's first bytes have left, and since then it became now_us.
+   Without one: nothing. */
+void admit_use_slot(struct road *r, uint64_t now_us);
 /* The slots in hand will not be used: they are the next ones'. Without one: nothing. */
 void admit_give_slot_back(struct road *r);
 /* Refuses by a limit that has a name: which, and when to come back. */

@@ -264,8 +264,8 @@ static bool client_has_sent_more(void *context)
 	return worker_is_draining(r->worker) || conn_unread(&r->client) > 0;
 }
 
-/* What the answer of the line means for the message that stood there since begun_us. */
-static enum step step_of(struct road *r, enum line_answer answer, uint64_t begun_us)
+/* What the answer of the line means for the message that stood there. */
+static enum step step_of(struct road *r, enum line_answer answer)
 {
 	switch (answer) {
 	case LINE_GO:
@@ -280,7 +280,7 @@ static enum step step_of(struct road *r, enum line_answer answer, uint64_t begun
 		return STEP_OVER;
 	}
 	if (r->turn.waited) {
-		r->record.wait_us += clock_us() - begun_us;
+		r->record.wait_us += r->turn.waited_us;
 		trace(r, "wait     in line, behind the threshold");
 	}
 	return STEP_ON;
@@ -292,8 +292,7 @@ static enum step take_slot(struct road *r)
 	r->turn.limiter = r->proxy->limiter;
 	r->turn.group = r->proxy->group;
 	r->sleeper.client_fd = r->client.fd;
-	uint64_t begun_us = clock_us();
-	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt), begun_us);
+	return step_of(r, line_take(&r->turn, &r->sleeper, r->admission.client_number, r->admission.is_exempt));
 }
 
 /* May this client come in, and is it within its own limits? The rules are made for HTTP: to them a message is a
@@ -337,7 +336,7 @@ enum attempt {
 static void settle_slot(struct road *r, size_t sent_bytes)
 {
 	if (sent_bytes > 0)
-		line_use(&r->turn);
+		line_use(&r->turn, clock_us());
 }
 
 static bool is_an_answer(struct road *r, const char **why_not)
@@ -417,8 +416,7 @@ static enum attempt connect_in_time(struct road *r, enum step *step, const char 
 		enum attempt attempt = connect_to_server(r, why_not);
 		if (attempt != ATTEMPT_ANSWERED)
 			return attempt;
-		uint64_t begun_us = clock_us();
-		*step = step_of(r, line_renew(&r->turn, &r->sleeper), begun_us);
+		*step = step_of(r, line_renew(&r->turn, &r->sleeper));
 		if (*step == STEP_ON && (!r->turn.waited || conn_is_quiet(r->server.fd, r->server.tls)))
 			return ATTEMPT_ANSWERED;
 		upstream_discard(&r->server, worker_cut(r->worker));

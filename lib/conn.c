@@ -23,6 +23,8 @@
 #include "clock.h"
 #include "socket.h"
 
+#define GATHER_BYTES 2048u
+
 void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity)
 {
 	memset(conn, 0, sizeof *conn);
@@ -108,27 +110,41 @@ static enum conn_result fill_from_tls(struct conn *conn, uint64_t deadline_us, e
 	return from_tls(result, later);
 }
 
+/* One call. CONN_WOULD_BLOCK: nothing came that long, or not even that long. */
+static enum conn_result receive(struct conn *conn, uint64_t left_us)
+{
+	socket_may_block(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
+	ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, 0);
+	if (count < 0)
+		return errno == EINTR ? CONN_WOULD_BLOCK : from_errno(errno);
+	conn->end += (size_t)count;
+	return count > 0 ? CONN_OK : CONN_END;
+}
+
 enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us)
 {
 	if (!make_room(conn))
 		return CONN_FULL;
-	for (;;) {
+	enum conn_result result = CONN_WOULD_BLOCK;
+	while (result == CONN_WOULD_BLOCK) {
 		uint64_t left_us = clock_left_us(deadline_us);
 		if (left_us == 0)
 			return CONN_TIMEOUT;
 		if (conn->tls != NULL)
 			return fill_from_tls(conn, deadline_us, CONN_TIMEOUT);
-		socket_may_block(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
-		ssize_t count = recv(conn->fd, conn->buffer + conn->end, conn->capacity - conn->end, 0);
-		if (count > 0) {
-			conn->end += (size_t)count;
-			return CONN_OK;
-		}
-		if (count == 0)
-			return CONN_END;
-		if (errno != EINTR && from_errno(errno) == CONN_BROKEN)
-			return CONN_BROKEN;
+		result = receive(conn, left_us);
 	}
+	return result;
+}
+
+enum conn_result conn_fill_within(struct conn *conn, uint64_t patience_us)
+{
+	if (conn->tls != NULL)
+		return conn_fill(conn, clock_us() + patience_us);
+	if (!make_room(conn))
+		return CONN_FULL;
+	enum conn_result result = receive(conn, patience_us);
+	return result == CONN_WOULD_BLOCK ? CONN_TIMEOUT : result;
 }
 
 enum conn_result conn_try_fill(struct conn *conn)
@@ -175,6 +191,19 @@ static void count_sent(struct conn *conn, struct iovec **parts, int *count, size
 		conn->moved_bytes += length;
 }
 
+/* Copies small parts together; 0: they are too much for it. */
+static size_t gather(char *bytes, const struct iovec *parts, int count)
+{
+	size_t length = 0;
+	for (int i = 0; i < count; i++) {
+		if (parts[i].iov_len > GATHER_BYTES - length)
+			return 0;
+		memcpy(bytes + length, parts[i].iov_base, parts[i].iov_len);
+		length += parts[i].iov_len;
+	}
+	return length;
+}
+
 /* One call's worth. deadline_us TLS_NOW: what can be sent now. */
 static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *count, uint64_t deadline_us, size_t *sent)
 {
@@ -190,8 +219,12 @@ static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *
 	}
 	struct msghdr message = { .msg_iov = *parts, .msg_iovlen = (size_t)*count };
 	int flags = MSG_NOSIGNAL | (deadline_us == TLS_NOW ? MSG_DONTWAIT : 0);
-	/* One part alone, as most requests are, spares the kernel the reading of two more structures. */
+	char bytes[GATHER_BYTES];
+	/* One part alone, as most requests are, spares the kernel the reading of two more structures; that is worth the copying of a
+	   small answer, too. */
+	size_t small = *count > 1 ? gather(bytes, *parts, *count) : 0;
 	ssize_t length = *count == 1 ? send(conn->fd, (*parts)->iov_base, (*parts)->iov_len, flags) :
+	                 small > 0   ? send(conn->fd, bytes, small, flags) :
 	                               sendmsg(conn->fd, &message, flags);
 	if (length < 0)
 		return errno == EINTR ? CONN_OK : from_errno(errno);

@@ -89,6 +89,8 @@ void conn_forget(struct conn *conn);
 
 /* Reads more: blocks until at least one byte came. CONN_OK, CONN_END, CONN_TIMEOUT, CONN_BROKEN or CONN_FULL. */
 enum conn_result conn_fill(struct conn *conn, uint64_t deadline_us);
+/* The same, from now on for patience_us: without a look at the clock when something comes. */
+enum conn_result conn_fill_within(struct conn *conn, uint64_t patience_us);
 /* Takes what has arrived, without waiting. */
 enum conn_result conn_try_fill(struct conn *conn);
 

@@ -68,19 +68,18 @@ static enum exchange_result bad_body(struct exchange *x)
 	return EXCHANGE_CLIENT_BAD;
 }
 
-/* Sends what the target takes now. */
-static void send_up(struct exchange *x)
+/* Sends what the target takes now. Has anything left? */
+static bool send_up(struct exchange *x)
 {
 	size_t sent = 0;
 	uint64_t moved_before = x->upstream.moved_bytes;
 	enum conn_result result = flow_try_send(&x->up, &x->upstream, &sent);
 	x->sent_bytes += sent;
-	if (x->upstream.moved_bytes != moved_before)
-		x->moved_us = clock_us();
-	if (result != CONN_BROKEN)
-		return;
-	x->up_is_broken = true;
-	flow_end_splice(&x->up);
+	if (result == CONN_BROKEN) {
+		x->up_is_broken = true;
+		flow_end_splice(&x->up);
+	}
+	return x->upstream.moved_bytes != moved_before;
 }
 
 /* Moves the request's body on as far as that goes without waiting. */
@@ -88,7 +87,8 @@ static enum exchange_result move_up(struct exchange *x)
 {
 	while (!up_is_over(x)) {
 		if (flow_has_waiting(&x->up)) {
-			send_up(x);
+			if (send_up(x))
+				x->moved_us = clock_us();
 			if (flow_has_waiting(&x->up))
 				return EXCHANGE_OK; /* the target takes no more now, or ever */
 			continue;
@@ -129,7 +129,7 @@ enum exchange_result exchange_send(struct exchange *x, const struct rewrite_requ
 	flow_may_splice(&x->up, &x->upstream, x->pipes);
 	if (flow_take(&x->up) == FLOW_BAD)
 		return bad_body(x);
-	send_up(x);
+	(void)send_up(x);
 	x->moved_us = clock_us();
 	return EXCHANGE_OK;
 }

@@ -75,6 +75,45 @@ static void a_silent_peer_is_waited_for_until_the_deadline(void)
 	close_pair();
 }
 
+static void patience_is_as_good_as_a_deadline(void)
+{
+	open_pair();
+	uint64_t begun_us = clock_us();
+	CU_ASSERT_EQUAL(conn_fill_within(&conn, 20 * US_PER_MS), CONN_TIMEOUT);
+	CU_ASSERT_TRUE(clock_us() >= begun_us + 15 * US_PER_MS); /* the system measures it, in ticks */
+	say("hello");
+	CU_ASSERT_EQUAL(conn_fill_within(&conn, 5 * US_PER_S), CONN_OK);
+	CU_ASSERT_TRUE(waits("hello"));
+	conn.start = conn.kept = 0;
+	conn.end = conn.capacity;
+	CU_ASSERT_EQUAL(conn_fill_within(&conn, 5 * US_PER_S), CONN_FULL);
+	conn_use(&conn, conn.capacity);
+	shutdown(peer, SHUT_WR);
+	CU_ASSERT_EQUAL(conn_fill_within(&conn, 5 * US_PER_S), CONN_END);
+	close_pair();
+	conn_init(&conn, -1, buffer, sizeof buffer);
+	CU_ASSERT_EQUAL(conn_fill_within(&conn, 5 * US_PER_S), CONN_BROKEN);
+}
+
+/* Small parts go by one way, and what is larger by another: what comes is the same. */
+static void parts_arrive_in_their_order_however_large_they_are(void)
+{
+	static char sent[4096], came[sizeof sent];
+	static const size_t sizes[] = { 3, 2047, 2048, 2049, sizeof sent };
+	for (size_t i = 0; i < sizeof sent; i++)
+		sent[i] = (char)(i % 251);
+	open_pair();
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		struct iovec parts[4] = { { sent, 1 }, { sent + 1, 0 }, { sent + 1, sizes[i] - 2 }, { sent + sizes[i] - 1, 1 } };
+		size_t count;
+		CU_ASSERT_EQUAL(conn_send(&conn, parts, 4, SOON, &count), CONN_OK);
+		CU_ASSERT_EQUAL(count, sizes[i]);
+		CU_ASSERT_EQUAL(recv(peer, came, sizeof came, MSG_DONTWAIT), (ssize_t)sizes[i]);
+		CU_ASSERT_EQUAL(memcmp(sent, came, sizes[i]), 0);
+	}
+	close_pair();
+}
+
 static void the_end_is_told_apart_from_a_break(void)
 {
 	open_pair();
@@ -300,6 +339,8 @@ int main(void)
 		TEST(bytes_wait_until_they_are_used),
 		TEST(a_deadline_that_has_passed_ends_a_read_and_a_write_at_once),
 		TEST(a_silent_peer_is_waited_for_until_the_deadline),
+		TEST(patience_is_as_good_as_a_deadline),
+		TEST(parts_arrive_in_their_order_however_large_they_are),
 		TEST(the_end_is_told_apart_from_a_break),
 		TEST(a_kept_head_stays_where_it_is_while_a_body_streams_by),
 		TEST(a_full_buffer_is_said_to_be_full),

@@ -53,7 +53,7 @@ static void who_only_tries_leaves_no_place_in_line_behind(void)
 	CU_ASSERT_TRUE(line_try(&tries, 2, false));
 	CU_ASSERT_TRUE(line_try(&tries, 2, false)); /* it holds one already: no other is taken */
 	CU_ASSERT_EQUAL(report_of(l).outstanding, 1);
-	line_use(&tries);
+	line_use(&tries, clock_us());
 	CU_ASSERT_EQUAL(report_of(l).started_total, 1);
 	CU_ASSERT_FALSE(line_try(&tries, 2, false));
 	line_give_back(&tries); /* none is held: nothing happens */
@@ -73,7 +73,7 @@ static void who_tries_where_there_is_no_line_is_refused_and_holds_nothing(void)
 	CU_ASSERT_EQUAL(report_of(l).outstanding, 1);
 	line_give_back(&tries); /* the slot is the other's, and stays so */
 	CU_ASSERT_EQUAL(report_of(l).outstanding, 1);
-	line_use(&holds);
+	line_use(&holds, clock_us());
 	limiter_destroy(l);
 }
 
