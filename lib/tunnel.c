@@ -47,6 +47,7 @@ struct direction {
 	uint64_t unpiped_bytes; /* copied in large steps since the start, or since there was or should have been a pipe */
 	struct splice pipe;
 	bool is_waiting;        /* nothing moved at the last look: it is poll()'s turn */
+	bool is_drained;        /* the last read got all there was: another would get nothing */
 	bool is_ending;         /* there is no more to come; its end is to be passed on */
 	bool is_over;           /* its end was passed on */
 	bool has_taken_pipe;    /* once at least: then calls on both sockets do not block */
@@ -79,7 +80,9 @@ static enum conn_result take_in(struct direction *d)
 		if (result != CONN_WOULD_BLOCK)
 			return result;
 	}
-	return conn_try_fill(d->from);
+	enum conn_result result = conn_try_fill(d->from);
+	d->is_drained = result == CONN_OK && d->from->tls == NULL && d->from->end < d->from->capacity;
+	return result;
 }
 
 static enum conn_result send_copied(struct direction *d, size_t *sent)
@@ -141,8 +144,9 @@ static enum conn_result move_on(struct direction *d, bool *progress)
 	bool moved = false;
 	if (d->is_over || d->is_waiting)
 		return CONN_OK;
+	d->is_drained = false;
 	enum conn_result result = move(d, &moved);
-	d->is_waiting = !moved;
+	d->is_waiting = !moved || (d->is_drained && !has_waiting(d) && !d->is_ending);
 	*progress = *progress || moved;
 	return result;
 }
