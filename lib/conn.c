@@ -110,7 +110,7 @@ static enum conn_result fill_from_tls(struct conn *conn, uint64_t deadline_us, e
 	return from_tls(result, later);
 }
 
-/* One call. CONN_WOULD_BLOCK: nothing came that long, or not even that long. */
+/* One call. CONN_WOULD_BLOCK: nothing came that long, or it was interrupted (errno says which). */
 static enum conn_result receive(struct conn *conn, uint64_t left_us)
 {
 	socket_may_block(conn->fd, SO_RCVTIMEO, &conn->receive_timeout_us, left_us);
@@ -143,7 +143,10 @@ enum conn_result conn_fill_within(struct conn *conn, uint64_t patience_us)
 		return conn_fill(conn, clock_us() + patience_us);
 	if (!make_room(conn))
 		return CONN_FULL;
-	enum conn_result result = receive(conn, patience_us);
+	enum conn_result result;
+	do
+		result = receive(conn, patience_us);
+	while (result == CONN_WOULD_BLOCK && errno == EINTR); /* all patience anew: nobody is interrupted often */
 	return result == CONN_WOULD_BLOCK ? CONN_TIMEOUT : result;
 }
 

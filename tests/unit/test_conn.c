@@ -3,8 +3,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -93,6 +95,35 @@ static void patience_is_as_good_as_a_deadline(void)
 	close_pair();
 	conn_init(&conn, -1, buffer, sizeof buffer);
 	CU_ASSERT_EQUAL(conn_fill_within(&conn, 5 * US_PER_S), CONN_BROKEN);
+}
+
+static volatile sig_atomic_t alarms;
+
+static void interrupt(int signal)
+{
+	(void)signal;
+	if (++alarms == 5)
+		(void)!write(peer, "hello", 5);
+}
+
+/* A call with a timeout is interrupted by a signal, and by SIGSTOP and SIGCONT, whatever the handler's flags say (signal(7)). */
+static void an_interrupted_wait_goes_on(void)
+{
+	struct sigaction action = { .sa_handler = interrupt }, before;
+	struct itimerval often = { { .tv_usec = 2000 }, { .tv_usec = 2000 } }, never = { { 0, 0 }, { 0, 0 } };
+	for (int way = 0; way < 2; way++) {
+		open_pair();
+		alarms = 0;
+		sigaction(SIGALRM, &action, &before);
+		setitimer(ITIMER_REAL, &often, NULL);
+		enum conn_result result = way == 0 ? conn_fill(&conn, SOON) : conn_fill_within(&conn, 5 * US_PER_S);
+		setitimer(ITIMER_REAL, &never, NULL);
+		sigaction(SIGALRM, &before, NULL);
+		CU_ASSERT_EQUAL(result, CONN_OK);
+		CU_ASSERT_TRUE(waits("hello"));
+		CU_ASSERT_TRUE(alarms >= 5);
+		close_pair();
+	}
 }
 
 /* Small parts go by one way, and what is larger by another: what comes is the same. */
@@ -340,6 +371,7 @@ int main(void)
 		TEST(a_deadline_that_has_passed_ends_a_read_and_a_write_at_once),
 		TEST(a_silent_peer_is_waited_for_until_the_deadline),
 		TEST(patience_is_as_good_as_a_deadline),
+		TEST(an_interrupted_wait_goes_on),
 		TEST(parts_arrive_in_their_order_however_large_they_are),
 		TEST(the_end_is_told_apart_from_a_break),
 		TEST(a_kept_head_stays_where_it_is_while_a_body_streams_by),
