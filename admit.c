@@ -348,8 +348,7 @@ static enum step check_reverse(struct road *r)
 		request->keep_alive = false;
 		return step;
 	}
-	/* Nobody should wait for nothing. */
-	if (r->settings->threshold.count > 0 && !balancer_any_in(r->proxy->balancer))
+	if (!balancer_any_in(r->proxy->balancer)) /* nobody should wait for nothing */
 		return road_refuse_unavailable(r);
 	return STEP_ON;
 }

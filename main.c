@@ -54,7 +54,7 @@ static void say_error(const char *error)
 /* ---- descriptors ---------------------------------------------------------------------------------------------------- */
 
 /* What one connection of a client's takes: its own descriptor, one to a target (or, before that, one to wait for a place under a cap
-   with: never both), and one to wait in line with, which its thread keeps. */
+   with: never both), and one to wait in line with, which the memory of its request keeps. */
 static rlim_t files_of_client(const struct settings *settings)
 {
 	return settings->backlog_requests > 0 || (settings->mode == MODE_FORWARD && settings->host_backlog_us > 0) ? 3 : 2;

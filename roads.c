@@ -67,6 +67,15 @@ static void end_road(struct road *r)
 	free(r);
 }
 
+static void end_roads(struct road *r)
+{
+	while (r != NULL) {
+		struct road *next = r->next_free;
+		end_road(r);
+		r = next;
+	}
+}
+
 static struct road *begin_road(struct proxy *proxy)
 {
 	struct road *r = malloc(sizeof *r);
@@ -103,11 +112,7 @@ void roads_destroy(struct roads *roads)
 	struct road *free_roads = roads->free;
 	roads->free = NULL;
 	roads_unlock(roads);
-	while (free_roads != NULL) {
-		struct road *next = free_roads->next_free;
-		end_road(free_roads);
-		free_roads = next;
-	}
+	end_roads(free_roads);
 	pthread_mutex_destroy(&roads->mutex);
 	free(roads);
 }
@@ -151,17 +156,19 @@ void roads_give_back(struct roads *roads, struct road *r)
 	roads_unlock(roads);
 }
 
+/* Those that nobody needed are the lowest of the stack. */
 void roads_trim(struct roads *roads)
 {
-	struct road *r;
 	roads_lock(roads);
-	unsigned surplus = roads->least_free;
+	unsigned needed = roads->free_count - roads->least_free;
+	struct road **place = &roads->free;
+	for (unsigned i = 0; i < needed; i++)
+		place = &(*place)->next_free;
+	struct road *unneeded = *place;
+	*place = NULL;
+	roads->free_count = roads->least_free = needed;
 	roads_unlock(roads);
-	for (; surplus > 0 && (r = pop_free(roads)) != NULL; surplus--)
-		end_road(r);
-	roads_lock(roads);
-	roads->least_free = roads->free_count;
-	roads_unlock(roads);
+	end_roads(unneeded);
 }
 
 struct road *roads_rise(struct roads *roads, struct seat *seat)

@@ -306,18 +306,26 @@ static void end_serving(struct serving *serving)
 /* Those that were replaced and have served their last connection: nothing else would give back what they hold. */
 static void end_retired(struct proxy *proxy)
 {
+	struct serving *ended = NULL;
 	proxy_lock(proxy);
 	struct serving **place = &proxy->serving->next;
 	while (*place != NULL) {
 		struct serving *serving = *place;
-		if (!crew_wait(serving->crew, 0)) {
+		if (!crew_has_ended(serving->crew)) {
 			place = &serving->next;
 			continue;
 		}
 		*place = serving->next;
-		end_serving(serving);
+		serving->next = ended;
+		ended = serving;
 	}
 	proxy_unlock(proxy);
+	while (ended != NULL) {
+		struct serving *next = ended->next;
+		crew_wait(ended->crew, CLOCK_NEVER); /* for the last thread's last moment */
+		end_serving(ended);
+		ended = next;
+	}
 }
 
 /* It is not what proxy_start() will serve on. */

@@ -28,7 +28,9 @@ static inline uint64_t clock_us(void)
 /* Seconds since 1970 on the wall clock, for Date. Any thread. */
 static inline int64_t clock_wall_s(void)
 {
-	return (int64_t)time(NULL);
+	struct timespec now;
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64_t)now.tv_sec;
 }
 
 /* What is left until deadline_us, 0 when it has passed, CLOCK_NEVER when there is none. */

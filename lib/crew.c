@@ -10,8 +10,9 @@
  * The last one waiting. waiting is counted down after accept() returned. Whoever takes it to zero starts another thread. When
  * the system refuses (EAGAIN), every worker tries again after its connection, and at each rest: see keep_one_waiting().
  *
- * And one end that is later than it looks: see struct thread_end. A worker counts in total until the one that ended before
- * it is gone altogether, so when total is zero one thread at most is left, and crew_wait() joins that one.
+ * And one end that is later than it looks: see struct thread_end. A worker that ends gives its place in total back at once, for
+ * somebody may be waiting for a place. It counts as living until the one that ended before it is gone altogether; so when nobody
+ * lives one thread at most is left, and crew_wait() joins that one.
  */
 #include "crew.h"
 
@@ -41,15 +42,16 @@ struct worker {
 struct crew {
 	int listen_fd;
 	struct crew_job job;
-	atomic_uint waiting, total, limit;
+	atomic_uint waiting, total, limit; /* total: places taken */
 	atomic_bool retired;  /* nobody accepts any more */
 	atomic_bool draining; /* and connections end */
 	atomic_ullong complained_us;
 	pthread_mutex_t mutex;
-	pthread_cond_t ended; /* signalled when the last worker has ended */
+	pthread_cond_t ended; /* signalled when nobody lives any more */
 	struct worker *workers GUARDED_BY(crew_mutex);
 	unsigned leaving GUARDED_BY(crew_mutex); /* workers counted in total that end because the limit was lowered */
 	bool cut GUARDED_BY(crew_mutex);
+	unsigned living GUARDED_BY(crew_mutex); /* threads whose end is not awaited yet */
 	struct thread_end last_end GUARDED_BY(crew_mutex);
 };
 
@@ -82,7 +84,21 @@ static void give_place_back(struct crew *crew, bool was_surplus)
 	crew_lock(crew);
 	if (was_surplus)
 		crew->leaving--;
-	if (atomic_fetch_sub(&crew->total, 1) == 1)
+	atomic_fetch_sub(&crew->total, 1);
+	crew_unlock(crew);
+}
+
+static void begin_life(struct crew *crew)
+{
+	crew_lock(crew);
+	crew->living++;
+	crew_unlock(crew);
+}
+
+static void end_life(struct crew *crew)
+{
+	crew_lock(crew);
+	if (--crew->living == 0)
 		pthread_cond_broadcast(&crew->ended);
 	crew_unlock(crew);
 }
@@ -100,8 +116,10 @@ static void keep_one_waiting(struct crew *crew)
 		return;
 	}
 	pthread_t thread;
+	begin_life(crew);
 	int error = thread_start(&thread, work, crew);
 	if (error != 0) {
+		end_life(crew);
 		atomic_fetch_sub(&crew->waiting, 1);
 		give_place_back(crew, false);
 		complain(crew, "cannot start another thread", error);
@@ -216,8 +234,10 @@ static void *work(void *argument)
 	atomic_fetch_sub(&crew->waiting, 1);
 	if (state != NULL)
 		crew->job.end(state);
-	thread_join_end(leave_crew(&worker));
+	struct thread_end before = leave_crew(&worker);
 	give_place_back(crew, surplus);
+	thread_join_end(before);
+	end_life(crew);
 	return NULL;
 }
 
@@ -268,9 +288,9 @@ bool crew_wait(struct crew *crew, uint64_t deadline_us)
 	                             .tv_nsec = (long)(deadline_us % US_PER_S) * 1000 };
 	int error = 0;
 	crew_lock(crew);
-	while (atomic_load(&crew->total) > 0 && error != ETIMEDOUT)
+	while (crew->living > 0 && error != ETIMEDOUT)
 		error = pthread_cond_timedwait(&crew->ended, &crew->mutex, &deadline);
-	bool all_ended = atomic_load(&crew->total) == 0;
+	bool all_ended = crew->living == 0;
 	struct thread_end last = { .is_there = false };
 	if (all_ended) {
 		last = crew->last_end;
@@ -279,6 +299,14 @@ bool crew_wait(struct crew *crew, uint64_t deadline_us)
 	crew_unlock(crew);
 	thread_join_end(last);
 	return all_ended;
+}
+
+bool crew_has_ended(struct crew *crew)
+{
+	crew_lock(crew);
+	bool has_ended = crew->living == 0;
+	crew_unlock(crew);
+	return has_ended;
 }
 
 unsigned crew_cut(struct crew *crew)

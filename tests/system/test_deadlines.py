@@ -1,4 +1,5 @@
 """Every wait has an end: heads, silence, connects, answers, drains; and what happens at the limit of connections."""
+import os
 import resource
 import select
 import signal
@@ -324,6 +325,32 @@ def requests_that_come_at_the_moment_of_the_drain_are_served_though_they_wait(t)
     weir.signal(signal.SIGCONT)
     t.equal([response.status for response in t.parallel([client.response for client in clients])], [200] * 12)
     t.equal(weir.wait_exit(), 0)
+
+
+def _is_stopped(pid):
+    """All threads of it."""
+    states = []
+    for thread in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{thread}/stat', encoding='ascii') as stat:
+            states.append(stat.read().rpartition(')')[2].split()[0])
+    return set(states) == {'T'}
+
+
+def a_stop_and_a_continuation_take_nobodys_patience_away(t):
+    """A read with a timeout is interrupted by SIGCONT even without a handler (signal(7)); so it is by "docker pause" and a debugger."""
+    weir = t.weir(t.origin())
+    clients = [t.client(weir) for _ in range(6)]
+    for client in clients[:3]:
+        t.equal(client.ask().status, 200)
+    weir.signal(signal.SIGSTOP)
+    t.until(lambda: _is_stopped(weir.pid), 10, 'weir to be stopped')
+    for client in clients[1:5]:
+        client.send(request('POST', body=b'once'))
+    weir.signal(signal.SIGCONT)
+    for client in clients[1:5]:
+        t.equal(client.response().status, 200)
+    for client in clients:
+        t.equal(client.ask().status, 200)
 
 
 def drain_timeout_bounds_the_leaving(t):

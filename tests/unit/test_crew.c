@@ -63,6 +63,8 @@ static struct {
 	bool keeps_something; /* of each thread, until after its end */
 	pthread_key_t key;
 	atomic_uint forgotten;
+	unsigned at_their_end;
+	bool end_is_held_up;
 	bool rests; /* the job is idle while it listens; set before the crew starts */
 } seen = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -87,6 +89,12 @@ static void *begin_state(void *context, struct worker *worker)
 static void forget(void *kept)
 {
 	(void)kept;
+	pthread_mutex_lock(&seen.mutex);
+	seen.at_their_end++;
+	pthread_cond_broadcast(&seen.changed);
+	while (seen.end_is_held_up)
+		pthread_cond_wait(&seen.changed, &seen.mutex);
+	pthread_mutex_unlock(&seen.mutex);
 	poll(NULL, 0, 50);
 	atomic_fetch_add(&seen.forgotten, 1);
 }
@@ -292,6 +300,7 @@ static void the_wait_is_over_when_all_threads_are_gone_and_not_before(void)
 	int fds[8];
 	CU_ASSERT_EQUAL_FATAL(pthread_key_create(&seen.key, forget), 0);
 	seen.keeps_something = true;
+	atomic_store(&seen.forgotten, 0);
 	struct crew *crew = start(100, false);
 	for (int i = 0; i < 8; i++)
 		fds[i] = connected();
@@ -302,6 +311,51 @@ static void the_wait_is_over_when_all_threads_are_gone_and_not_before(void)
 	finish(crew);
 	CU_ASSERT_EQUAL(atomic_load(&seen.forgotten), seen.begun);
 	CU_ASSERT_TRUE(seen.begun >= 8);
+	seen.keeps_something = false;
+	pthread_key_delete(seen.key);
+}
+
+static void hold_ends_up(bool held_up)
+{
+	pthread_mutex_lock(&seen.mutex);
+	seen.end_is_held_up = held_up;
+	pthread_cond_broadcast(&seen.changed);
+	pthread_mutex_unlock(&seen.mutex);
+}
+
+static void a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_after_it_hold_none(void)
+{
+	int fds[5];
+	CU_ASSERT_EQUAL_FATAL(pthread_key_create(&seen.key, forget), 0);
+	seen.keeps_something = true;
+	seen.at_their_end = 0;
+	atomic_store(&seen.forgotten, 0);
+	hold_ends_up(true);
+	struct crew *crew = start(3, false);
+	for (int i = 0; i < 3; i++) {
+		fds[i] = connected();
+		CU_ASSERT_EQUAL(greeting(fds[i], 0), '4');
+	}
+	crew_set_limit(crew, 1);
+	close(fds[0]);
+	CU_ASSERT_TRUE(reaches(&seen.at_their_end, 1));
+	close(fds[1]);
+	CU_ASSERT_TRUE(reaches(&seen.ended, 2)); /* and now it waits for the first */
+	crew_set_limit(crew, 3);
+	for (int i = 3; i < 5; i++) {
+		fds[i] = connected();
+		CU_ASSERT_EQUAL(greeting(fds[i], 0), '4');
+	}
+	for (int i = 2; i < 5; i++)
+		close(fds[i]);
+	crew_drain(crew);
+	CU_ASSERT_FALSE(crew_has_ended(crew));
+	hold_ends_up(false);
+	CU_ASSERT_TRUE(crew_wait(crew, SOON));
+	CU_ASSERT_TRUE(crew_has_ended(crew));
+	CU_ASSERT_EQUAL(atomic_load(&seen.forgotten), seen.begun);
+	crew_destroy(crew);
+	close(listener);
 	seen.keeps_something = false;
 	pthread_key_delete(seen.key);
 }
@@ -488,6 +542,7 @@ int main(void)
 		TEST(a_drain_ends_what_rests_at_once_and_waits_for_what_does_not),
 		TEST(a_cut_ends_everything),
 		TEST(the_wait_is_over_when_all_threads_are_gone_and_not_before),
+		TEST(a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_after_it_hold_none),
 		TEST(a_retired_crew_accepts_nobody_and_goes_on_with_those_it_has),
 		TEST(a_lowered_limit_ends_as_many_threads_as_are_over_it_and_not_one_more),
 		TEST(of_many_idle_threads_those_end_that_are_of_no_use),
