@@ -179,9 +179,11 @@ class Cost:
 
 
 def _judge(t, honest):
+    """While what was begun still lasts."""
+    asked = len(honest.times)
+    t.until(lambda: len(honest.times) >= asked + 10, 120, 'somebody else asks meanwhile')
     told = honest.end()
     t.check(not honest.failures, f'somebody else failed: {honest.failures[:3]}')
-    t.check(len(honest.times) >= 3, 'somebody else hardly asked')
     t.check(max(honest.times) <= SLOWEST_S, f'somebody else waited for {max(honest.times):.1f} s')
     return told
 
@@ -264,15 +266,16 @@ def twelve_thousand_connections_of_one_client(t):
 
 
 def three_thousand_slow_heads(t):
-    weir = t.weir(t.origin(), header_timeout=20)
+    weir = t.weir(t.origin(), header_timeout=30)
     honest, count = Honest('127.0.0.1', weir.port, ('127.0.0.9', 0)), 3000
     cost = Cost(t, weir, count * ROAD_KB)
     socks = [_connect(weir.port) for _ in range(count)]
     for piece in (b'GET / HTTP/1.1\r\nHost: a\r\n', b'X-a: 1\r\n', b'X-b: 2\r\n', b'X-c: 3\r\n'):
         for sock in socks:
             _send(sock, piece)
+    t.until(lambda: weir.status('Threads') >= count, 30, 'each has its thread')
     told = f'{count} heads that never end; {cost.told()}; {_judge(t, honest)}'
-    t.until(lambda: len(os.listdir(f'/proc/{weir.pid}/fd')) < 200, 60, 'header_timeout has ended them')
+    t.until(lambda: len(os.listdir(f'/proc/{weir.pid}/fd')) < 200, 90, 'header_timeout has ended them')
     for sock in socks:
         sock.close()
     return told
