@@ -484,7 +484,6 @@ enum step forward_tunnel(struct road *r)
 	admit_forget_host(r); /* a tunnel may last for hours */
 	struct iovec part = { .iov_base = (char *)(uintptr_t)answer, .iov_len = sizeof answer - 1 };
 	r->record.status = 200;
-	r->ending = END_CLOSE;
 	if (conn_send(&x->client, &part, 1, clock_us() + r->settings->idle_timeout_us, NULL) != CONN_OK)
 		return road_over(r, "client went away");
 	uint64_t begun_us = clock_us();

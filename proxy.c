@@ -157,7 +157,6 @@ static enum step run_tunnel(struct road *r)
 		return road_refuse(r, 502, "http_protocol_error", "the target's answer to an upgrade can't be passed on");
 	admit_forget_host(r); /* it may last for hours */
 	r->record.status = 101;
-	r->ending = END_CLOSE;
 	if (conn_send(&x->client, &part, 1, clock_us() + r->settings->idle_timeout_us, NULL) != CONN_OK)
 		return road_over(r, "client went away");
 	enum conn_result result = tunnel_run(&x->client, &x->upstream, r->settings->tunnel_timeout_us, &counts);
