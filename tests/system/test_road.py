@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from email.utils import parsedate_to_datetime
 
 from admin import Admin
 from certificates import Authority
@@ -39,6 +40,15 @@ def what_is_no_request_to_a_forward_proxy_ends_the_connection_and_its_answer_is_
     client.closed()
     t.check(weir.out.wait(_entries, t.s(10)), 'no line')
     t.equal(_entries(weir.out.lines)[0]['bytes_out'], len(response.body))
+
+
+def an_answer_of_weirs_own_is_dated_with_the_time_of_its_sending(t):
+    client = t.client(t.weir(t.origin(), threshold='1/h'))
+    t.equal(client.ask().status, 200)
+    before = int(time.time())
+    response = client.ask()
+    t.equal(response.status, 429)
+    t.check(before <= parsedate_to_datetime(response.get('date')).timestamp() <= time.time(), f'{response}')
 
 
 def a_1_0_client_that_does_not_ask_to_stay_is_not_told_to(t):
@@ -340,20 +350,23 @@ def a_connection_that_names_one_client_to_the_target_is_closed_when_it_has_serve
     t.check(client.silent(0), 'the client may ask again')
 
 
-def who_comes_without_a_proxy_header_leaves_nothing_behind(t):
-    faults = Faults(t)
-    weir = t.weir(t.origin(), environment=faults.environment, proxy_protocol='on', trust_forwarded='127.0.0.1')
+def a_connection_that_has_ended_leaves_nothing_behind(t):
+    """Whether it had a request, or not even the PROXY header that it ought to begin with."""
+    for settings, sent in (({}, request(fields=['Connection: close'])),
+                           ({'proxy_protocol': 'on', 'trust_forwarded': '127.0.0.1'}, b'nonsense\r\n')):
+        faults = Faults(t)
+        weir = t.weir(t.origin(), environment=faults.environment, **settings)
 
-    def come_and_go():
-        client = t.client(weir)
-        client.send(b'nonsense\r\n')
-        client.rest()
-        client.close()
-    come_and_go()
-    before = faults.get('blocks')
-    for _ in range(30):
+        def come_and_go(weir=weir, sent=sent):
+            client = t.client(weir)
+            client.send(sent)
+            client.rest()
+            client.close()
         come_and_go()
-    t.until(lambda: faults.get('blocks') < before + 20, 10, 'its memory is given back')
+        before = faults.get('blocks')
+        for _ in range(30):
+            come_and_go()
+        t.until(lambda faults=faults, before=before: faults.get('blocks') < before + 20, 10, 'its memory is given back')
 
 
 # The end of a connection
@@ -447,30 +460,29 @@ def who_is_turned_away_is_not_listened_to(t):
 
 
 def a_connection_that_has_ended_gives_its_place_back_and_so_does_one_that_was_refused(t):
-    """Over TLS, where only who is told with care is told anything."""
+    """Over TLS, where only who is told with care is told anything. Each time all before have left: one that is turned away meanwhile
+    would have another's place to give back, if it gave any."""
     ca = Authority(t)
-    weir = t.weir(t.origin(), client_connections=1, **_https(_local(ca)))
+    weir = t.weir(t.origin(), client_connections=1, admin=0, **_https(_local(ca)))
+    admin = Admin(t, weir)
 
-    inside = []
+    def come():
+        client = t.client(weir, tls=ca.client(), name='localhost')
+        client.send(request())
+        return client, client.response().status
 
-    def status():
-        """What a new connection is told; None when that is nothing."""
-        try:
-            client = t.client(weir, tls=ca.client(), name='localhost')
-            client.send(request())
-            told = client.response().status
-        except (Cut, OSError):
-            return None
-        if told == 200:
-            inside.append(client)
-        else:
-            client.close()
-        return told
+    def left(connections):
+        t.until(lambda: admin.service()['connections'] == connections, 20, f'{connections} left')
     for _ in range(2):
-        t.until(lambda: status() == 200, 10, 'a place')
+        inside, status = come()
+        t.equal(status, 200)
         for _ in range(2):
-            t.until(lambda: status() == 429, 10, 'a refusal that is told')
-        inside.pop().close()
+            refused, status = come()
+            t.equal(status, 429)
+            refused.close()
+            left(1)
+        inside.close()
+        left(0)
 
 
 def why_a_handshake_failed_can_be_read_though_the_connection_before_it_had_to_be_reset(t):
