@@ -73,7 +73,7 @@ JUDGES = {
 }
 ROAD_TESTS = os.path.join(HERE, 'mutations_road.txt')
 ROAD_AT_ONCE = 8        # they mostly wait
-ROAD_TRIES = 3          # of the unchanged file
+ROAD_TRIES = 3          # they watch clocks, on machines that others use, too
 SANITIZE = ['-fsanitize=address,undefined', '-fno-sanitize-recover=undefined', '-O1', '-fno-inline']
 SIMULATED = ['--hours', '1', '--seed', '1', '--jobs', '1']
 MEMORY_BYTES = 2 << 30
@@ -299,7 +299,7 @@ class Bench:
             program = self.program_of(judge, self.folder)
             began = resource.getrusage(resource.RUSAGE_CHILDREN)
             word = self.judge(judge, program, 0, 0) or ''
-            for _ in range(ROAD_TRIES - 1 if judge[0] == ROAD else 0): # they watch clocks, on machines that others use, too
+            for _ in range(ROAD_TRIES - 1 if judge[0] == ROAD else 0):
                 word = word and self.judge(judge, program, 0, 0)
             ended = resource.getrusage(resource.RUSAGE_CHILDREN)
             if word:
@@ -374,8 +374,9 @@ class Bench:
         with open(ROAD_TESTS) as file:
             names = [line.strip() for line in file if not line.startswith('#')]
         with open(program, 'w') as file:
-            file.write(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} tests/system/run.py --bin {shlex.quote(folder)} --stop -j {ROAD_AT_ONCE} '
-                       f'-k {shlex.quote(",".join(names))}\n')
+            file.write(f'#!/bin/sh\nnames={shlex.quote(",".join(names))}\n'
+                       f'exec {shlex.quote(sys.executable)} tests/system/run.py --bin {shlex.quote(folder)} --stop -j {ROAD_AT_ONCE} '
+                       '-k "${1:-$names}"\n')
         os.chmod(program, 0o755)
 
     def program_of(self, judge, folder):
@@ -399,7 +400,17 @@ class Bench:
                           '-lcunit ' + self.arguments.libs)
         return program
 
-    def judge(self, judge, program, number, cpu_s):
+    def notices(self, judge, program, number):
+        """As judge(). Of the road's tests the one that failed has to fail alone, too."""
+        word = self.judge(judge, program, number, self.cpu_s[judge])
+        for _ in range(ROAD_TRIES - 1 if judge[0] == ROAD else 0):
+            failed = re.fullmatch(r'FAILED: (test \S.*)', word)
+            if not failed or self.judge(judge, program, number, self.cpu_s[judge], failed[1]):
+                break
+            word = self.judge(judge, program, number, self.cpu_s[judge])
+        return word
+
+    def judge(self, judge, program, number, cpu_s, *more):
         """Why the mutant was noticed; '' if it was not."""
         name, only, left_out = judge
         limits = {resource.RLIMIT_CORE: 0}
@@ -414,7 +425,7 @@ class Bench:
         environment = {**os.environ, 'UNIT_STOP': '1', 'UNIT_NOT': left_out, 'UNIT_SECONDS': str(WALL_S), 'MUTANT': str(number)}
         if only:
             environment['UNIT_ONLY'] = only
-        running = subprocess.Popen([program, *(SIMULATED if name == SIMULATION else [])], env=environment, stdin=subprocess.DEVNULL,
+        running = subprocess.Popen([program, *(SIMULATED if name == SIMULATION else []), *more], env=environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=limit)
         try:
             output, _ = running.communicate(timeout=WALL_S)
@@ -446,7 +457,7 @@ class Bench:
                 program = self.program_of(judge, folder)
             except subprocess.CalledProcessError:
                 return 'broken', ''
-            word = self.judge(judge, program, number, self.cpu_s[judge])
+            word = self.notices(judge, program, number)
             if word:
                 return 'noticed', f'{judge[0]}: {word}'
         return 'survived', ''
