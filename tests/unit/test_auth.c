@@ -437,6 +437,34 @@ static void wrong_passwords_do_not_drive_good_ones_out_of_memory(void)
 	auth_release(auth);
 }
 
+static void of_more_users_than_can_be_remembered_the_last_are(void)
+{
+	enum { USERS = 1100, LAST = 20 }; /* there is room for 1024 */
+	char hash[128], pair[64], error[256] = "";
+	char *text = calloc(USERS, sizeof hash);
+	size_t used = 0;
+	CU_ASSERT_PTR_NOT_NULL_FATAL(text);
+	hash_of("p", "$1$saltsalt$", hash);
+	for (unsigned i = 0; i < USERS; i++)
+		used += (size_t)snprintf(text + used, USERS * sizeof hash - used, "user%u:%s\n", i, hash);
+	struct auth *auth = make_auth(text, error, sizeof error);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(auth);
+	for (unsigned i = 0; i < 2 * USERS; i++) { /* each twice, one after the other */
+		snprintf(pair, sizeof pair, "user%u:p", i / 2);
+		CU_ASSERT_EQUAL(try(auth, pair, US_PER_S + i), AUTH_GOOD);
+	}
+	CU_ASSERT_EQUAL(report_of(auth).remembered_total, USERS);
+	for (unsigned i = 0; i < USERS; i++) {
+		snprintf(pair, sizeof pair, "user%u:p", USERS - 1 - i);
+		CU_ASSERT_EQUAL(try(auth, pair, 2 * US_PER_S + i), AUTH_GOOD);
+		if (i == LAST - 1)
+			CU_ASSERT_EQUAL(report_of(auth).remembered_total, USERS + LAST);
+	}
+	CU_ASSERT_TRUE(report_of(auth).remembered_total <= USERS + 1024);
+	auth_release(auth);
+	free(text);
+}
+
 struct together {
 	struct auth *auth;
 	atomic_uint good;
@@ -554,6 +582,7 @@ int main(void)
 		TEST(the_same_wrong_pair_again_costs_no_hash),
 		TEST(guesses_at_many_users_are_bounded_together),
 		TEST(wrong_passwords_do_not_drive_good_ones_out_of_memory),
+		TEST(of_more_users_than_can_be_remembered_the_last_are),
 		TEST(many_at_once_with_one_pair_cost_one_hash),
 		TEST(who_waits_for_a_check_of_the_same_pair_gets_its_answer),
 		TEST(who_has_waited_too_long_for_a_check_is_told_to_come_again),

@@ -435,6 +435,28 @@ static void a_client_that_has_finished_sending_may_go_on_waiting(void)
 	hosts_destroy(hosts);
 }
 
+static void a_client_that_has_finished_sending_is_gone_when_nothing_of_it_is_left_to_read(void)
+{
+	for (size_t unread = 0; unread <= 1; unread++) {
+		struct hosts *hosts = make(1);
+		struct hosts_lease held, late;
+		int client[2];
+		CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_STREAM, 0, client), 0);
+		CU_ASSERT_EQUAL_FATAL(write(client[1], "next", unread), (ssize_t)unread);
+		shutdown(client[1], SHUT_WR);
+		CU_ASSERT_EQUAL(lease(hosts, "a", 80, &held), HOSTS_PLACE);
+		struct hosts_wish wish = wish_for("a", 80);
+		wish.wait_until_us = wish.now_us + (unread > 0 ? 20 * US_PER_MS : LONG_US);
+		wish.client_fd = client[0];
+		CU_ASSERT_EQUAL(hosts_lease(hosts, &wish, &late), unread > 0 ? HOSTS_FULL : HOSTS_CLIENT_GONE);
+		CU_ASSERT_EQUAL(totals_of(hosts).waiting, 0);
+		hosts_end(hosts, &held);
+		close(client[0]);
+		close(client[1]);
+		hosts_destroy(hosts);
+	}
+}
+
 static void a_wait_ends_at_its_time(void)
 {
 	struct hosts *hosts = make(1);
@@ -612,6 +634,7 @@ int main(void)
 		TEST(a_connection_that_is_kept_goes_to_the_first_that_waits),
 		TEST(one_that_hangs_up_while_it_waits_gives_its_place_in_line_up),
 		TEST(a_client_that_has_finished_sending_may_go_on_waiting),
+		TEST(a_client_that_has_finished_sending_is_gone_when_nothing_of_it_is_left_to_read),
 		TEST(a_wait_ends_at_its_time),
 		TEST(a_raised_cap_lets_in_those_that_wait),
 		TEST(a_lowered_cap_closes_idle_connections_and_hands_no_place_on),

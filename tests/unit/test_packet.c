@@ -189,6 +189,8 @@ static void length_is_bounded_without_the_blanks_and_the_stream_goes_on_behind(v
 		CU_ASSERT_STRING_EQUAL(read_all(fits, strlen(fits), piece, 18, out), "<{\"a\":\"0123456789\"}><{}>");
 		CU_ASSERT_STRING_EQUAL(read_all(too_long, strlen(too_long), piece, 18, out),
 		                       "!the message is too long<{}>");
+		/* A blank that keeps two words apart counts, too. */
+		CU_ASSERT_STRING_EQUAL(read_all("{\"a\":1\n 2}{}", 13, piece, 6, out), "!the message is too long<{}>");
 	}
 }
 

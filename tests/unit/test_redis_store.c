@@ -51,6 +51,13 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
 	return EAI_NONAME;
 }
 
+/* This machine has a name that would divide a key into too many parts. */
+int gethostname(char *name, size_t size)
+{
+	snprintf(name, size, "box_7:prod.example");
+	return 0;
+}
+
 #define SOON_US (10 * US_PER_S) /* a deadline for what should come at once */
 #define WORKERS 3
 
@@ -331,7 +338,7 @@ static void counters_have_the_form_and_the_time_to_live_of_the_contract_and_are_
 	CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:example.com:%s", report.worker_id), 2);
 	long long ttl_ms = ask(server, "PTTL proxy_rate_limiter:example.com:%s", report.worker_id);
 	CU_ASSERT_TRUE(ttl_ms > 15000 && ttl_ms <= 30000);
-	CU_ASSERT_PTR_NULL(strchr(report.worker_id, ':'));
+	CU_ASSERT_EQUAL(strncmp(report.worker_id, "box-7-prod-example-", 19), 0);
 	redis_store_give(store, "example.com", 1);
 	CU_ASSERT_EQUAL(ask(server, "GET proxy_rate_limiter:example.com:%s", report.worker_id), 1);
 	CU_ASSERT_EQUAL(redis_store_live_workers(store, "example.com"), 1);
@@ -457,7 +464,7 @@ static void foreign_counters_are_seen_within_two_seconds(void)
 	struct redis_store_options options = options_for(server);
 	struct redis_store *store = make_store(&options, NULL);
 	/* Among many keys that are none of ours. */
-	ask(server, "DEBUG POPULATE 50000");
+	CU_ASSERT_EQUAL(ask(server, "EVAL %s 0", "for i = 1, 50000 do redis.call('SET', 'key:' .. i, i) end return redis.call('DBSIZE')"), 50000);
 	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED);
 	CU_ASSERT_EQUAL(ask(server, "EVAL %s 1 proxy_rate_limiter:a:8080:foreign-1",
 	                    "redis.call('INCRBY', KEYS[1], 3) return redis.call('EXPIRE', KEYS[1], 30)"), 1);
