@@ -54,13 +54,10 @@ static void add_question(struct inquiry *inquiry, const struct question *questio
 
 static void ask_of_client_rate(struct inquiry *inquiry, const struct settings *settings, bool is_exempt)
 {
-	unsigned burst = settings->client_burst;
-	if (burst == 0) /* as many as the rate gives in its unit */
-		burst = settings->client_rate.count;
 	struct question question = { .name = "client_rate",
 		                     .label = "client",
 		                     .rate = settings->client_rate,
-		                     .burst = burst,
+		                     .burst = settings->client_burst,
 		                     .key = &settings->client_key,
 		                     .block_us = settings->client_block_us };
 	add_question(inquiry, &question, is_exempt);
