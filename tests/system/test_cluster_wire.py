@@ -267,3 +267,17 @@ def a_node_made_from_the_page_takes_over_and_gives(t):
     t.until(give, 20, 'the request starts')
     t.equal(answers[0], 1, 'one request stands in line')
     t.equal(client.response().status, 200)
+
+
+def a_node_that_finds_a_full_group_says_so_and_is_no_master_beside_it(t):
+    port = _free_udp_port()
+    peers = [_Peer(t, number, port) for number in range(1, 65)]
+    weir = t.weir(t.origin(), id=100, unicast=f'127.255.255.255:{port}', threshold=50)
+
+    def is_told():
+        for peer in peers:
+            if time.monotonic() - peer.sent_s >= 0.1:
+                peer.beat()
+        return 'node 100 is not let in: a group has at most 64 nodes' in weir.log.text()
+    t.until(is_told, 20, 'it says that it is not let in')
+    t.check('is the master' not in weir.log.text(), 'it is no master')

@@ -303,6 +303,44 @@ def a_request_that_can_not_be_repeated_takes_no_old_connection(t):
     t.equal(len(origin.connections), 2)
 
 
+def _waits_for_a_start(t, origin, log, method, meanwhile):
+    """Two requests, and the second waits two seconds for its start, with the idle connection in hand."""
+    weir = _forward(t, threshold=f'{60 / t.s(2):.3f}/m', burst=1, backlog=60, access_log=log, log_format='json')
+    client = t.client(weir)
+    t.equal(client.ask(target=_url(origin)).status, 200)
+    client.send(request(method, _url(origin)))
+    t.until(lambda: _waiting(weir) == 1, 10, 'it waits')
+    meanwhile()
+    t.equal(client.response().status, 200)
+    t.equal(len(origin.connections), 2, method)
+    lines = t.until(lambda: _lines(log), 10, 'both requests are in the log')
+    t.equal([line['tries'] for line in lines], [1, 1], method)
+
+
+def _lines(path):
+    with open(path, encoding='utf-8') as file:
+        lines = [json.loads(line) for line in file if line.endswith('\n')]
+    return lines if len(lines) == 2 else None
+
+
+def a_connection_that_dies_or_grows_old_while_its_request_waits_for_a_start_is_not_tried(t):
+    hang_up = threading.Event()
+
+    def handler(conn):
+        while conn.request() is not None:
+            conn.send(answer(b'x'))
+            if conn.index == 0:
+                hang_up.wait(30)
+                return
+    origin = t.origin(handler=handler)
+
+    def end_first():
+        hang_up.set()
+        origin.wait(lambda: not origin.live)
+    _waits_for_a_start(t, origin, t.file('died', ''), 'GET', end_first)
+    _waits_for_a_start(t, t.origin(), t.file('old', ''), 'POST', lambda: None)
+
+
 def idle_connections_make_room_when_descriptors_run_out(t):
     weir = _forward(t)
     listener = socket.create_server(('0.0.0.0', 0), backlog=128)
