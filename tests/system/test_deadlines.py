@@ -366,6 +366,21 @@ def drain_timeout_bounds_the_leaving(t):
     t.check(0.4 <= took <= t.s(3), f'left after {took:.2f} s')
 
 
+def drain_timeout_ends_a_connection_attempt_too_and_blames_nobody(t):
+    full, log = t.full_backlog(), t.file('access', '')
+    weir = t.weir(full, drain_timeout=0.5, connect_timeout=60, probe_interval=600, access_log=log)
+    client = t.client(weir)
+    client.send(request())
+    attempt = f':{full.port:04X} 02 '   # SYN_SENT
+    with open('/proc/net/tcp', encoding='ascii') as table:
+        t.until(lambda: (table.seek(0), attempt in table.read())[1], 10, 'it connects')
+    weir.signal(signal.SIGTERM)
+    t.equal(weir.wait_exit(20), 0)
+    t.check(f'target {full.address} was in: requests=1 failures=0' in weir.log.text(), 'the target was blamed')
+    with open(log, encoding='utf-8') as lines:
+        t.check('cut when drain_timeout was over' in lines.read(), 'the log does not say why')
+
+
 def a_second_sigterm_ends_at_once(t):
     origin = _slow_origin(t, threading.Event())
     weir = t.weir(origin, drain_timeout=60)

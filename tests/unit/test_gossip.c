@@ -6,6 +6,9 @@
  */
 #include "lib/gossip.h"
 
+#include <dlfcn.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -16,6 +19,27 @@
 #include "unit.h"
 
 #define SOON_US (20 * US_PER_S)
+
+/* The interfaces that this machine seems to have; NULL: its own. */
+static _Atomic(struct ifaddrs *) listed;
+
+int getifaddrs(struct ifaddrs **list)
+{
+	int (*real)(struct ifaddrs **);
+	*list = atomic_load(&listed);
+	if (*list != NULL)
+		return 0;
+	*(void **)&real = dlsym(RTLD_NEXT, "getifaddrs");
+	return real(list);
+}
+
+void freeifaddrs(struct ifaddrs *list)
+{
+	void (*real)(struct ifaddrs *);
+	*(void **)&real = dlsym(RTLD_NEXT, "freeifaddrs");
+	if (list != atomic_load(&listed))
+		real(list);
+}
 
 /* One end, and what came to it. Fields behind the mutex are written by its thread. */
 struct end {
@@ -113,6 +137,17 @@ static bool is_heard(struct end *from, const struct address *to, struct end *by,
 	return false;
 }
 
+static void await_last(struct end *e, const char *text)
+{
+	uint64_t deadline_us = clock_us() + SOON_US;
+	char last[64] = "";
+	while (strcmp(last, text) != 0 && clock_us() < deadline_us) {
+		came_to(e, last, NULL);
+		usleep(200);
+	}
+	CU_ASSERT_STRING_EQUAL(last, text);
+}
+
 static unsigned free_port(void)
 {
 	struct address any;
@@ -168,6 +203,30 @@ static void a_broadcast_to_everybody_goes_out_of_every_interface(void)
 static void a_multicast_reaches_all_who_joined(void)
 {
 	talk(GOSSIP_MULTICAST, "239.66.77.88");
+}
+
+static void an_interface_with_two_addresses_says_everything_once(void)
+{
+	struct end ends[2];
+	struct gossip_options options = to_address(GOSSIP_MULTICAST, "239.66.77.89", free_port());
+	struct address first, second;
+	address_parse("127.0.0.1", 0, &first);
+	address_parse("127.0.0.2", 0, &second);
+	struct ifaddrs other = { .ifa_name = "lo", .ifa_flags = IFF_UP | IFF_LOOPBACK, .ifa_addr = &second.any };
+	struct ifaddrs list = { .ifa_next = &other, .ifa_name = "lo", .ifa_flags = IFF_UP | IFF_LOOPBACK, .ifa_addr = &first.any };
+	atomic_store(&listed, &list);
+	for (int i = 0; i < 2; i++)
+		begin(&ends[i], &options);
+	CU_ASSERT_TRUE(is_heard(&ends[0], NULL, &ends[1], "often", NULL));
+	say(&ends[0], NULL, "once");
+	await_last(&ends[1], "once"); /* what was said often has come by now */
+	unsigned before = came_to(&ends[1], NULL, NULL);
+	say(&ends[0], NULL, "and again");
+	await_last(&ends[1], "and again");
+	CU_ASSERT_EQUAL(came_to(&ends[1], NULL, NULL), before + 1);
+	for (int i = 0; i < 2; i++)
+		end(&ends[i]);
+	atomic_store(&listed, NULL);
 }
 
 static void groups_on_two_ports_do_not_hear_each_other(void)
@@ -348,6 +407,7 @@ int main(void)
 		TEST(a_broadcast_on_one_machine_reaches_all_who_share_the_port),
 		TEST(a_broadcast_to_everybody_goes_out_of_every_interface),
 		TEST(a_multicast_reaches_all_who_joined),
+		TEST(an_interface_with_two_addresses_says_everything_once),
 		TEST(groups_on_two_ports_do_not_hear_each_other),
 		TEST(peers_listen_each_at_its_own_entry),
 		TEST(a_node_that_its_list_does_not_name_listens_on_all_addresses),

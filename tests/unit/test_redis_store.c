@@ -473,6 +473,8 @@ static void foreign_counters_are_seen_within_two_seconds(void)
 	uint64_t written_us = clock_us();
 	CU_ASSERT_TRUE(take_until(store, "a:8080", 4, REDIS_STORE_FULL, 2 * US_PER_S));
 	CU_ASSERT_TRUE(clock_us() - written_us < 2 * US_PER_S);
+	CU_ASSERT_EQUAL(redis_store_live_workers(store, "a:8080"), 2); /* the other sends no heartbeat, and has places there */
+	CU_ASSERT_EQUAL(redis_store_live_workers(store, "elsewhere"), 1);
 	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_GRANTED); /* 1 + 3 + 1 */
 	CU_ASSERT_EQUAL(take(store, "a:8080", 5), REDIS_STORE_FULL);
 	CU_ASSERT_EQUAL(ask(server, "DECR proxy_rate_limiter:a:8080:foreign-1"), 2);
