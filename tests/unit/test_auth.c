@@ -454,9 +454,13 @@ static void of_more_users_than_can_be_remembered_the_last_are(void)
 		CU_ASSERT_EQUAL(try(auth, pair, US_PER_S + i), AUTH_GOOD);
 	}
 	CU_ASSERT_EQUAL(report_of(auth).remembered_total, USERS);
+	for (unsigned i = 0; i < 2 * LAST; i++) { /* not where all places are taken by what is right */
+		snprintf(pair, sizeof pair, "user%u:guess", i);
+		CU_ASSERT_EQUAL(try(auth, pair, (2 + i) * US_PER_S), AUTH_WRONG);
+	}
 	for (unsigned i = 0; i < USERS; i++) {
 		snprintf(pair, sizeof pair, "user%u:p", USERS - 1 - i);
-		CU_ASSERT_EQUAL(try(auth, pair, 2 * US_PER_S + i), AUTH_GOOD);
+		CU_ASSERT_EQUAL(try(auth, pair, 50 * US_PER_S + i), AUTH_GOOD);
 		if (i == LAST - 1)
 			CU_ASSERT_EQUAL(report_of(auth).remembered_total, USERS + LAST);
 	}

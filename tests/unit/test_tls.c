@@ -409,6 +409,35 @@ static void a_session_is_resumed_under_the_same_settings_only(void)
 	end();
 }
 
+static void of_the_sessions_of_many_connections_sixteen_are_kept(void)
+{
+	enum { CONNECTIONS = 9, KEPT = 16 }; /* each is given two */
+	struct conn ends[CONNECTIONS][2];
+	unsigned resumed = 0;
+	make_tls();
+	for (int i = 0; i < CONNECTIONS; i++) {
+		open_pair();
+		CU_ASSERT_TRUE_FATAL(shake_hands());
+		CU_ASSERT_FALSE(tls_was_resumed(client.tls));
+		ends[i][0] = client;
+		ends[i][1] = server;
+	}
+	for (int i = 0; i < CONNECTIONS; i++) {
+		CU_ASSERT_TRUE(conn_is_quiet(ends[i][0].fd, ends[i][0].tls)); /* the tickets are read */
+		conn_close(&ends[i][0]);
+		conn_close(&ends[i][1]);
+	}
+	for (int i = 0; i <= KEPT; i++) { /* without a look at the tickets that come now */
+		open_pair();
+		CU_ASSERT_TRUE_FATAL(shake_hands());
+		resumed += tls_was_resumed(client.tls);
+		conn_close(&client);
+		conn_close(&server);
+	}
+	CU_ASSERT_EQUAL(resumed, KEPT);
+	release_tls();
+}
+
 static void a_connection_outlives_the_settings_it_was_made_with(void)
 {
 	begin();
@@ -613,6 +642,7 @@ int main(void)
 		TEST(session_tickets_do_not_make_an_idle_connection_speak),
 		TEST(a_goodbye_in_the_socket_is_no_data),
 		TEST(a_session_is_resumed_under_the_same_settings_only),
+		TEST(of_the_sessions_of_many_connections_sixteen_are_kept),
 		TEST(a_connection_outlives_the_settings_it_was_made_with),
 		TEST(the_name_that_is_wanted_is_checked),
 		TEST(a_name_with_the_roots_dot_is_the_same_name),
