@@ -284,6 +284,23 @@ static void a_client_that_ends_in_the_middle_of_its_body_is_gone(void)
 	end();
 }
 
+static void a_client_that_takes_nothing_any_more_is_gone(void)
+{
+	static const char early_hints[] = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+	begin("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+	shutdown(client, SHUT_RD);
+	CU_ASSERT_EQUAL(run(early_hints), EXCHANGE_CLIENT_GONE);
+	CU_ASSERT_EQUAL(x.response.status, 103);
+	end();
+	/* And while its own body is still under way. */
+	begin("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nhalf");
+	shutdown(client, SHUT_RD);
+	CU_ASSERT_EQUAL(run("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), EXCHANGE_CLIENT_GONE);
+	CU_ASSERT_EQUAL(x.response.status, 200);
+	CU_ASSERT_FALSE(exchange_request_is_done(&x));
+	end();
+}
+
 static void ambiguous_answers_are_bad_before_anything_is_sent(void)
 {
 	static const char *const answers[] = {
@@ -384,6 +401,7 @@ int main(void)
 		TEST(a_malformed_body_is_never_begun),
 		TEST(whose_turn_it_is_is_who_was_silent),
 		TEST(a_client_that_ends_in_the_middle_of_its_body_is_gone),
+		TEST(a_client_that_takes_nothing_any_more_is_gone),
 		TEST(ambiguous_answers_are_bad_before_anything_is_sent),
 		TEST(a_head_that_grows_beyond_its_room_is_sent_to_nobody),
 		TEST(an_interim_answer_that_finds_no_room_is_left_out),
