@@ -379,6 +379,23 @@ static void a_hung_target_behind_an_open_port_is_probed_ever_more_rarely(void)
 	balancer_destroy(b);
 }
 
+static void a_success_of_an_earlier_trial_ends_no_later_one(void)
+{
+	struct balancer *b = make(BALANCER_ROUNDROBIN, false, 1, 1);
+
+	set(b, "A1", 0, 0);
+	fail(b, &released[0], 0);
+	probe(b, true, SECOND);
+	struct balancer_pick late = pick_of(b, &released[0]);
+	fail(b, &released[0], SECOND);
+	probe(b, true, 3 * SECOND);
+	balancer_succeeded(b, &late);
+	balancer_done(b, &late);
+	fail(b, &released[0], 3 * SECOND);
+	CU_ASSERT_EQUAL(next_probe(b, 3 * SECOND), 7 * SECOND);
+	balancer_destroy(b);
+}
+
 static void a_probe_that_asks_is_believed(void)
 {
 	struct balancer *b = make(BALANCER_ROUNDROBIN, true, 1, 1);
@@ -540,6 +557,8 @@ static void a_target_that_left_is_released_when_its_last_request_and_probe_are_o
 	set(b, "A1", 0, 0);
 	CU_ASSERT_TRUE(balancer_probe_due(b, 0, &probing, &wake_us));
 	struct balancer_pick first = pick_of(b, &released[0]), second = pick_of(b, &released[0]);
+	set(b, "A1", 9, 0); /* it is at work, and stays what it was */
+	CU_ASSERT_TRUE(released[0] == 0 && released[9] == 1);
 	set(b, "B1", 1, 0);
 	for (size_t i = 0; i < 2000; i++) /* the old slot rests, however often the list changes */
 		set(b, i % 2 == 0 ? "C1" : "B1", 2 + i % 2, 0);
@@ -997,6 +1016,7 @@ int main(void)
 		TEST(rise_and_fall_count_probes_in_a_row),
 		TEST(a_target_that_is_in_is_probed_only_when_probes_ask),
 		TEST(a_hung_target_behind_an_open_port_is_probed_ever_more_rarely),
+		TEST(a_success_of_an_earlier_trial_ends_no_later_one),
 		TEST(a_probe_that_asks_is_believed),
 		TEST(many_requests_that_fail_together_take_it_out_once),
 		TEST(a_probe_from_before_a_failure_does_not_bring_it_back),

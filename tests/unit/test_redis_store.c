@@ -1029,6 +1029,28 @@ static void no_window_holds_more_starts_than_the_threshold_over_three_workers(vo
 	end_server(server);
 }
 
+static void a_start_that_was_sent_late_holds_its_slot_from_then_on(void)
+{
+	struct server *server = make_server(NULL);
+	struct redis_store_options options = options_for(server);
+	struct redis_store *store = make_store(&options, NULL);
+	struct redis_store_start start, second;
+	uint64_t wait_us = 0, before_us = 0, deadline_us = clock_us() + SOON_US;
+	while (redis_store_start(store, "svc", 1, 60 * US_PER_S, 20 * US_PER_MS, &start, &wait_us) != REDIS_STORE_GRANTED &&
+	       clock_us() < deadline_us)
+		a_moment();
+	a_moment();
+	CU_ASSERT_EQUAL(redis_store_start(store, "svc", 1, 60 * US_PER_S, 20 * US_PER_MS, &second, &before_us), REDIS_STORE_FULL);
+	start.asked_us -= 2 * US_PER_S;
+	do { /* what is not moved is waited for ever less */
+		redis_store_started(store, &start);
+		CU_ASSERT_EQUAL(redis_store_start(store, "svc", 1, 60 * US_PER_S, 20 * US_PER_MS, &second, &wait_us), REDIS_STORE_FULL);
+	} while (wait_us <= before_us && clock_us() < deadline_us);
+	CU_ASSERT_TRUE(wait_us > before_us);
+	redis_store_destroy(store);
+	end_server(server);
+}
+
 static void a_start_that_is_cancelled_gives_its_slot_back(void)
 {
 	struct server *server = make_server(NULL);
@@ -1423,6 +1445,7 @@ int main(void)
 		TEST(a_redis_without_subscribe_or_scan_is_down_and_says_so),
 		TEST(a_redis_whose_name_is_unknown_is_down_and_says_so),
 		TEST(no_window_holds_more_starts_than_the_threshold_over_three_workers),
+		TEST(a_start_that_was_sent_late_holds_its_slot_from_then_on),
 		TEST(a_start_that_is_cancelled_gives_its_slot_back),
 		TEST(an_idle_connection_of_another_worker_is_closed_when_its_place_is_needed),
 		TEST(workers_that_take_turns_at_a_cap_are_not_refused_for_what_lies_idle),
