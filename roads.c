@@ -2,7 +2,8 @@
  *
  * The free roads are a stack under a mutex: the last one given back is the first one taken. From time to time those are freed
  * that nobody has needed since the time before: as many as the stack had left at its lowest. So a burst of requests does not
- * leave its memory behind for good, and while it lasts no request pays for making and freeing its own.
+ * leave its memory behind for good, and while it lasts hardly a request pays for making and freeing its own. More than
+ * FREE_MAX are not kept even that long: ten thousand clients may all ask once and then be silent.
  *
  * The invariant: a connection is in one place, in the seat or in the road; the other's descriptor is -1. The
  * descriptor that was told to worker_cut() stays the same, whichever it is in.
@@ -16,6 +17,7 @@
 #include "forward.h"
 #include "lib/ts.h"
 
+#define FREE_MAX 512
 /* Room for the fields we add to a head. */
 #define HEAD_ROOM (4u * 1024u)
 
@@ -150,10 +152,15 @@ struct road *roads_take(struct roads *roads, const struct seat *seat)
 void roads_give_back(struct roads *roads, struct road *r)
 {
 	roads_lock(roads);
-	r->next_free = roads->free;
-	roads->free = r;
-	roads->free_count++;
+	bool is_kept = roads->free_count < FREE_MAX;
+	if (is_kept) {
+		r->next_free = roads->free;
+		roads->free = r;
+		roads->free_count++;
+	}
 	roads_unlock(roads);
+	if (!is_kept)
+		end_road(r);
 }
 
 /* Those that nobody needed are the lowest of the stack. */

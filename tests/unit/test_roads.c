@@ -70,11 +70,12 @@ static struct cut *no_cut(struct worker *worker)
 #include "unit.h"
 
 #define BLOCKS_OF_A_ROAD 2u /* itself, and its buffers */
-#define MANY 600u
+#define MANY 512u /* as many as are kept */
+#define TOO_MANY 600u
 
 static struct proxy proxy;
 static struct seat seat;
-static struct road *taken[MANY];
+static struct road *taken[TOO_MANY];
 
 static struct roads *begin(void)
 {
@@ -134,6 +135,15 @@ static void as_many_as_were_needed_at_once_stay_and_none_is_made_again(void)
 		CU_ASSERT_EQUAL(memory.blocks, MANY * BLOCKS_OF_A_ROAD);
 	}
 	give_back(roads, MANY);
+	end(roads);
+}
+
+static void more_than_are_of_use_are_not_kept_until_somebody_looks(void)
+{
+	struct roads *roads = begin();
+	take(roads, TOO_MANY);
+	give_back(roads, TOO_MANY);
+	CU_ASSERT_EQUAL(memory.blocks, MANY * BLOCKS_OF_A_ROAD);
 	end(roads);
 }
 
@@ -202,6 +212,7 @@ int main(void)
 	static const struct unit_test tests[] = {
 		TEST(the_road_given_back_last_is_taken_next),
 		TEST(as_many_as_were_needed_at_once_stay_and_none_is_made_again),
+		TEST(more_than_are_of_use_are_not_kept_until_somebody_looks),
 		TEST(those_that_nobody_needed_for_a_while_are_freed),
 		TEST(those_under_way_are_never_freed),
 		TEST(without_memory_there_is_no_road_and_nothing_is_lost),
