@@ -23,8 +23,6 @@
 #include "clock.h"
 #include "socket.h"
 
-#define GATHER_BYTES 2048u
-
 void conn_init(struct conn *conn, int fd, char *buffer, size_t capacity)
 {
 	memset(conn, 0, sizeof *conn);
@@ -194,19 +192,6 @@ static void count_sent(struct conn *conn, struct iovec **parts, int *count, size
 		conn->moved_bytes += length;
 }
 
-/* Copies small parts together; 0: they are too much for it. */
-static size_t gather(char *bytes, const struct iovec *parts, int count)
-{
-	size_t length = 0;
-	for (int i = 0; i < count; i++) {
-		if (parts[i].iov_len > GATHER_BYTES - length)
-			return 0;
-		memcpy(bytes + length, parts[i].iov_base, parts[i].iov_len);
-		length += parts[i].iov_len;
-	}
-	return length;
-}
-
 /* One call's worth. deadline_us TLS_NOW: what can be sent now. */
 static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *count, uint64_t deadline_us, size_t *sent)
 {
@@ -222,12 +207,8 @@ static enum conn_result send_some(struct conn *conn, struct iovec **parts, int *
 	}
 	struct msghdr message = { .msg_iov = *parts, .msg_iovlen = (size_t)*count };
 	int flags = MSG_NOSIGNAL | (deadline_us == TLS_NOW ? MSG_DONTWAIT : 0);
-	char bytes[GATHER_BYTES];
-	/* One part alone, as most requests are, spares the kernel the reading of two more structures; that is worth the copying of a
-	   small answer, too. */
-	size_t small = *count > 1 ? gather(bytes, *parts, *count) : 0;
+	/* One part alone, as most requests are, spares the kernel the reading of two more structures. */
 	ssize_t length = *count == 1 ? send(conn->fd, (*parts)->iov_base, (*parts)->iov_len, flags) :
-	                 small > 0   ? send(conn->fd, bytes, small, flags) :
 	                               sendmsg(conn->fd, &message, flags);
 	if (length < 0)
 		return errno == EINTR ? CONN_OK : from_errno(errno);

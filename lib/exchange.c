@@ -404,6 +404,8 @@ static enum exchange_result relay(struct exchange *x, const char *via, bool keep
 	   client. And when that is all of it, this is known before the client has the end. */
 	if (flow_take(&x->down) == FLOW_BAD)
 		return bad_answer(x, x->down.body.why);
+	if (x->client.tls == NULL) /* which makes one record of them anyway */
+		flow_gather(&x->down, x->head, x->head_capacity);
 	enum exchange_result result = EXCHANGE_OK;
 	while (result == EXCHANGE_OK) {
 		if (flow_has_waiting(&x->down)) {

@@ -2,6 +2,7 @@
 #include "relay.h"
 
 #include <stdint.h>
+#include <string.h>
 
 static char crlf[] = "\r\n";
 static char last_chunk[] = "0\r\n";
@@ -88,6 +89,23 @@ enum flow_state flow_take(struct flow *flow)
 	if (flow->left > 0)
 		return FLOW_SEND;
 	return flow->has_ended ? FLOW_DONE : FLOW_NEED;
+}
+
+void flow_gather(struct flow *flow, char *head, size_t capacity)
+{
+	if (flow->left < 2 || flow->parts[0].iov_base != head)
+		return;
+	size_t length = flow->parts[0].iov_len, more = 0;
+	for (int i = 1; i < flow->left; i++)
+		more += flow->parts[i].iov_len;
+	if (more > FLOW_GATHER_BYTES || more > capacity - length)
+		return;
+	for (int i = 1; i < flow->left; i++) {
+		memcpy(head + length, flow->parts[i].iov_base, flow->parts[i].iov_len);
+		length += flow->parts[i].iov_len;
+	}
+	flow->parts[0].iov_len = length;
+	flow->left = 1;
 }
 
 enum flow_state flow_input_ended(struct flow *flow)

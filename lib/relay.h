@@ -31,6 +31,7 @@
 #define FLOW_PIECES 32
 #define FLOW_SPLICE_BYTES (256u * 1024u) /* what must still be to come for a pipe to pay … */
 #define FLOW_STEP_BYTES (8u * 1024u)     /* … and what must have come at once: a sender in small steps fills no pipe */
+#define FLOW_GATHER_BYTES 2048u          /* what is copied rather than sent as one more piece */
 #define FLOW_TAIL_BYTES (16u * 1024u)    /* of a body, which do not pass through a pipe */
 
 enum flow_state {
@@ -85,6 +86,10 @@ static inline bool flow_has_waiting(const struct flow *flow)
 
 /* Takes what is in the buffer. Call when there is nothing left to send (flow->left is 0), or at the start. */
 enum flow_state flow_take(struct flow *flow);
+
+/* Copies what waits behind the head to the head, if that is little and has room there: one piece costs the system less than several.
+   head: where flow_begin()'s head stands, with so much room in all. */
+void flow_gather(struct flow *flow, char *head, size_t capacity);
 
 /* `from` has ended. The next flow_take() says what that means. */
 enum flow_state flow_input_ended(struct flow *flow);

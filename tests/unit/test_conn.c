@@ -126,7 +126,6 @@ static void an_interrupted_wait_goes_on(void)
 	}
 }
 
-/* Small parts go by one way, and what is larger by another: what comes is the same. */
 static void parts_arrive_in_their_order_however_large_they_are(void)
 {
 	static char sent[4096], came[sizeof sent];

@@ -146,6 +146,46 @@ static void what_follows_a_body_is_left_for_the_next_message(void)
 	CU_ASSERT_EQUAL(memcmp(conn_bytes(&from), "GET", 3), 0);
 }
 
+/* A body of so many bytes behind a head of four, in a head's buffer of that capacity: how many pieces are to be sent? */
+static int pieces_of(size_t body_bytes, size_t capacity, bool chunked_out)
+{
+	static char head[4096], body[sizeof buffer];
+	struct conn from;
+	memcpy(head, "HEAD", 4);
+	memset(head + 4, '-', sizeof head - 4);
+	memset(body, 'x', sizeof body);
+	memcpy(buffer, body, body_bytes);
+	conn_init(&from, -1, buffer, sizeof buffer);
+	from.end = body_bytes;
+	flow_begin(&flow, &from, HTTP_BY_LENGTH, body_bytes, chunked_out, 0, head, 4);
+	CU_ASSERT_EQUAL(flow_take(&flow), FLOW_SEND);
+	flow_gather(&flow, head, capacity);
+	int pieces = flow.left;
+	out_length = 0;
+	send_parts();
+	CU_ASSERT_TRUE(out_length >= 4 + body_bytes);
+	CU_ASSERT_EQUAL(memcmp(out, "HEAD", 4), 0);
+	if (!chunked_out)
+		CU_ASSERT_EQUAL(memcmp(out + 4, body, body_bytes), 0);
+	CU_ASSERT_EQUAL(flow_take(&flow), FLOW_DONE);
+	for (size_t i = capacity; i < sizeof head; i++)
+		CU_ASSERT_EQUAL(head[i], '-');
+	return pieces;
+}
+
+static void little_behind_a_head_is_sent_in_one_piece_with_it(void)
+{
+	CU_ASSERT_EQUAL(pieces_of(1, 4096, false), 1);
+	CU_ASSERT_EQUAL(pieces_of(FLOW_GATHER_BYTES, 4096, false), 1);
+	CU_ASSERT_EQUAL(pieces_of(FLOW_GATHER_BYTES + 1, 4096, false), 2);
+	CU_ASSERT_EQUAL(pieces_of(96, 100, false), 1);
+	CU_ASSERT_EQUAL(pieces_of(97, 100, false), 2); /* there is no room */
+	CU_ASSERT_EQUAL(pieces_of(0, 4096, false), 1);
+	CU_ASSERT_EQUAL(pieces_of(5, 4096, true), 1); /* a chunk's head, the chunk, and the end after it */
+	CU_ASSERT_EQUAL(memcmp(out, "HEAD5\r\nxxxxx\r\n0\r\n\r\n", 19), 0);
+	CU_ASSERT_EQUAL(out_length, 19);
+}
+
 int main(void)
 {
 	static const struct unit_test tests[] = {
@@ -156,6 +196,7 @@ int main(void)
 		TEST(a_body_cut_short_is_never_ended),
 		TEST(a_malformed_body_is_bad_and_says_why),
 		TEST(a_limit_is_for_payload_and_lets_just_that_much_through),
+		TEST(little_behind_a_head_is_sent_in_one_piece_with_it),
 		TEST(what_follows_a_body_is_left_for_the_next_message),
 	};
 	return unit_main("relay", tests, sizeof tests / sizeof tests[0]);
