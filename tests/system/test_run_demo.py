@@ -216,7 +216,7 @@ def ctrl_c_at_any_point_leaves_no_process(t):
                                (5, 'weir reverse', [b'\x03', b'\x03']), (6, r'-id 102', [b'\x03']),
                                (8, r'-id 104', [b'\x03', b'\x03']), (10, 'started', [b'\x03'])):
         _is_interrupted(t, scene, after, keys)
-    t.equal(os.listdir(t.tmp), [], 'folders of the interrupted runs')
+    t.equal(_folders_left(t), [], 'folders of the interrupted runs')
 
 
 @takes(90)
@@ -271,7 +271,7 @@ def slow_can_be_interrupted_while_it_waits(t):
         run.read_until(r'server_demo [^\n]*\n[^\n]*\[Enter\] $')
         run.type(b'\x03')
         t.equal(run.wait(), 130)
-    t.equal(os.listdir(t.tmp), [], 'folders of the interrupted runs')
+    t.equal(_folders_left(t), [], 'folders of the interrupted runs')
 
 
 def slow_goes_on_at_the_end_of_the_input_as_well(t):
@@ -314,7 +314,12 @@ def terminals_are_attached_to_a_terminal_and_all_ends_with_ctrl_b_d(t):
     run.type(b'\x03')       # goes to the program in the pane, not to the demo
     run.type(b'\x02d')
     t.equal(run.wait(), 0, run.shown[-1500:])
-    t.equal(os.listdir(t.tmp), [], 'folders of the run')
+    t.equal(_folders_left(t), [], 'folders of the run')
+
+
+def _folders_left(t):
+    """ThreadSanitizer's runtime makes a file for a moment at each start, and a signal may come in that moment."""
+    return [name for name in os.listdir(t.tmp) if not name.startswith('tsan.rodata.')]
 
 
 @takes(150)
@@ -334,7 +339,7 @@ def terminals_that_are_interrupted_leave_no_process(t):
     run.read_until('Hash of payload is correct')
     run.hang_up()
     t.until(lambda: not run.left(), 30, 'all has ended without a terminal')
-    t.equal(os.listdir(t.tmp), [], 'folders of the interrupted runs')
+    t.equal(_folders_left(t), [], 'folders of the interrupted runs')
 
 
 @takes(90)
@@ -343,4 +348,4 @@ def keep_that_is_interrupted_keeps_nothing(t):
     run.read_until('-id 102')
     run.type(b'\x03')
     t.equal(run.wait(), 130, run.shown[-1500:])
-    t.equal(os.listdir(t.tmp), [], 'folders of the interrupted run')
+    t.equal(_folders_left(t), [], 'folders of the interrupted run')
