@@ -7,8 +7,9 @@
  * atomics, Dekker's pattern): at least one of them sees the other. Either the worker sees "draining" and closes, or the
  * drain sees "resting" and shuts the connection's input.
  *
- * The last one waiting. waiting is counted down after accept() returned. Whoever takes it to zero starts another thread. When
- * the system refuses (EAGAIN), every worker tries again after its connection, and at each rest: see keep_one_waiting().
+ * The last one waiting. waiting is counted down after accept() returned, and when a thread ends. Whoever takes it to zero starts
+ * another thread, if there is a place for it; whoever gives a place back looks whether one is wanted. When the system refuses
+ * (EAGAIN), every worker tries again after its connection, and at each rest: see keep_one_waiting().
  *
  * And one end that is later than it looks: see struct thread_end. A worker that ends gives its place in total back at once, for
  * somebody may be waiting for a place. It counts as living until the one that ended before it is gone altogether; so when nobody
@@ -106,14 +107,12 @@ static void end_life(struct crew *crew)
 /* Starts a thread when none waits in accept(). It counts as waiting from here on, so that one is started and not several. */
 static void keep_one_waiting(struct crew *crew)
 {
-	unsigned none = 0;
-	if (atomic_load_explicit(&crew->waiting, memory_order_relaxed) != 0 || atomic_load(&crew->retired))
-		return;
-	if (!reserve_place(crew))
-		return;
-	if (!atomic_compare_exchange_strong(&crew->waiting, &none, 1)) {
-		give_place_back(crew, false);
-		return;
+	for (unsigned none = 0;; none = 0) {
+		if (atomic_load(&crew->waiting) != 0 || atomic_load(&crew->retired) || !reserve_place(crew))
+			return;
+		if (atomic_compare_exchange_strong(&crew->waiting, &none, 1))
+			break;
+		give_place_back(crew, false); /* and look once more: it may have been wanted meanwhile */
 	}
 	pthread_t thread;
 	begin_life(crew);
@@ -236,6 +235,7 @@ static void *work(void *argument)
 		crew->job.end(state);
 	struct thread_end before = leave_crew(&worker);
 	give_place_back(crew, surplus);
+	keep_one_waiting(crew);
 	thread_join_end(before);
 	end_life(crew);
 	return NULL;
@@ -252,7 +252,10 @@ struct crew *crew_start(int listen_fd, unsigned max_workers, const struct crew_j
 	pthread_mutex_init(&crew->mutex, NULL);
 	thread_condition_init(&crew->ended);
 	keep_one_waiting(crew);
-	if (atomic_load(&crew->total) == 0) {
+	crew_lock(crew);
+	bool has_begun = crew->living > 0 || crew->last_end.is_there;
+	crew_unlock(crew);
+	if (!has_begun) {
 		crew_destroy(crew);
 		return NULL;
 	}

@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/clock.h"
@@ -110,15 +110,18 @@ static void interrupt(int signal)
 static void an_interrupted_wait_goes_on(void)
 {
 	struct sigaction action = { .sa_handler = interrupt }, before;
-	struct itimerval often = { { .tv_usec = 2000 }, { .tv_usec = 2000 } }, never = { { 0, 0 }, { 0, 0 } };
+	struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+	struct itimerspec often = { { .tv_nsec = 2000000 }, { .tv_nsec = 2000000 } };
 	for (int way = 0; way < 2; way++) {
+		timer_t timer;
 		open_pair();
 		alarms = 0;
-		sigaction(SIGALRM, &action, &before);
-		setitimer(ITIMER_REAL, &often, NULL);
+		sigaction(SIGUSR1, &action, &before);
+		CU_ASSERT_EQUAL_FATAL(timer_create(CLOCK_MONOTONIC, &event, &timer), 0);
+		timer_settime(timer, 0, &often, NULL);
 		enum conn_result result = way == 0 ? conn_fill(&conn, SOON) : conn_fill_within(&conn, 5 * US_PER_S);
-		setitimer(ITIMER_REAL, &never, NULL);
-		sigaction(SIGALRM, &before, NULL);
+		timer_delete(timer);
+		sigaction(SIGUSR1, &before, NULL);
 		CU_ASSERT_EQUAL(result, CONN_OK);
 		CU_ASSERT_TRUE(waits("hello"));
 		CU_ASSERT_TRUE(alarms >= 5);

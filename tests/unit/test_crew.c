@@ -64,7 +64,7 @@ static struct {
 	pthread_key_t key;
 	atomic_uint forgotten;
 	unsigned at_their_end;
-	bool end_is_held_up;
+	bool end_is_held_up, end_of_state_is_held_up;
 	bool rests; /* the job is idle while it listens; set before the crew starts */
 } seen = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -105,6 +105,8 @@ static void end_state(void *state)
 	pthread_mutex_lock(&seen.mutex);
 	seen.ended++;
 	pthread_cond_broadcast(&seen.changed);
+	while (seen.end_of_state_is_held_up)
+		pthread_cond_wait(&seen.changed, &seen.mutex);
 	pthread_mutex_unlock(&seen.mutex);
 }
 
@@ -321,6 +323,33 @@ static void hold_ends_up(bool held_up)
 	seen.end_is_held_up = held_up;
 	pthread_cond_broadcast(&seen.changed);
 	pthread_mutex_unlock(&seen.mutex);
+}
+
+static void hold_ends_of_states_up(bool held_up)
+{
+	pthread_mutex_lock(&seen.mutex);
+	seen.end_of_state_is_held_up = held_up;
+	pthread_cond_broadcast(&seen.changed);
+	pthread_mutex_unlock(&seen.mutex);
+}
+
+static void a_place_that_comes_free_while_nobody_waits_is_taken_at_once(void)
+{
+	struct crew *crew = start(2, false);
+	int leaving = connected(), staying = connected();
+	CU_ASSERT_EQUAL(greeting(leaving, 0), '4');
+	CU_ASSERT_EQUAL(greeting(staying, 0), '4');
+	hold_ends_of_states_up(true);
+	crew_set_limit(crew, 1);
+	close(leaving);
+	CU_ASSERT_TRUE(reaches(&seen.ended, 1));
+	crew_set_limit(crew, 2); /* it has its place still, and the other is busy: nobody waits in accept() */
+	int late = connected();
+	hold_ends_of_states_up(false);
+	CU_ASSERT_EQUAL(greeting(late, 0), '4');
+	close(staying);
+	close(late);
+	finish(crew);
 }
 
 static void a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_after_it_hold_none(void)
@@ -542,6 +571,7 @@ int main(void)
 		TEST(a_drain_ends_what_rests_at_once_and_waits_for_what_does_not),
 		TEST(a_cut_ends_everything),
 		TEST(the_wait_is_over_when_all_threads_are_gone_and_not_before),
+		TEST(a_place_that_comes_free_while_nobody_waits_is_taken_at_once),
 		TEST(a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_after_it_hold_none),
 		TEST(a_retired_crew_accepts_nobody_and_goes_on_with_those_it_has),
 		TEST(a_lowered_limit_ends_as_many_threads_as_are_over_it_and_not_one_more),
