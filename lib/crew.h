@@ -51,7 +51,7 @@ void crew_retire(struct crew *crew);
 void crew_drain(struct crew *crew);
 /* Waits for all workers to end: true when their threads are gone, or false at the deadline. */
 bool crew_wait(struct crew *crew, uint64_t deadline_us);
-/* Would crew_wait() wait for no worker now? Then it is over when one thread at most is gone. Does not wait. */
+/* Has every worker ended? Then crew_wait() has the last moment of one thread to wait for, at most. Does not wait. */
 bool crew_has_ended(struct crew *crew);
 /* Cuts every connection, of clients and of targets. Returns how many of the clients' had something in hand. */
 unsigned crew_cut(struct crew *crew);

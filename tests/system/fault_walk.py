@@ -120,7 +120,7 @@ class Walk:
 
     def _grown(self, baseline):
         held = self.scenario.held()
-        return [now - before for now, before in zip(held, baseline)]
+        return [count - before for count, before in zip(held, baseline)]
 
     def _has_settled(self, baseline):
         end = time.monotonic() + self.t.s(SETTLE_S)

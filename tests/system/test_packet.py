@@ -750,7 +750,7 @@ def servers_that_are_killed_and_revived_under_load_cost_nobody_an_answer(t):
                 weir.wait_log(rf'server id {victim.id} .*leaves the rotation', 30, after=mark)
                 victim.start(victim.port)
                 victim.said('Received a message from client', 30)
-                t.until(lambda before=before: all(now >= then + 5 for now, then in zip(answered, before)), 30,
+                t.until(lambda before=before: all(count >= then + 5 for count, then in zip(answered, before)), 30,
                         'each client has got five answers more')
         finally:
             stop.set()

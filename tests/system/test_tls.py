@@ -415,17 +415,22 @@ def a_new_certificate_comes_with_sighup_and_drops_nobody(t):
     t.equal(first.ask().status, 200, 'a connection of before')
 
 
-def why_a_handshake_failed_is_told_to_a_client_that_has_sent_more_behind_it(t):
-    """A close with bytes that nobody read would be a reset, and take the alert back."""
-    ca = Authority(t)
-    weir = t.weir(t.origin(), **_https(_local(ca)))
+def _rest_after_failing(t, weir):
+    """Fails a handshake, with more behind it: the answer begins with an alert. What follows that."""
     client = t.client(weir)
     weir.signal(signal.SIGSTOP)     # so that all of it lies there
     client.send(FAILS)
     weir.signal(signal.SIGCONT)
     t.equal(client.exactly(2), b'\x15\x03', 'an alert')
     client.finish()
-    client.rest()
+    return client.rest()
+
+
+def why_a_handshake_failed_is_told_to_a_client_that_has_sent_more_behind_it(t):
+    """A close with bytes that nobody read would be a reset, and take the alert back."""
+    ca = Authority(t)
+    weir = t.weir(t.origin(), **_https(_local(ca)))
+    _rest_after_failing(t, weir)
     weir.wait_log('TLS handshake of 127.0.0.1 failed: ')
 
 
@@ -763,13 +768,7 @@ def a_message_switch_tells_why_a_handshake_failed_and_no_more(t):
             first = t.client(weir, tls=ca.client(), name='localhost')
             first.send(b'{}')
             t.check('type is missing' in json.loads(_line(first))['error'], 'the first is served')
-        client = t.client(weir)
-        weir.signal(signal.SIGSTOP)     # so that all of it lies there
-        client.send(FAILS)
-        weir.signal(signal.SIGCONT)
-        t.equal(client.exactly(2), b'\x15\x03', 'an alert')
-        client.finish()
-        t.check(b'{' not in client.rest(), 'more than an alert')
+        t.check(b'{' not in _rest_after_failing(t, weir), 'more than an alert')
         weir.wait_log('TLS handshake of 127.0.0.1 failed: ')
         weir.stop()
         t.equal(len(weir.out.lines), int(is_one_too_many), 'messages in the access log')

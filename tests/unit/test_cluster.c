@@ -617,7 +617,7 @@ static void of_three_with_one_id_one_stays(void)
 }
 
 /* A twin that is younger by what it says, and stays all the same. */
-static bool steps_aside_for_a_stubborn_twin(bool twin_is_greater)
+static bool steps_aside_for_a_twin_that_stays(bool twin_is_greater)
 {
 	struct world *w = make_pair(1, 1, 50);
 	struct peer *node = &w->nodes[0], *twin = &w->nodes[1];
@@ -639,8 +639,8 @@ static bool steps_aside_for_a_stubborn_twin(bool twin_is_greater)
 
 static void twins_that_both_stay_for_a_second_are_told_apart_by_their_incarnation(void)
 {
-	CU_ASSERT_TRUE(steps_aside_for_a_stubborn_twin(true));
-	CU_ASSERT_FALSE(steps_aside_for_a_stubborn_twin(false));
+	CU_ASSERT_TRUE(steps_aside_for_a_twin_that_stays(true));
+	CU_ASSERT_FALSE(steps_aside_for_a_twin_that_stays(false));
 }
 
 static void a_younger_twin_that_knows_a_higher_epoch_does_not_stop_the_elder(void)

@@ -317,18 +317,11 @@ static void the_wait_is_over_when_all_threads_are_gone_and_not_before(void)
 	pthread_key_delete(seen.key);
 }
 
-static void hold_ends_up(bool held_up)
+/* gate: seen.end_is_held_up, seen.end_of_state_is_held_up. */
+static void hold_up(bool *gate, bool is_held_up)
 {
 	pthread_mutex_lock(&seen.mutex);
-	seen.end_is_held_up = held_up;
-	pthread_cond_broadcast(&seen.changed);
-	pthread_mutex_unlock(&seen.mutex);
-}
-
-static void hold_ends_of_states_up(bool held_up)
-{
-	pthread_mutex_lock(&seen.mutex);
-	seen.end_of_state_is_held_up = held_up;
+	*gate = is_held_up;
 	pthread_cond_broadcast(&seen.changed);
 	pthread_mutex_unlock(&seen.mutex);
 }
@@ -339,13 +332,13 @@ static void a_place_that_comes_free_while_nobody_waits_is_taken_at_once(void)
 	int leaving = connected(), staying = connected();
 	CU_ASSERT_EQUAL(greeting(leaving, 0), '4');
 	CU_ASSERT_EQUAL(greeting(staying, 0), '4');
-	hold_ends_of_states_up(true);
+	hold_up(&seen.end_of_state_is_held_up, true);
 	crew_set_limit(crew, 1);
 	close(leaving);
 	CU_ASSERT_TRUE(reaches(&seen.ended, 1));
 	crew_set_limit(crew, 2); /* it has its place still, and the other is busy: nobody waits in accept() */
 	int late = connected();
-	hold_ends_of_states_up(false);
+	hold_up(&seen.end_of_state_is_held_up, false);
 	CU_ASSERT_EQUAL(greeting(late, 0), '4');
 	close(staying);
 	close(late);
@@ -359,7 +352,7 @@ static void a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_afte
 	seen.keeps_something = true;
 	seen.at_their_end = 0;
 	atomic_store(&seen.forgotten, 0);
-	hold_ends_up(true);
+	hold_up(&seen.end_is_held_up, true);
 	struct crew *crew = start(3, false);
 	for (int i = 0; i < 3; i++) {
 		fds[i] = connected();
@@ -379,7 +372,7 @@ static void a_thread_whose_end_takes_long_holds_no_place_and_those_that_end_afte
 		close(fds[i]);
 	crew_drain(crew);
 	CU_ASSERT_FALSE(crew_has_ended(crew));
-	hold_ends_up(false);
+	hold_up(&seen.end_is_held_up, false);
 	CU_ASSERT_TRUE(crew_wait(crew, SOON));
 	CU_ASSERT_TRUE(crew_has_ended(crew));
 	CU_ASSERT_EQUAL(atomic_load(&seen.forgotten), seen.begun);
